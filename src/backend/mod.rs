@@ -1,0 +1,145 @@
+//! Where instances are kept: the extension point, and the backends that come with the crate.
+//!
+//! A [`Backend`] only puts, withdraws and observes. Publishing again what was lost, telling the
+//! owner, folding updates into snapshots and sharing them are the registry's, once for all.
+
+mod feed;
+pub mod fixed;
+mod limits;
+#[cfg(feature = "mdns")]
+pub mod mdns;
+pub mod memory;
+mod update;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+
+pub use feed::Feed;
+pub use limits::Limits;
+pub use update::{Lost, Outage, Published, Scope, Ticket, Update, Verdict};
+
+use crate::error::Result;
+use crate::instance::{Instance, Namespace};
+use crate::net::Selection;
+
+/// Where instances are kept.
+///
+/// To write one: keep what is published, tell every observer, and let
+/// [`conformance`](https://docs.rs/hereabouts/latest/hereabouts/conformance/) say whether the
+/// promises hold. [`Feed`] does the telling. `examples/own_backend.rs` is a whole one.
+#[async_trait]
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// Its name, as logs and errors say it: `mdns`.
+    fn name(&self) -> &'static str;
+
+    /// Puts an instance once, in place of what `replaces` put.
+    ///
+    /// Returns when it is published: committed, or sent. Every wait inside has a deadline. The
+    /// caller never drops this future early, so what was put is always known.
+    ///
+    /// # Errors
+    ///
+    /// A transient error is tried again by the registry, with back-off.
+    async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published>;
+
+    /// Takes back only what `ticket` put; nothing where another owner has put since.
+    ///
+    /// # Errors
+    ///
+    /// A transient error is tried again by the registry, until its deadline.
+    async fn withdraw(&self, ticket: Ticket) -> Result<()>;
+
+    /// What is there, then what changes: see [`Update`].
+    ///
+    /// The stream ends only after [`close`](Self::close); an earlier end counts as an outage, and
+    /// the registry observes again with back-off.
+    fn observe(&self, scope: Scope) -> BoxStream<'static, Update>;
+
+    /// Withdraws all that is published, and leaves no task, thread, socket or lease behind.
+    ///
+    /// # Errors
+    ///
+    /// What could not be withdrawn within its deadline.
+    async fn close(&self) -> Result<()>;
+
+    /// Asks the network whether an instance still lives, after a call to it has failed.
+    ///
+    /// [`Verdict::Gone`] is also told to the observers, as a removal.
+    async fn verify(&self, instance: Arc<Instance>) -> Verdict {
+        let _ = instance;
+        Verdict::Unknown
+    }
+
+    /// Its name with interfaces or endpoints, for a person: `mdns on eth0, lo`.
+    fn describe(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// The namespace that it publishes in and sees.
+    fn namespace(&self) -> Namespace {
+        Namespace::default()
+    }
+
+    /// Which interfaces of this machine it publishes the addresses of.
+    fn interfaces(&self) -> Selection {
+        Selection::Usable
+    }
+
+    /// Whether other hosts can see what is published, so that an address which only this machine
+    /// reaches deserves a warning.
+    fn reaches_other_hosts(&self) -> bool {
+        true
+    }
+
+    /// What it has counted: names are stable, values only grow unless they are sizes.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+macro_rules! forward {
+    ($pointer:ty) => {
+        #[async_trait]
+        impl<B: Backend + ?Sized> Backend for $pointer {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+            async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
+                (**self).publish(instance, replaces).await
+            }
+            async fn withdraw(&self, ticket: Ticket) -> Result<()> {
+                (**self).withdraw(ticket).await
+            }
+            fn observe(&self, scope: Scope) -> BoxStream<'static, Update> {
+                (**self).observe(scope)
+            }
+            async fn close(&self) -> Result<()> {
+                (**self).close().await
+            }
+            async fn verify(&self, instance: Arc<Instance>) -> Verdict {
+                (**self).verify(instance).await
+            }
+            fn describe(&self) -> String {
+                (**self).describe()
+            }
+            fn namespace(&self) -> Namespace {
+                (**self).namespace()
+            }
+            fn interfaces(&self) -> Selection {
+                (**self).interfaces()
+            }
+            fn reaches_other_hosts(&self) -> bool {
+                (**self).reaches_other_hosts()
+            }
+            fn counters(&self) -> Vec<(&'static str, u64)> {
+                (**self).counters()
+            }
+        }
+    };
+}
+
+forward!(Box<B>);
+forward!(Arc<B>);

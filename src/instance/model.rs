@@ -1,0 +1,344 @@
+//! One running copy of a service.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::address::{Address, check_port};
+use super::generation::Generation;
+use super::invalid::Invalid;
+use super::limits::{self, MAX_ADDRESSES, MAX_VERSION_LEN};
+use super::listen::Listen;
+use super::metadata::Metadata;
+use super::name::{InstanceId, ServiceName};
+use super::ports::Ports;
+use super::state::State;
+
+/// The weight of an instance that says none.
+pub const DEFAULT_WEIGHT: u16 = 100;
+
+/// One running copy of a service: what is registered, and what is found.
+///
+/// Every `with_…` checks the limits that hold for every backend, so an instance that exists can
+/// be published anywhere.
+///
+/// ```
+/// use hereabouts::{Instance, State};
+///
+/// let instance = Instance::new("greeter", 8080)?
+///     .with_version("1.2.0")?
+///     .with_metadata("region", "eu")?
+///     .with_port("metrics", 9090)?
+///     .with_state(State::Starting)?;
+/// assert_eq!(instance.service(), &"greeter");
+/// assert_eq!(instance.metadata().get("region"), Some("eu"));
+/// # Ok::<(), hereabouts::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Instance {
+    service: ServiceName,
+    id: InstanceId,
+    version: Arc<str>,
+    #[serde(skip)]
+    listen: Option<Listen>,
+    addresses: Vec<Address>,
+    #[serde(skip)]
+    explicit: bool,
+    ports: Ports,
+    metadata: Metadata,
+    weight: u16,
+    state: State,
+    generation: Generation,
+}
+
+impl Instance {
+    /// An instance of the service `name` that listens at `listen`: a port, or the `SocketAddr`
+    /// that a server is bound to. It gets a random id, weight 100 and is up.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for a bad name, port 0, or a multicast address.
+    pub fn new<N>(name: N, listen: impl Into<Listen>) -> Result<Self, Invalid>
+    where
+        N: TryInto<ServiceName>,
+        Invalid: From<N::Error>,
+    {
+        let listen = listen.into().check()?;
+        let mut instance = Self::found(name.try_into()?, InstanceId::random(), Vec::new());
+        instance.listen = Some(listen);
+        instance.checked()
+    }
+
+    /// An instance as a backend found it, with the addresses that it names (16 are kept).
+    ///
+    /// What others wrote is read leniently: nothing but that bound is checked.
+    #[must_use]
+    pub fn found(service: ServiceName, id: InstanceId, mut addresses: Vec<Address>) -> Self {
+        addresses.truncate(MAX_ADDRESSES);
+        Self {
+            service,
+            id,
+            version: "".into(),
+            listen: None,
+            addresses,
+            explicit: false,
+            ports: Ports::default(),
+            metadata: Metadata::default(),
+            weight: DEFAULT_WEIGHT,
+            state: State::Up,
+            generation: Generation::ZERO,
+        }
+    }
+
+    /// Gives it an id of the owner's choice. Of two owners of one id, the later one wins.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for a bad id.
+    pub fn with_id<I>(mut self, id: I) -> Result<Self, Invalid>
+    where
+        I: TryInto<InstanceId>,
+        Invalid: From<I::Error>,
+    {
+        self.id = id.try_into()?;
+        self.checked()
+    }
+
+    /// Says its version, in whatever form; empty is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] above 200 bytes or with control characters.
+    pub fn with_version(mut self, version: impl AsRef<str>) -> Result<Self, Invalid> {
+        let version = version.as_ref();
+        if version.len() > MAX_VERSION_LEN || version.chars().any(char::is_control) {
+            return Err(Invalid::new(
+                "version",
+                version,
+                format!("it must be at most {MAX_VERSION_LEN} bytes of UTF-8 without control characters"),
+            ));
+        }
+        self.version = version.into();
+        self.checked()
+    }
+
+    /// Adds a metadata pair; see [`Metadata`] for the rules.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for a bad or doubled key, a long value, or more than fits.
+    pub fn with_metadata(
+        mut self,
+        key: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, Invalid> {
+        self.metadata.insert(key.into(), value.into())?;
+        self.checked()
+    }
+
+    /// Takes a metadata pair out again; nothing happens where there is none.
+    #[must_use]
+    pub fn without_metadata(mut self, key: &str) -> Self {
+        self.metadata.remove(key);
+        self
+    }
+
+    /// Adds or changes a named port, of the same addresses as the main one; see [`Ports`].
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for a bad name, port 0, or more than fits.
+    pub fn with_port(mut self, name: &str, port: u16) -> Result<Self, Invalid> {
+        self.ports.insert(name, port)?;
+        self.checked()
+    }
+
+    /// Adds an address to publish as it is, in place of those of this machine's interfaces: for a
+    /// service behind a proxy, a NAT or a published container port.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for port 0, an unspecified or multicast address, or more than fits.
+    pub fn with_address(mut self, address: impl Into<Address>) -> Result<Self, Invalid> {
+        let address = address.into().without_scope();
+        check_port(address.port())?;
+        if address
+            .ip()
+            .is_some_and(|ip| ip.is_unspecified() || ip.is_multicast())
+        {
+            return Err(Invalid::new(
+                "address",
+                address.to_string(),
+                "nobody can connect to it; give an address that others can reach",
+            ));
+        }
+        if !self.explicit {
+            self.addresses.clear();
+            self.explicit = true;
+        }
+        if self.addresses.len() >= MAX_ADDRESSES {
+            return Err(Invalid::new(
+                "address",
+                address.to_string(),
+                format!("there must be at most {MAX_ADDRESSES} of them"),
+            ));
+        }
+        if !self.addresses.contains(&address) {
+            self.addresses.push(address);
+        }
+        self.checked()
+    }
+
+    /// Sets its weight against other instances: 100 by default, 0 to be picked only if there is
+    /// nothing else.
+    #[must_use]
+    pub fn with_weight(mut self, weight: u16) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets its state.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for [`State::Unknown`], which is only ever read.
+    pub fn with_state(mut self, state: State) -> Result<Self, Invalid> {
+        if state == State::Unknown {
+            return Err(Invalid::new(
+                "state",
+                "unknown",
+                "it must be starting, up or draining",
+            ));
+        }
+        self.state = state;
+        Ok(self)
+    }
+
+    /// Sets its generation: for backends, which read it from their store. A registry gives one to
+    /// what it registers.
+    #[must_use]
+    pub fn with_generation(mut self, generation: Generation) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// The service it is a copy of.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// Its id, unique within the service.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    /// Its version; empty if it says none.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where its owner said that it listens; none for an instance that was found.
+    #[must_use]
+    pub fn listen(&self) -> Option<Listen> {
+        self.listen
+    }
+
+    /// Where it can be reached, the nearest address first once a registry has shown it.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Its named ports.
+    #[must_use]
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Its metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Its weight against other instances.
+    #[must_use]
+    pub fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    /// Whether it wants calls.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its generation.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The addresses given with [`with_address`](Self::with_address), which replace those of the
+    /// interfaces; empty where none were.
+    #[must_use]
+    pub fn explicit_addresses(&self) -> &[Address] {
+        if self.explicit { &self.addresses } else { &[] }
+    }
+
+    /// The same instance, as a reader finds it at `addresses`.
+    pub(crate) fn at(mut self, mut addresses: Vec<Address>) -> Self {
+        addresses.truncate(MAX_ADDRESSES);
+        self.addresses = addresses;
+        self
+    }
+
+    /// The same instance as readers see it, without what only its owner knows.
+    pub(crate) fn as_found(mut self) -> Self {
+        self.listen = None;
+        self.explicit = false;
+        self
+    }
+
+    pub(crate) fn set_read(&mut self, version: &str, weight: u16, state: State) {
+        self.version = version.into();
+        self.weight = weight;
+        self.state = state;
+    }
+
+    pub(crate) fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    pub(crate) fn ports_mut(&mut self) -> &mut Ports {
+        &mut self.ports
+    }
+
+    fn checked(self) -> Result<Self, Invalid> {
+        limits::check(&self)?;
+        Ok(self)
+    }
+}
+
+/// One line for a person: `greeter 7c0e… at 10.0.0.1:8080`.
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.service, self.id)?;
+        match (self.addresses.first(), self.listen) {
+            (Some(address), _) => write!(f, " at {address}")?,
+            (None, Some(listen)) => write!(f, " at port {}", listen.port())?,
+            (None, None) => {}
+        }
+        if self.state != State::Up {
+            write!(f, " ({})", self.state)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

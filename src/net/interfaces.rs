@@ -1,0 +1,177 @@
+//! The interfaces of this machine, and which of them are used.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::route;
+
+/// An interface that is up, with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Interface {
+    /// Its name: `eth0`.
+    pub name: String,
+    /// The number that the system gave it, which is the scope id of link-local addresses.
+    pub index: u32,
+    /// Its addresses, each with the length of its network prefix.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Whether it only reaches this machine.
+    pub loopback: bool,
+    /// Whether it is a point-to-point link (a VPN), on which multicast DNS is not spoken.
+    pub point_to_point: bool,
+}
+
+/// The interfaces of this machine that are up, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces(Vec<Interface>);
+
+/// Which interfaces are used.
+///
+/// By default all except point-to-point links and those that only reach containers and virtual
+/// machines on this host, left out by name: `docker*`, `br-<12 hex>`, `veth*`, `virbr*`, `cni*`,
+/// `podman*`, `flannel*`. The interface of the default route is never left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Selection {
+    /// All that are likely to reach another host, and loopback.
+    #[default]
+    Usable,
+    /// Exactly these, by name.
+    Only(Vec<String>),
+}
+
+impl Interfaces {
+    /// Reads them from the system.
+    ///
+    /// # Errors
+    ///
+    /// What the system says where it can't list them.
+    pub fn read() -> io::Result<Self> {
+        let mut interfaces: Vec<Interface> = Vec::new();
+        for found in if_addrs::get_if_addrs()? {
+            if !found.is_oper_up() && !found.is_loopback() {
+                continue;
+            }
+            let (ip, prefix) = match &found.addr {
+                if_addrs::IfAddr::V4(v4) => (IpAddr::V4(v4.ip), v4.prefixlen),
+                if_addrs::IfAddr::V6(v6) => (IpAddr::V6(v6.ip), v6.prefixlen),
+            };
+            match interfaces.iter_mut().find(|known| known.name == found.name) {
+                Some(known) => known.addresses.push((ip, prefix)),
+                None => interfaces.push(Interface {
+                    loopback: found.is_loopback(),
+                    point_to_point: found.is_p2p(),
+                    index: found.index.unwrap_or(0),
+                    addresses: vec![(ip, prefix)],
+                    name: found.name,
+                }),
+            }
+        }
+        for interface in &mut interfaces {
+            interface.addresses.sort_unstable();
+        }
+        interfaces.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self(interfaces))
+    }
+
+    /// Those that `selection` uses.
+    #[must_use]
+    pub fn used(&self, selection: &Selection) -> Self {
+        let default_route = route::default_sources();
+        let uses = |interface: &&Interface| match selection {
+            Selection::Only(names) => names.contains(&interface.name),
+            Selection::Usable => {
+                let carries_default_route = || {
+                    interface
+                        .addresses
+                        .iter()
+                        .any(|(ip, _)| default_route.contains(ip))
+                };
+                !interface.point_to_point && (!is_virtual(&interface.name) || carries_default_route())
+            }
+        };
+        Self(self.0.iter().filter(uses).cloned().collect())
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Interface> {
+        self.0.iter()
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Interface> {
+        self.0.iter().find(|interface| interface.name == name)
+    }
+
+    /// Whether one of them reaches other hosts.
+    #[must_use]
+    pub fn reach_others(&self) -> bool {
+        self.0.iter().any(|interface| !interface.loopback)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|interface| interface.name.as_str())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(interfaces: Vec<Interface>) -> Self {
+        Self(interfaces)
+    }
+}
+
+/// Interfaces that only reach containers and virtual machines on this host.
+fn is_virtual(name: &str) -> bool {
+    const PREFIXES: [&str; 6] = ["docker", "veth", "virbr", "cni", "podman", "flannel"];
+    let docker_bridge = name
+        .strip_prefix("br-")
+        .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+    docker_bridge || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, point_to_point: bool) -> Interface {
+        Interface {
+            name: name.to_owned(),
+            index: 1,
+            addresses: vec![("192.0.2.1".parse().unwrap(), 24)],
+            loopback: name == "lo",
+            point_to_point,
+        }
+    }
+
+    #[test]
+    fn leaves_out_by_name_what_only_reaches_this_host() {
+        let all = [
+            "lo",
+            "eth0",
+            "wlan0",
+            "docker0",
+            "br-0123456789ab",
+            "br-lan",
+            "veth12",
+            "virbr0",
+            "cni0",
+        ];
+        let mut all: Vec<_> = all.iter().map(|name| interface(name, false)).collect();
+        all.push(interface("tun0", true));
+        let all = Interfaces::of(all);
+        let used = all.used(&Selection::Usable);
+        assert_eq!(
+            used.names().collect::<Vec<_>>(),
+            ["lo", "eth0", "wlan0", "br-lan"]
+        );
+        let only = all.used(&Selection::Only(vec!["docker0".to_owned()]));
+        assert_eq!(only.names().collect::<Vec<_>>(), ["docker0"]);
+    }
+
+    #[test]
+    fn reads_the_interfaces_of_this_machine() {
+        let all = Interfaces::read().unwrap();
+        assert!(all.iter().all(|interface| !interface.addresses.is_empty()));
+    }
+}

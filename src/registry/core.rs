@@ -1,0 +1,349 @@
+//! What all handles of one registry share, and the one task that ends it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::fold::{Fold, Key, Overlay, key_of};
+use super::room::{self, Reader, Room};
+use crate::backend::{Backend, Scope, Verdict};
+use crate::error::{Error, Result};
+use crate::instance::{Generation, Instance, Namespace};
+use crate::net::{Advertise, Local};
+
+/// What all handles of one registry share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) backend: Box<dyn Backend>,
+    pub(super) advertise: Option<Advertise>,
+    pub(super) deadline: Duration,
+    runtime: Handle,
+    /// Locked in this order: overlay, rooms, the fold of a room.
+    overlay: Mutex<Overlay>,
+    rooms: Mutex<HashMap<Scope, Arc<Room>>>,
+    local: Mutex<(Instant, Arc<Local>)>,
+    /// What is published or about to be, so that a failed close can name it.
+    published: Mutex<BTreeSet<Key>>,
+    /// No new calls; keepers withdraw.
+    pub(super) closing: CancellationToken,
+    /// Over: every wait ends with [`Error::Closed`].
+    pub(crate) closed: CancellationToken,
+    tasks: TaskTracker,
+    keepers: TaskTracker,
+    outcome: watch::Sender<Option<Arc<Outcome>>>,
+}
+
+/// How closing went: what was left, and why.
+#[derive(Debug)]
+struct Outcome {
+    left: Vec<String>,
+    why: Option<Arc<Error>>,
+}
+
+/// Held by every handle; when the last one goes, the registry closes in the background.
+#[derive(Debug)]
+pub(crate) struct Core(pub(crate) Arc<Shared>);
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.0.closing.cancel();
+    }
+}
+
+impl Shared {
+    pub(super) fn start(
+        backend: Box<dyn Backend>,
+        advertise: Option<Advertise>,
+        deadline: Duration,
+    ) -> Result<Arc<Core>> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime("Registry::new"))?;
+        let local = Arc::new(Local::read(&backend.interfaces()));
+        let shared = Arc::new(Self {
+            backend,
+            advertise,
+            deadline,
+            overlay: Mutex::default(),
+            rooms: Mutex::default(),
+            local: Mutex::new((Instant::now(), local)),
+            published: Mutex::default(),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            keepers: TaskTracker::new(),
+            outcome: watch::channel(None).0,
+            runtime: runtime.clone(),
+        });
+        runtime.spawn(live(EndsWithRuntime(shared.clone())));
+        Ok(Arc::new(Core(shared)))
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closing.is_cancelled() || self.closed.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Waits for `future` for a time, or until the registry is closed. The timer is the caller's
+    /// runtime's, or the registry's where the caller has none.
+    pub(crate) async fn within<T>(
+        &self,
+        after: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>> {
+        let timer = {
+            let none = Handle::try_current().is_err();
+            let _entered = none.then(|| self.runtime.enter());
+            tokio::time::sleep(after)
+        };
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(Error::Closed),
+            output = future => Ok(Some(output)),
+            () = timer => Ok(None),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    pub(crate) fn namespace(&self) -> Namespace {
+        self.backend.namespace()
+    }
+
+    pub(crate) fn needs_multicast(&self) -> bool {
+        self.backend.name() == "mdns"
+    }
+
+    pub(crate) async fn verify(&self, instance: Arc<Instance>) -> Verdict {
+        self.backend.verify(instance).await
+    }
+
+    /// A reader of `scope`, which is observed from now on.
+    pub(crate) fn reader(self: &Arc<Self>, scope: Scope) -> Result<Reader> {
+        self.check_open()?;
+        let overlay = self.overlay();
+        let mut rooms = lock(&self.rooms);
+        if let Some(room) = rooms.get(&scope) {
+            return Ok(room.reader());
+        }
+        let fold = Fold::new(scope.clone(), self.local_now(), &overlay);
+        let room = Room::new(fold, scope.clone());
+        let reader = room.reader();
+        rooms.insert(scope, room.clone());
+        drop((overlay, rooms));
+        let task = room::follow(self.clone(), room);
+        self.spawn(task);
+        Ok(reader)
+    }
+
+    /// The room of all services, where `scope` is to be filtered from it: it is there already, or
+    /// the backend would have to be asked for more services than it should.
+    pub(super) fn all_for(self: &Arc<Self>, scope: &Scope) -> Option<Reader> {
+        if *scope == Scope::All {
+            return None;
+        }
+        let rooms = lock(&self.rooms);
+        if let Some(room) = rooms.get(&Scope::All) {
+            return Some(room.reader());
+        }
+        let full = rooms.len() > MAX_OBSERVED_SERVICES;
+        drop(rooms);
+        if full { self.reader(Scope::All).ok() } else { None }
+    }
+
+    pub(super) fn remove_if_unread(&self, scope: &Scope) -> bool {
+        let mut rooms = lock(&self.rooms);
+        match rooms.get(scope) {
+            Some(room) if room.has_readers() => false,
+            _ => {
+                rooms.remove(scope);
+                true
+            }
+        }
+    }
+
+    pub(super) fn observed(&self) -> usize {
+        lock(&self.rooms).len()
+    }
+
+    pub(super) fn published(&self) -> usize {
+        lock(&self.published).len()
+    }
+
+    pub(super) fn overlay(&self) -> MutexGuard<'_, Overlay> {
+        lock(&self.overlay)
+    }
+
+    /// Changes what this registry lays over the backend's state, for all its readers at once.
+    pub(super) fn change_overlay(&self, key: &Key, change: impl FnOnce(&mut Overlay)) {
+        let mut overlay = self.overlay();
+        change(&mut overlay);
+        let rooms: Vec<Arc<Room>> = {
+            let rooms = lock(&self.rooms);
+            let of_service = rooms.get(&Scope::Service(key.0.clone()));
+            of_service
+                .into_iter()
+                .chain(rooms.get(&Scope::All))
+                .cloned()
+                .collect()
+        };
+        for room in rooms {
+            room.change(|fold| fold.show(key, &overlay));
+        }
+    }
+
+    /// A generation that is later than all that is known of the instance's id.
+    pub(super) fn generation_after_known(&self, instance: &Instance) -> Generation {
+        let key = key_of(instance);
+        let overlay = self.overlay();
+        let rooms = lock(&self.rooms);
+        let known = rooms.values().map(|room| room.generation(&key)).max();
+        Generation::now_after(known.unwrap_or_default().max(overlay.generation(&key)))
+    }
+
+    /// This machine's addresses, read again where they may have changed.
+    pub(super) fn local_now(&self) -> Arc<Local> {
+        let mut cached = lock(&self.local);
+        if cached.0.elapsed() >= LOCAL_IS_FRESH {
+            let read = Local::read(&self.backend.interfaces());
+            let same = read.interfaces() == cached.1.interfaces();
+            let local = if same { cached.1.clone() } else { Arc::new(read) };
+            *cached = (Instant::now(), local);
+        }
+        cached.1.clone()
+    }
+
+    /// The instance as it is to be published now, with its addresses.
+    pub(super) fn locate(&self, instance: &Instance) -> Result<Instance> {
+        let Some(listen) = instance
+            .listen()
+            .filter(|_| instance.explicit_addresses().is_empty())
+        else {
+            return Ok(instance.clone());
+        };
+        let local = self.local_now();
+        let Some(advertise) = &self.advertise else {
+            return Ok(instance.clone().at(local.addresses_of(listen)));
+        };
+        let addresses = advertise.addresses(listen, &local)?;
+        Ok(addresses
+            .into_iter()
+            .try_fold(instance.clone(), Instance::with_address)?)
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    pub(super) fn spawn_keeper(&self, key: Key, task: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.published).insert(key);
+        self.keepers.spawn_on(task, &self.runtime);
+    }
+
+    /// A keeper has withdrawn what it kept.
+    pub(super) fn withdrawn(&self, key: &Key) {
+        lock(&self.published).remove(key);
+    }
+
+    /// Closes: idempotent, and goes on when its future is dropped.
+    pub(super) async fn close(&self) -> Result<()> {
+        self.closing.cancel();
+        let mut outcome = self.outcome.subscribe();
+        let outcome = outcome.wait_for(Option::is_some).await;
+        match outcome.ok().and_then(|outcome| outcome.clone()) {
+            Some(outcome) if !outcome.left.is_empty() => Err(Error::Incomplete {
+                left: outcome.left.join(", "),
+                source: outcome.why.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn shut_down(&self) -> Outcome {
+        let mut left = Vec::new();
+        self.keepers.close();
+        if tokio::time::timeout(CLOSE_DEADLINE, self.keepers.wait())
+            .await
+            .is_err()
+        {
+            let published = lock(&self.published);
+            left.extend(published.iter().map(|(service, id)| format!("{service} {id}")));
+        }
+        let why = match tokio::time::timeout(CLOSE_DEADLINE, self.backend.close()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(Error::Timeout {
+                doing: format!("closing {}", self.backend.describe()),
+                after: CLOSE_DEADLINE,
+                source: None,
+            }),
+        };
+        if why.is_some() && left.is_empty() {
+            left.push(self.backend.describe());
+        }
+        self.closed.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(CLOSE_DEADLINE, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            left.push(format!("{} tasks", self.tasks.len()));
+        }
+        Outcome {
+            left,
+            why: why.map(Arc::new),
+        }
+    }
+}
+
+/// Ends the registry with the runtime it belongs to: dropped with the task that holds it.
+struct EndsWithRuntime(Arc<Shared>);
+
+impl Drop for EndsWithRuntime {
+    fn drop(&mut self) {
+        self.0.closing.cancel();
+        self.0.closed.cancel();
+        self.0.outcome.send_if_modified(|outcome| {
+            let unset = outcome.is_none();
+            outcome.get_or_insert_with(|| {
+                Arc::new(Outcome {
+                    left: Vec::new(),
+                    why: None,
+                })
+            });
+            unset
+        });
+    }
+}
+
+/// Lives as long as the registry, and then closes it.
+async fn live(registry: EndsWithRuntime) {
+    let shared = &registry.0;
+    shared.closing.cancelled().await;
+    let outcome = shared.shut_down().await;
+    if !outcome.left.is_empty() {
+        tracing::warn!(
+            left = outcome.left.join(", "),
+            "closed without having withdrawn everything"
+        );
+    }
+    shared.outcome.send_replace(Some(Arc::new(outcome)));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No lock here is held over code that can leave its value half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Services that a backend is asked for one by one, at most; beyond, it is asked for all.
+const MAX_OBSERVED_SERVICES: usize = 256;
+const LOCAL_IS_FRESH: Duration = Duration::from_secs(5);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);

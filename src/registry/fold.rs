@@ -1,0 +1,306 @@
+//! What the backend says, and over it what this registry itself has published.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::snapshot::Snapshot;
+use crate::backend::{Outage, Scope, Update};
+use crate::instance::{Generation, Instance, InstanceId, ServiceName};
+use crate::net::{Distance, Local};
+
+pub(super) type Key = (ServiceName, InstanceId);
+
+pub(super) fn key_of(instance: &Instance) -> Key {
+    (instance.service().clone(), instance.id().clone())
+}
+
+/// What this registry itself has published and withdrawn, shared by all scopes.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    /// Published, and shown whatever the backend says (C2), until a later owner takes over.
+    own: HashMap<Key, Arc<Instance>>,
+    /// Withdrawn: what the backend still says up to this generation is a ghost.
+    withdrawn: HashMap<Key, Generation>,
+}
+
+impl Overlay {
+    pub(super) fn publish(&mut self, instance: Arc<Instance>) {
+        let key = key_of(&instance);
+        self.withdrawn.remove(&key);
+        self.own.insert(key, instance);
+    }
+
+    /// Takes back what `instance` laid over; another registration of the same id stays.
+    pub(super) fn withdraw(&mut self, instance: &Instance) {
+        let key = key_of(instance);
+        if self.is_own(&key, instance) {
+            self.own.remove(&key);
+            self.withdrawn.insert(key, instance.generation());
+        }
+    }
+
+    /// Shows what the backend says again, since a later owner has taken the id over.
+    pub(super) fn yield_to_later(&mut self, instance: &Instance) {
+        let key = key_of(instance);
+        if self.is_own(&key, instance) {
+            self.own.remove(&key);
+        }
+    }
+
+    /// The backend has confirmed a withdrawal, or had time enough for it.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.withdrawn.remove(key);
+    }
+
+    pub(super) fn generation(&self, key: &Key) -> Generation {
+        let own = self.own.get(key).map(|i| i.generation());
+        own.max(self.withdrawn.get(key).copied()).unwrap_or_default()
+    }
+
+    /// What is shown where the backend says `found`.
+    fn shown<'a>(&'a self, key: &Key, found: Option<&'a Arc<Instance>>) -> Option<&'a Arc<Instance>> {
+        let found = found.filter(|i| {
+            let ghost = |until: &Generation| i.generation() <= *until && !i.generation().is_zero();
+            !self.withdrawn.get(key).is_some_and(ghost)
+        });
+        match (self.own.get(key), found) {
+            (Some(own), Some(found)) if found.generation() < own.generation() => Some(own),
+            (Some(own), None) => Some(own),
+            (_, found) => found,
+        }
+    }
+
+    fn is_own(&self, key: &Key, instance: &Instance) -> bool {
+        let same = |own: &Arc<Instance>| own.generation().millis() == instance.generation().millis();
+        self.own.get(key).is_some_and(same)
+    }
+}
+
+/// The state of one scope. Changed by updates and by the overlay, shown as a snapshot.
+#[derive(Debug)]
+pub(super) struct Fold {
+    scope: Scope,
+    local: Arc<Local>,
+    found: HashMap<Key, Arc<Instance>>,
+    shown: BTreeMap<(ServiceName, Distance, InstanceId), Arc<Instance>>,
+    distances: HashMap<Key, Distance>,
+    synced: bool,
+    complete: bool,
+    stale: Option<Outage>,
+}
+
+impl Fold {
+    pub(super) fn new(scope: Scope, local: Arc<Local>, overlay: &Overlay) -> Self {
+        let mut fold = Self {
+            scope,
+            local,
+            found: HashMap::new(),
+            shown: BTreeMap::new(),
+            distances: HashMap::new(),
+            synced: false,
+            complete: false,
+            stale: None,
+        };
+        for key in overlay.own.keys() {
+            fold.show(key, overlay);
+        }
+        fold
+    }
+
+    /// Takes one update in. A lower generation than the one known is dropped, except that of a
+    /// writer that knows none.
+    pub(super) fn apply(&mut self, update: Update, overlay: &mut Overlay) {
+        match update {
+            Update::Reset(all) => self.reset(all, overlay),
+            Update::Upsert(instance) if self.scope.covers(instance.service()) => {
+                let key = key_of(&instance);
+                let known = self.found.get(&key).map(|i| i.generation()).unwrap_or_default();
+                if instance.generation() >= known || instance.generation().is_zero() {
+                    let placed = self.place(instance);
+                    self.found.insert(key.clone(), placed);
+                    self.show(&key, overlay);
+                }
+            }
+            Update::Upsert(_) => {}
+            Update::Remove(service, id) => {
+                let key = (service, id);
+                self.found.remove(&key);
+                overlay.forget(&key);
+                self.show(&key, overlay);
+            }
+            Update::Synced => {
+                self.synced = true;
+                self.complete = true;
+            }
+            Update::Stale(outage) => {
+                self.stale.get_or_insert(outage);
+            }
+        }
+    }
+
+    /// Swaps the whole state, keeping what did not change.
+    fn reset(&mut self, all: Vec<Arc<Instance>>, overlay: &mut Overlay) {
+        let covered = |i: &Arc<Instance>| self.scope.covers(i.service());
+        let found: HashMap<Key, Arc<Instance>> = all
+            .into_iter()
+            .filter(covered)
+            .map(|i| (key_of(&i), self.place(i)))
+            .collect();
+        let before = std::mem::replace(&mut self.found, found);
+        for key in before
+            .keys()
+            .filter(|key| !self.found.contains_key(*key))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            overlay.forget(&key);
+            self.show(&key, overlay);
+        }
+        for key in self.found.keys().cloned().collect::<Vec<_>>() {
+            self.show(&key, overlay);
+        }
+        self.stale = None;
+        self.synced = false;
+    }
+
+    /// Where this machine's addresses have changed: sorts and measures everything again.
+    pub(super) fn relocate(&mut self, local: &Arc<Local>, overlay: &Overlay) {
+        if Arc::ptr_eq(local, &self.local) {
+            return;
+        }
+        self.local = local.clone();
+        for key in self
+            .found
+            .keys()
+            .chain(overlay.own.keys())
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            if let Some(instance) = self.found.remove(&key) {
+                let placed = self.place(instance);
+                self.found.insert(key.clone(), placed);
+            }
+            self.show(&key, overlay);
+        }
+    }
+
+    /// Shows what is to be shown of one instance now.
+    pub(super) fn show(&mut self, key: &Key, overlay: &Overlay) {
+        if !self.scope.covers(&key.0) {
+            return;
+        }
+        if let Some(distance) = self.distances.remove(key) {
+            self.shown.remove(&(key.0.clone(), distance, key.1.clone()));
+        }
+        if let Some(instance) = overlay.shown(key, self.found.get(key)) {
+            let distance = self.local.distance_of(instance);
+            self.distances.insert(key.clone(), distance);
+            self.shown
+                .insert((key.0.clone(), distance, key.1.clone()), instance.clone());
+        }
+    }
+
+    pub(super) fn generation(&self, key: &Key) -> Generation {
+        self.found.get(key).map(|i| i.generation()).unwrap_or_default()
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let sorted = self
+            .shown
+            .iter()
+            .map(|((_, distance, _), instance)| (instance, *distance));
+        Snapshot::empty(self.scope.clone())
+            .with_instances(sorted)
+            .with_status(self.synced, self.complete, self.stale.clone())
+    }
+
+    /// Sorts an instance's addresses for this reader.
+    fn place(&self, instance: Arc<Instance>) -> Arc<Instance> {
+        let mut addresses = instance.addresses().to_vec();
+        self.local.sort(&mut addresses);
+        if addresses == instance.addresses() {
+            instance
+        } else {
+            Arc::new(Instance::clone(&instance).at(addresses))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(millis: u64, revision: u64) -> Arc<Instance> {
+        let instance = Instance::new("greeter", 80).and_then(|i| i.with_id("a")).unwrap();
+        Arc::new(instance.with_generation(Generation::new(millis, revision)))
+    }
+
+    fn shown(fold: &Fold) -> Vec<String> {
+        fold.snapshot()
+            .iter()
+            .map(|i| i.generation().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn c2_own_publications_lie_over_what_the_backend_says() {
+        let mut overlay = Overlay::default();
+        let mut fold = Fold::new(Scope::All, Arc::default(), &overlay);
+        let own = instance(5, 1);
+        overlay.publish(own.clone());
+        fold.show(&key_of(&own), &overlay);
+        assert_eq!(shown(&fold), ["5.1"]);
+        fold.apply(Update::Upsert(instance(5, 0)), &mut overlay);
+        assert_eq!(shown(&fold), ["5.1"], "a lower generation is not shown");
+        fold.apply(Update::Reset(Vec::new()), &mut overlay);
+        assert_eq!(shown(&fold), ["5.1"], "nor is a reset without it");
+        fold.apply(Update::Upsert(instance(6, 0)), &mut overlay);
+        assert_eq!(shown(&fold), ["6.0"], "a later owner is");
+    }
+
+    #[test]
+    fn c2_no_ghost_after_withdrawal() {
+        let mut overlay = Overlay::default();
+        let mut fold = Fold::new(Scope::All, Arc::default(), &overlay);
+        let own = instance(5, 1);
+        fold.apply(Update::Upsert(own.clone()), &mut overlay);
+        overlay.publish(own.clone());
+        overlay.withdraw(&own);
+        fold.show(&key_of(&own), &overlay);
+        assert!(shown(&fold).is_empty());
+        fold.apply(Update::Upsert(own.clone()), &mut overlay);
+        assert!(shown(&fold).is_empty(), "an echo stays hidden");
+        fold.apply(Update::Upsert(instance(9, 0)), &mut overlay);
+        assert_eq!(shown(&fold), ["9.0"], "a new registration is shown");
+        fold.apply(
+            Update::Remove(own.service().clone(), own.id().clone()),
+            &mut overlay,
+        );
+        fold.apply(Update::Upsert(instance(5, 1)), &mut overlay);
+        assert_eq!(shown(&fold), ["5.1"], "a removal ends the hiding");
+    }
+
+    #[test]
+    fn c8_a_lower_generation_is_dropped_but_not_that_of_a_foreign_writer() {
+        let mut overlay = Overlay::default();
+        let mut fold = Fold::new(Scope::All, Arc::default(), &overlay);
+        fold.apply(Update::Upsert(instance(5, 3)), &mut overlay);
+        fold.apply(Update::Upsert(instance(5, 2)), &mut overlay);
+        assert_eq!(shown(&fold), ["5.3"]);
+        fold.apply(Update::Upsert(instance(0, 0)), &mut overlay);
+        assert_eq!(shown(&fold), ["0.0"]);
+    }
+
+    #[test]
+    fn c7_an_outage_keeps_the_last_state() {
+        let mut overlay = Overlay::default();
+        let mut fold = Fold::new(Scope::All, Arc::default(), &overlay);
+        fold.apply(Update::Upsert(instance(5, 3)), &mut overlay);
+        fold.apply(Update::Synced, &mut overlay);
+        fold.apply(Update::Stale(Outage::now(crate::Error::Closed)), &mut overlay);
+        let snapshot = fold.snapshot();
+        assert!(snapshot.stale().is_some() && snapshot.len() == 1);
+        fold.apply(Update::Reset(Vec::new()), &mut overlay);
+        assert!(fold.snapshot().stale().is_none() && fold.snapshot().is_empty());
+    }
+}

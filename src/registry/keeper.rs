@@ -1,0 +1,300 @@
+//! The task behind one registration: it publishes, publishes again what was lost, and withdraws.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::core::Shared;
+use super::fold::{Key, key_of};
+use super::registration::Status;
+use super::retry::Retry;
+use crate::backend::{Lost, Published, Ticket};
+use crate::error::{Error, Result};
+use crate::instance::{Instance, escaped};
+
+pub(super) type Reply = oneshot::Sender<Result<()>>;
+
+/// What a registration asks of its keeper. Dropping the sender withdraws in the background.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Publish what is wanted now, and say when that is done.
+    Publish(Reply),
+    /// Withdraw, and say when that is done.
+    Withdraw(Reply),
+}
+
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    /// What the owner wants to be published.
+    pub(super) wanted: Arc<Mutex<Arc<Instance>>>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) status: watch::Sender<Status>,
+}
+
+/// Why a keeper stops keeping.
+enum End {
+    Left(Option<Reply>),
+    Superseded(Arc<Instance>),
+}
+
+/// What is published at the moment, and how to try when it is not.
+struct Progress {
+    key: Key,
+    ticket: Option<Ticket>,
+    lost: BoxFuture<'static, Lost>,
+    /// When to publish next; none while what is wanted is published.
+    due: Option<Instant>,
+    retry: Retry,
+    waiting: Vec<Reply>,
+    last_error: Option<Arc<Error>>,
+    was_published: bool,
+}
+
+impl Keeper {
+    pub(super) async fn run(mut self) {
+        let mut progress = Progress {
+            key: key_of(&self.wanted()),
+            ticket: None,
+            lost: futures_util::future::pending().boxed(),
+            due: None,
+            retry: Retry::new(),
+            waiting: Vec::new(),
+            last_error: None,
+            was_published: false,
+        };
+        let end = self.keep(&mut progress).await;
+        let wanted = self.wanted();
+        for reply in progress.waiting.drain(..) {
+            let _ = reply.send(Err(match &end {
+                End::Left(_) => Error::Closed,
+                End::Superseded(by) => Error::Superseded { by: by.clone() },
+            }));
+        }
+        match end {
+            End::Superseded(by) => {
+                tracing::warn!(service = %wanted.service(), id = %wanted.id(), "superseded by a later owner of the id: {by}");
+                self.shared
+                    .change_overlay(&progress.key, |o| o.yield_to_later(&wanted));
+                self.status.send_replace(Status::Superseded { by });
+                if let Some(ticket) = progress.ticket {
+                    // Only what this ticket put; the later owner's stays.
+                    let _ = self.shared.backend.withdraw(ticket).await;
+                }
+                self.shared.withdrawn(&progress.key);
+                self.answer_as_superseded().await;
+            }
+            End::Left(reply) => {
+                self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
+                let result = self.withdraw(progress.ticket).await;
+                self.status.send_replace(Status::Withdrawn);
+                if result.is_ok() {
+                    self.shared.withdrawn(&progress.key);
+                    if progress.was_published {
+                        let with = self.shared.backend.name();
+                        tracing::info!("withdrew {} {} with {with}", wanted.service(), wanted.id());
+                    }
+                }
+                if let Some(reply) = reply {
+                    let _ = reply.send(result);
+                }
+                // What the backend still says of it is a ghost; but not for ever.
+                let ends = tokio::time::sleep(GHOST_TIME);
+                tokio::select! { () = ends => {}, () = self.shared.closing.cancelled() => {} }
+                self.shared
+                    .change_overlay(&progress.key, |o| o.forget(&progress.key));
+            }
+        }
+    }
+
+    /// Keeps it published until it is to end.
+    async fn keep(&mut self, progress: &mut Progress) -> End {
+        loop {
+            let due = progress.due;
+            let wait = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.shared.closing.cancelled() => return End::Left(None),
+                command = self.commands.recv() => match command {
+                    Some(Command::Publish(reply)) => {
+                        progress.waiting.push(reply);
+                        progress.due = Some(Instant::now());
+                    }
+                    Some(Command::Withdraw(reply)) => return End::Left(Some(reply)),
+                    None => return End::Left(None),
+                },
+                lost = &mut progress.lost => {
+                    progress.lost = futures_util::future::pending().boxed();
+                    match lost {
+                        Lost::Superseded(by) => return End::Superseded(by),
+                        Lost::Gone(error) => self.lost(progress, error),
+                    }
+                }
+                () = wait => self.publish(progress).await,
+            }
+        }
+    }
+
+    fn lost(&self, progress: &mut Progress, error: Error) {
+        let wanted = self.wanted();
+        let why = error.in_full();
+        tracing::warn!(
+            "lost {} {}: {}; publishing it again",
+            wanted.service(),
+            wanted.id(),
+            escaped(&why)
+        );
+        progress.ticket = None;
+        progress.due = Some(Instant::now() + progress.retry.next_delay(true));
+        self.pending(Arc::new(error));
+        self.bump();
+    }
+
+    async fn publish(&self, progress: &mut Progress) {
+        let wanted = self.wanted();
+        let published = match self.shared.locate(&wanted) {
+            Ok(located) => {
+                let located = Arc::new(located);
+                let result = self
+                    .shared
+                    .backend
+                    .publish(located.clone(), progress.ticket)
+                    .await;
+                result.map(|published| (published, located))
+            }
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok((Published { ticket, lost, .. }, located)) => {
+                progress.ticket = Some(ticket);
+                progress.lost = lost;
+                progress.due = None;
+                progress.retry.reset();
+                self.tell_published(progress, &located);
+                for reply in progress.waiting.drain(..) {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Err(error) => {
+                let transient = error.is_transient();
+                progress.due = Some(Instant::now() + progress.retry.next_delay(transient));
+                if progress.last_error.is_none() {
+                    let (service, id) = (wanted.service(), wanted.id());
+                    tracing::warn!("can't publish {service} {id} yet: {}", escaped(&error.in_full()));
+                }
+                let error = Arc::new(error);
+                progress.last_error = Some(error.clone());
+                self.pending(error);
+            }
+        }
+    }
+
+    fn tell_published(&self, progress: &mut Progress, located: &Instance) {
+        let with = self.shared.backend.name();
+        let wanted = self.wanted();
+        let shown = located.clone().as_found();
+        let (service, id) = (located.service(), located.id());
+        if !progress.was_published {
+            tracing::info!("registered {shown} with {with}");
+        } else if progress.last_error.is_some() || !matches!(*self.status.borrow(), Status::Published) {
+            tracing::info!("registered {shown} with {with} again");
+        } else {
+            tracing::debug!("updated {service} {id} with {with}");
+        }
+        progress.was_published = true;
+        progress.last_error = None;
+        let mut shown = shown;
+        let mut addresses = shown.addresses().to_vec();
+        self.shared.local_now().sort(&mut addresses);
+        shown = shown.at(addresses);
+        self.shared
+            .change_overlay(&progress.key, |o| o.publish(Arc::new(shown)));
+        self.status.send_replace(Status::Published);
+        if wanted.generation() > located.generation() {
+            // The owner has changed it meanwhile.
+            progress.due = Some(Instant::now());
+        }
+    }
+
+    fn pending(&self, why: Arc<Error>) {
+        self.status.send_modify(|status| {
+            let since = match status {
+                Status::Pending { since, .. } => *since,
+                _ => SystemTime::now(),
+            };
+            *status = Status::Pending {
+                since,
+                why: Some(why),
+            };
+        });
+    }
+
+    /// A higher revision, so that what is published again goes before what is still cached.
+    fn bump(&self) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = wanted.generation().next_revision();
+        *wanted = Arc::new(Instance::clone(&wanted).with_generation(next));
+    }
+
+    /// Withdraws what `ticket` put, trying again what may succeed later.
+    async fn withdraw(&self, ticket: Option<Ticket>) -> Result<()> {
+        let Some(ticket) = ticket else { return Ok(()) };
+        let mut retry = Retry::new();
+        let ends = Instant::now() + WITHDRAW_DEADLINE;
+        loop {
+            match self.shared.backend.withdraw(ticket).await {
+                Err(error) if error.is_transient() && Instant::now() < ends => {
+                    tokio::time::sleep(retry.next_delay(true)).await;
+                }
+                Err(error) => {
+                    let wanted = self.wanted();
+                    return Err(Error::Incomplete {
+                        left: format!("{} {}", wanted.service(), wanted.id()),
+                        source: Some(Arc::new(error)),
+                    });
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Stays to answer the owner, who may not know yet.
+    async fn answer_as_superseded(&mut self) {
+        let by = match &*self.status.borrow() {
+            Status::Superseded { by } => by.clone(),
+            _ => return,
+        };
+        loop {
+            let command = tokio::select! {
+                () = self.shared.closing.cancelled() => return,
+                command = self.commands.recv() => command,
+            };
+            match command {
+                Some(Command::Publish(reply)) => {
+                    let _ = reply.send(Err(Error::Superseded { by: by.clone() }));
+                }
+                Some(Command::Withdraw(reply)) => {
+                    let _ = reply.send(Ok(()));
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn wanted(&self) -> Arc<Instance> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// How long what was withdrawn stays hidden, though the backend may still say it.
+const GHOST_TIME: Duration = Duration::from_secs(5);
+/// How long a withdrawal is tried; below the deadline of closing, so that it can be told.
+const WITHDRAW_DEADLINE: Duration = Duration::from_secs(4);

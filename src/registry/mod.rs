@@ -1,0 +1,259 @@
+//! The handle that an application holds: it registers, lists, watches and resolves.
+//!
+//! All that backends have in common lives here once: publishing again what was lost, laying a
+//! registry's own publications over what the backend says, folding updates into snapshots, and
+//! sharing one observation among all readers of a scope.
+
+mod core;
+mod diff;
+mod fold;
+mod keeper;
+mod registration;
+mod retry;
+mod room;
+mod snapshot;
+mod stats;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use self::core::{Core, Shared};
+pub use diff::{Event, diff};
+pub use registration::{Registration, Status};
+pub(crate) use room::Reader;
+pub use snapshot::Snapshot;
+pub use stats::Stats;
+pub use watch::{Snapshots, Watch};
+
+use crate::backend::{Backend, Scope};
+use crate::error::{Error, Result};
+use crate::instance::{Instance, Namespace, ServiceName};
+use crate::net::Advertise;
+use crate::resolver::Resolver;
+
+/// The handle that an application holds. Cheap to clone; all clones are the same registry.
+///
+/// It belongs to the runtime that it was made in: when that ends, calls answer
+/// [`Error::Closed`]. When the last handle, registration, watch and resolver are dropped, it
+/// closes in the background; [`close`](Self::close) waits for that.
+///
+/// ```
+/// use hereabouts::{Instance, Registry, memory::Memory};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> hereabouts::Result<()> {
+/// let registry = Registry::new(Memory::new())?;
+/// let registration = registry.register(Instance::new("greeter", 8080)?).await?;
+/// let greeter = registry.resolver("greeter")?;
+/// println!("{}", greeter.pick().await?.url("/hello"));
+/// registry.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Registry {
+    core: Arc<Core>,
+}
+
+/// Makes a [`Registry`] with other settings than the default ones.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct RegistryBuilder {
+    backend: Box<dyn Backend>,
+    advertise: Option<Advertise>,
+    deadline: Duration,
+}
+
+/// How long `register` and `update` wait to be published, by default.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+
+impl RegistryBuilder {
+    /// What to publish in place of the addresses of this machine's interfaces.
+    pub fn advertise(mut self, advertise: Advertise) -> Self {
+        self.advertise = Some(advertise);
+        self
+    }
+
+    /// How long a call waits for the backend: 5 s by default.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Makes the registry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRuntime`] outside a Tokio runtime.
+    pub fn build(self) -> Result<Registry> {
+        let core = Shared::start(self.backend, self.advertise, self.deadline)?;
+        Ok(Registry { core })
+    }
+}
+
+impl Registry {
+    /// A registry over a backend, with default settings. Sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRuntime`] outside a Tokio runtime.
+    pub fn new(backend: impl Backend) -> Result<Self> {
+        Self::builder(backend).build()
+    }
+
+    /// A builder of a registry over a backend.
+    pub fn builder(backend: impl Backend) -> RegistryBuilder {
+        RegistryBuilder {
+            backend: Box::new(backend),
+            advertise: None,
+            deadline: DEFAULT_DEADLINE,
+        }
+    }
+
+    /// Publishes an instance and returns when that is done: committed in a store, sent on at
+    /// least one interface on the LAN. It stays published until the registration is dropped or
+    /// deregistered.
+    ///
+    /// On an error, and when this future is dropped, nothing stays published and nothing keeps
+    /// trying.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] after the deadline (5 s by default) with the last reason;
+    /// [`Error::Incomplete`] where the backend refuses, such as one that is read-only;
+    /// [`Error::Closed`].
+    pub async fn register(&self, instance: Instance) -> Result<Registration> {
+        let registration = self.start(instance)?;
+        registration.publish("registering").await?;
+        Ok(registration)
+    }
+
+    /// Publishes an instance in the background and never gives up: the registration begins as
+    /// [`Status::Pending`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`].
+    pub fn register_in_background(&self, instance: Instance) -> Result<Registration> {
+        let registration = self.start(instance)?;
+        registration.begin();
+        Ok(registration)
+    }
+
+    fn start(&self, instance: Instance) -> Result<Registration> {
+        let shared = &self.core.0;
+        shared.check_open()?;
+        let unreachable = instance.listen().filter(|listen| {
+            shared.backend.reaches_other_hosts()
+                && shared.advertise.is_none()
+                && instance.explicit_addresses().is_empty()
+                && !shared.local_now().is_reachable(*listen)
+        });
+        if let Some(ip) = unreachable.and_then(|listen| listen.specific_ip()) {
+            tracing::warn!(
+                "{} listens on {ip}, which no other host can reach through the interfaces in use; bind it to 0.0.0.0 or [::], \
+                 or say with HEREABOUTS_ADVERTISE which address to publish",
+                instance.service()
+            );
+        }
+        Ok(Registration::start(self.core.clone(), instance))
+    }
+
+    /// The instances of a service (`"greeter"`) or of all (`Scope::All`): waits until absence
+    /// means absence, which takes 1.25 s on a LAN where nobody has asked yet.
+    ///
+    /// In an outage it returns the last state at once, which [`Snapshot::stale`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a bad name; [`Error::Timeout`] where the backend has not answered
+    /// within the deadline; [`Error::Closed`].
+    pub async fn instances<S>(&self, scope: S) -> Result<Arc<Snapshot>>
+    where
+        S: TryInto<Scope>,
+        Error: From<S::Error>,
+    {
+        let scope = scope.try_into()?;
+        let shared = &self.core.0;
+        let doing = format!("listing {scope}");
+        let reader = shared.reader(scope)?;
+        let mut changes = reader.changes();
+        let settled = |s: &Arc<Snapshot>| s.is_synced() || (s.stale().is_some() && s.was_complete());
+        let waited = shared.within(shared.deadline, changes.wait_for(settled)).await?;
+        match waited {
+            Some(Ok(snapshot)) => Ok(snapshot.clone()),
+            Some(Err(_)) => Err(Error::Closed),
+            None => Err(Error::Timeout {
+                doing,
+                after: shared.deadline,
+                source: reader.snapshot().stale().map(|outage| outage.error.clone()),
+            }),
+        }
+    }
+
+    /// The names of all services that have an instance, sorted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`instances`](Self::instances).
+    pub async fn services(&self) -> Result<Vec<ServiceName>> {
+        Ok(self.instances(Scope::All).await?.services())
+    }
+
+    /// Watches a service or all: what is there, then what changes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a bad name; [`Error::Closed`].
+    pub fn watch<S>(&self, scope: S) -> Result<Watch>
+    where
+        S: TryInto<Scope>,
+        Error: From<S::Error>,
+    {
+        let reader = self.core.0.reader(scope.try_into()?)?;
+        Ok(Watch::new(self.core.clone(), reader))
+    }
+
+    /// Turns a service name into a choice of instance, over and over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a bad name; [`Error::Closed`].
+    pub fn resolver<N>(&self, service: N) -> Result<Resolver>
+    where
+        N: TryInto<ServiceName>,
+        Error: From<N::Error>,
+    {
+        Resolver::start(self.core.clone(), service.try_into()?)
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::read(&self.core.0)
+    }
+
+    /// The backend with its interfaces or endpoints, for a person: `mdns on eth0, lo`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.core.0.backend.describe()
+    }
+
+    /// The namespace that it publishes in and sees.
+    #[must_use]
+    pub fn namespace(&self) -> Namespace {
+        self.core.0.backend.namespace()
+    }
+
+    /// Withdraws every instance and closes all clones. Afterwards every call answers
+    /// [`Error::Closed`], and no task, thread, socket or lease is left.
+    ///
+    /// Goes on in the background when its future is dropped; a second call waits for the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incomplete`] that names what could not be withdrawn within 5 s.
+    pub async fn close(&self) -> Result<()> {
+        self.core.0.close().await
+    }
+}

@@ -1,0 +1,291 @@
+//! The guard that keeps one instance published.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::core::Core;
+use super::fold::key_of;
+use super::keeper::{Command, Keeper};
+use crate::error::{Error, Result};
+use crate::instance::{Instance, InstanceId, Invalid, ServiceName, State};
+
+/// How a registration stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Status {
+    /// It is published, as it is wanted.
+    Published,
+    /// It is not published, or not as it is wanted, and this is being repaired.
+    Pending {
+        /// Since when.
+        since: SystemTime,
+        /// The last error; none before the first try has ended.
+        why: Option<Arc<Error>>,
+    },
+    /// A later owner has taken the id over. Final: register with another id.
+    Superseded {
+        /// What the other owner publishes.
+        by: Arc<Instance>,
+    },
+    /// It was withdrawn, or its registry was closed. Final.
+    Withdrawn,
+}
+
+/// The guard that keeps one instance published, whatever happens to the backend.
+///
+/// Dropping it withdraws the instance in the background while its runtime runs: that spawns
+/// nothing, waits for nothing, and never panics. [`deregister`](Self::deregister) waits for the
+/// confirmation.
+#[must_use = "dropping a registration withdraws the instance"]
+pub struct Registration {
+    core: Arc<Core>,
+    service: ServiceName,
+    id: InstanceId,
+    wanted: Arc<Mutex<Arc<Instance>>>,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    over: bool,
+}
+
+impl Registration {
+    /// Starts a keeper, which has nothing to do until it is told to publish.
+    pub(super) fn start(core: Arc<Core>, instance: Instance) -> Self {
+        let generation = core.0.generation_after_known(&instance);
+        let instance = Arc::new(instance.with_generation(generation));
+        let (service, id) = key_of(&instance);
+        let wanted = Arc::new(Mutex::new(instance));
+        let (commands, keeper_commands) = mpsc::channel(COMMANDS);
+        let (status, keeper_status) = {
+            let begin = Status::Pending {
+                since: SystemTime::now(),
+                why: None,
+            };
+            let (sender, receiver) = watch::channel(begin);
+            (receiver, sender)
+        };
+        let keeper = Keeper {
+            shared: core.0.clone(),
+            wanted: wanted.clone(),
+            commands: keeper_commands,
+            status: keeper_status,
+        };
+        core.0.spawn_keeper((service.clone(), id.clone()), keeper.run());
+        Self {
+            core,
+            service,
+            id,
+            wanted,
+            commands,
+            status,
+            over: false,
+        }
+    }
+
+    /// Publishes what is wanted. Where it does not wait, it says nothing of how that goes.
+    pub(super) fn begin(&self) {
+        let (reply, _) = oneshot::channel();
+        // The queue is empty, as nobody else has this registration yet.
+        let _ = self.commands.try_send(Command::Publish(reply));
+    }
+
+    pub(super) async fn publish(&self, doing: &'static str) -> Result<()> {
+        let deadline = self.core.0.deadline;
+        let asked = self.core.0.within(deadline, async {
+            let (reply, answer) = oneshot::channel();
+            let sent = self.commands.send(Command::Publish(reply)).await;
+            let mut status = self.status.clone();
+            let refused = async {
+                // A refusal need not wait for the deadline.
+                let refusal =
+                    |s: &Status| matches!(s, Status::Pending { why: Some(why), .. } if !why.is_transient());
+                match status.wait_for(refusal).await.as_deref() {
+                    Ok(Status::Pending { why: Some(why), .. }) => why.clone(),
+                    _ => std::future::pending().await,
+                }
+            };
+            if sent.is_err() {
+                return Err(self.ended());
+            }
+            tokio::select! {
+                biased;
+                answer = answer => answer.unwrap_or_else(|_| Err(self.ended())),
+                why = refused => Err(Error::Incomplete {
+                    left: format!("{doing} {} {}", self.service, self.id),
+                    source: Some(why),
+                }),
+            }
+        });
+        match asked.await? {
+            Some(result) => result,
+            None => Err(Error::Timeout {
+                doing: format!("{doing} {} {}", self.service, self.id),
+                after: deadline,
+                source: match &*self.status.borrow() {
+                    Status::Pending { why, .. } => why.clone(),
+                    _ => None,
+                },
+            }),
+        }
+    }
+
+    fn ended(&self) -> Error {
+        match &*self.status.borrow() {
+            Status::Superseded { by } => Error::Superseded { by: by.clone() },
+            _ => Error::Closed,
+        }
+    }
+
+    /// The service.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    /// The instance as it is wanted now.
+    #[must_use]
+    pub fn instance(&self) -> Arc<Instance> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How it stands now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waits for a status that `wanted` accepts; the present one counts.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] where the registry is closed first.
+    pub async fn wait_for(&self, wanted: impl FnMut(&Status) -> bool) -> Result<Status> {
+        let mut status = self.status.clone();
+        match status.wait_for(wanted).await {
+            Ok(status) => Ok(status.clone()),
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    /// Changes version, metadata, weight, ports or state in place, and waits until that is
+    /// published: peers see one change and no gap.
+    ///
+    /// On the LAN at most 10 updates a minute go out (RFC 6762, 8.4); later ones are merged, the
+    /// last wins, and this returns at once. Draining is exempt.
+    ///
+    /// Dropping the future leaves the change wanted: it will be published.
+    ///
+    /// ```
+    /// # use hereabouts::{Instance, Registry, memory::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> hereabouts::Result<()> {
+    /// # let registry = Registry::new(Memory::new())?;
+    /// let registration = registry.register(Instance::new("greeter", 8080)?).await?;
+    /// registration.update(|instance| instance.with_version("2.0.0")).await?;
+    /// assert_eq!(registry.instances("greeter").await?[0].version(), "2.0.0");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `change` returns, then nothing has changed. [`Error::Invalid`] where it changes
+    /// service or id. [`Error::Timeout`] where the backend does not take it within the deadline:
+    /// it goes on trying. [`Error::Superseded`], [`Error::Closed`].
+    pub async fn update<E>(&self, change: impl FnOnce(Instance) -> Result<Instance, E>) -> Result<()>
+    where
+        Error: From<E>,
+    {
+        self.core.0.check_open()?;
+        {
+            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = wanted.generation().next_revision();
+            let changed = change(Instance::clone(&wanted))?;
+            if changed.service() != &self.service || changed.id() != &self.id {
+                let id = changed.id().as_str();
+                return Err(Invalid::new(
+                    "update",
+                    id,
+                    "service and id can't change; register another instance",
+                )
+                .into());
+            }
+            *wanted = Arc::new(changed.with_generation(next));
+        }
+        self.publish("updating").await
+    }
+
+    /// Sets the state; see [`update`](Self::update).
+    ///
+    /// # Errors
+    ///
+    /// As for [`update`](Self::update).
+    pub async fn set_state(&self, state: State) -> Result<()> {
+        self.update(|instance| instance.with_state(state)).await
+    }
+
+    /// Withdraws the instance and waits until that is confirmed.
+    ///
+    /// Dropping the future lets the withdrawal go on in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incomplete`] or [`Error::Timeout`] where it could not be withdrawn: then it is
+    /// left to its time to live. [`Error::Closed`] where the registry is closed, which withdraws.
+    pub async fn deregister(mut self) -> Result<()> {
+        self.over = true;
+        let shared = self.core.0.clone();
+        let (reply, answer) = oneshot::channel();
+        let asked = shared.within(DEREGISTER_DEADLINE, async {
+            if self.commands.send(Command::Withdraw(reply)).await.is_err() {
+                return Err(Error::Closed);
+            }
+            answer.await.unwrap_or(Err(Error::Closed))
+        });
+        match asked.await? {
+            Some(result) => result,
+            None => Err(Error::Timeout {
+                doing: format!("withdrawing {} {}", self.service, self.id),
+                after: DEREGISTER_DEADLINE,
+                source: None,
+            }),
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.over && !matches!(*self.status.borrow(), Status::Superseded { .. }) {
+            // No ghost for readers of this registry; the keeper withdraws when it sees the
+            // command channel closed.
+            let wanted = self.instance();
+            let key = (self.service.clone(), self.id.clone());
+            self.core
+                .0
+                .change_overlay(&key, |overlay| overlay.withdraw(&wanted));
+        }
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("service", &self.service)
+            .field("id", &self.id)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+const COMMANDS: usize = 16;
+/// Above the time for which a withdrawal is tried, so that its error can be told.
+const DEREGISTER_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,0 +1,209 @@
+//! A service name turned into a choice of instance, over and over.
+//!
+//! A resolver keeps a prepared set of usable instances, made again off the pick path whenever the
+//! snapshot changes or an instance fails; a pick only reads it.
+
+mod check;
+mod choice;
+mod pick;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::choice::Choice;
+pub use self::pick::Pick;
+use crate::backend::Scope;
+use crate::error::{Error, NoInstance, Result};
+use crate::instance::{ServiceName, State};
+use crate::net;
+use crate::registry::{Core, Reader, Snapshot};
+
+/// A service name turned into a choice of instance, kept fresh in the background. Cheap to clone;
+/// clones share the round and what has failed.
+///
+/// Only instances that are [`State::Up`] are picked, in turn; those of weight 0 only if there is
+/// nothing else.
+///
+/// ```
+/// # use hereabouts::{Instance, Registry, memory::Memory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> hereabouts::Result<()> {
+/// # let registry = Registry::new(Memory::new())?;
+/// # let registration = registry.register(Instance::new("greeter", 8080)?).await?;
+/// let greeter = registry.resolver("greeter")?;
+/// let pick = greeter.pick().await?;
+/// match std::net::TcpStream::connect(pick.address().to_string()) {
+///     Ok(_) => pick.succeeded(),
+///     Err(error) => pick.failed(&error), // not picked again until it answers
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Resolver {
+    core: Arc<Core>,
+    service: ServiceName,
+    reader: Reader,
+    choice: Arc<Choice>,
+    _stops_with_last: Arc<DropGuard>,
+}
+
+/// How long a pick waits for the first instance, by default.
+pub const DEFAULT_PICK_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Resolver {
+    pub(crate) fn start(core: Arc<Core>, service: ServiceName) -> Result<Self> {
+        let shared = core.0.clone();
+        let reader = shared.reader(Scope::Service(service.clone()))?;
+        let choice = Arc::new(Choice::new(&reader.snapshot()));
+        let stop = CancellationToken::new();
+        shared.spawn(keep_fresh(
+            reader.clone(),
+            choice.clone(),
+            stop.clone(),
+            shared.closed.clone(),
+        ));
+        Ok(Self {
+            core,
+            service,
+            reader,
+            choice,
+            _stops_with_last: Arc::new(stop.drop_guard()),
+        })
+    }
+
+    /// The service that is resolved.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The instances that are known now, whatever their state.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.reader.snapshot()
+    }
+
+    /// Picks an instance; waits up to 5 s for the first one.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoInstance`] that says what was looked for, where, and what is known instead;
+    /// [`Error::Closed`].
+    pub async fn pick(&self) -> Result<Pick> {
+        self.pick_within(DEFAULT_PICK_DEADLINE).await
+    }
+
+    /// Picks an instance; waits up to `deadline` for the first one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`pick`](Self::pick).
+    pub async fn pick_within(&self, deadline: Duration) -> Result<Pick> {
+        let shared = &self.core.0;
+        if shared.closed.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        if let Some(pick) = self.try_pick() {
+            return Ok(pick);
+        }
+        let mut made = self.choice.made();
+        let first = async {
+            loop {
+                if let Some(pick) = self.try_pick() {
+                    return Some(pick);
+                }
+                if made.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        match shared.within(deadline, first).await? {
+            Some(Some(pick)) => Ok(pick),
+            Some(None) => Err(Error::Closed),
+            None => Err(Error::NoInstance(Box::new(self.explain(deadline).await))),
+        }
+    }
+
+    /// Picks an instance if there is one now.
+    #[must_use]
+    pub fn try_pick(&self) -> Option<Pick> {
+        let entry = self.choice.choose()?;
+        Some(Pick::new(entry, self.clone()))
+    }
+
+    /// Waits until an instance can be picked.
+    ///
+    /// # Errors
+    ///
+    /// As for [`pick`](Self::pick).
+    pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
+        self.pick_within(deadline).await.map(drop)
+    }
+
+    fn choice(&self) -> &Arc<Choice> {
+        &self.choice
+    }
+
+    async fn explain(&self, waited: Duration) -> NoInstance {
+        let shared = &self.core.0;
+        let snapshot = self.snapshot();
+        NoInstance {
+            service: self.service.clone(),
+            waited,
+            looked_in: shared.describe(),
+            namespace: shared.namespace(),
+            not_up: snapshot.iter().filter(|i| i.state() != State::Up).count(),
+            known: self.known_services().await,
+            outage: snapshot.stale().map(|outage| outage.error.clone()),
+            hint: (shared.needs_multicast() && net::in_container()).then_some(CONTAINER_HINT),
+        }
+    }
+
+    /// The other services, as far as they are known within a moment.
+    async fn known_services(&self) -> Vec<ServiceName> {
+        let Ok(reader) = self.core.0.reader(Scope::All) else {
+            return Vec::new();
+        };
+        let mut changes = reader.changes();
+        let complete = changes.wait_for(|snapshot| snapshot.is_synced()).map(drop);
+        // Whether it was complete or not, what is known by then is said.
+        let _ = self.core.0.within(KNOWN_DEADLINE, complete).await;
+        let mut services = reader.snapshot().services();
+        services.retain(|service| *service != self.service);
+        services
+    }
+}
+
+/// Makes the choice again whenever the snapshot changes or an instance fails or is well again.
+async fn keep_fresh(reader: Reader, choice: Arc<Choice>, stop: CancellationToken, closed: CancellationToken) {
+    let mut changes = reader.changes();
+    loop {
+        let snapshot = changes.borrow_and_update().clone();
+        choice.remake(&snapshot);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = closed.cancelled() => return,
+            () = choice.outdated() => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver")
+            .field("service", &self.service)
+            .field("choice", &self.choice)
+            .finish_non_exhaustive()
+    }
+}
+
+const KNOWN_DEADLINE: Duration = Duration::from_millis(200);
+const CONTAINER_HINT: &str = "this seems to be a container, where multicast rarely reaches other hosts: set \
+     HEREABOUTS_REGISTRY to etcd://host:2379 or static:service=host:port";

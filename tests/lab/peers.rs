@@ -1,0 +1,192 @@
+//! Other implementations of mDNS to get along with: avahi and python-zeroconf.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::host::Host;
+use super::netns::wait_until;
+use super::process::Process;
+
+/// An avahi daemon on a host, with a message bus and a `/run` of its own.
+#[derive(Debug)]
+pub(crate) struct Avahi {
+    // Dropped in this order: the daemon says goodbye before it loses its bus.
+    daemon: Process,
+    bus: Process,
+}
+
+impl Avahi {
+    /// Starts it and waits until it answers. The host's name in mDNS is that of its namespace.
+    pub(crate) fn start(host: &Host) -> Self {
+        let mut bus = Process::spawn(host.command("unshare").args([
+            "--mount",
+            "sh",
+            "-ec",
+            PRIVATE_BUS,
+            "sh",
+            host.name(),
+        ]));
+        let socket = PathBuf::from(format!(
+            "/proc/{}/root/run/dbus/system_bus_socket",
+            bus.id()
+        ));
+        let up = poll(START, || socket.exists() || bus.ends_within(Duration::ZERO));
+        assert!(
+            up && socket.exists(),
+            "no message bus on {}:\n{}",
+            host.name(),
+            bus.log()
+        );
+
+        let daemon = Process::spawn(enter(&bus, "avahi-daemon").args([
+            "--file=/run/avahi.conf",
+            "--no-drop-root",
+            "--no-chroot",
+            "--no-rlimits",
+            "--no-proc-title",
+        ]));
+        let avahi = Self { daemon, bus };
+        let own_name = format!("{}.local", host.name());
+        let up = poll(START, || {
+            let output = avahi
+                .command("timeout")
+                .args(["1", "avahi-resolve", "-4", "-n", &own_name])
+                .output();
+            output.is_ok_and(|output| !output.stdout.is_empty())
+        });
+        assert!(
+            up,
+            "avahi does not answer on {}:\n{}\n{}",
+            host.name(),
+            avahi.daemon.log(),
+            avahi.bus.log()
+        );
+        avahi
+    }
+
+    /// A command that can talk to this avahi: `avahi-publish`, `avahi-resolve`, and so on.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        enter(&self.bus, program)
+    }
+
+    /// What `avahi-browse` prints; the arguments should make it end by itself (`-t`).
+    #[track_caller]
+    pub(crate) fn browse(&self, arguments: &[&str]) -> String {
+        let output = self
+            .command("timeout")
+            .args(["15", "avahi-browse"])
+            .args(arguments)
+            .output()
+            .expect("timeout runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "avahi-browse: {}\n{said}\n{}",
+            output.status,
+            self.daemon.log()
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// An `avahi-browse` that goes on until dropped.
+    pub(crate) fn spawn_browse(&self, arguments: &[&str]) -> Process {
+        Process::spawn(self.command("avahi-browse").args(arguments))
+    }
+
+    /// An `avahi-publish` that is established, for example `["-s", "name", "_demo._tcp", "80", "a=b"]`.
+    #[track_caller]
+    pub(crate) fn publish(&self, arguments: &[&str]) -> Process {
+        let process = Process::spawn(self.command("avahi-publish").args(arguments));
+        wait_until("avahi-publish established", START, || {
+            process.log().contains("Established")
+        });
+        process
+    }
+
+    /// What the daemon has logged.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.log()
+    }
+}
+
+/// Browses a type such as `_demo._tcp` with python-zeroconf for that long: one JSON line per event.
+pub(crate) fn zeroconf_browser(host: &Host, service_type: &str, seconds: f32) -> Process {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/venv/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run scripts/setup",
+        python.display()
+    );
+    let mut command = host.command(&python.to_string_lossy());
+    command
+        .arg(root.join("tests/lab/zeroconf_browse.py"))
+        .arg(service_type)
+        .arg(seconds.to_string());
+    Process::spawn(&mut command)
+}
+
+/// A command in the mount and network namespaces of a host's message bus.
+fn enter(bus: &Process, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args([
+        "--mount",
+        "--net",
+        "--target",
+        &bus.id().to_string(),
+        program,
+    ]);
+    command
+}
+
+/// Polls without panicking, so that the caller can tell more than the time.
+fn poll(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    loop {
+        if done() {
+            return true;
+        }
+        if started.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const START: Duration = Duration::from_secs(10);
+
+/// Becomes the message bus, in a mount namespace where nothing of the machine's `/run` is seen.
+/// Neither daemon changes its user: in a user namespace there is but one. Avahi insists that its
+/// directory belongs to the user `avahi`, so that is another name of root here.
+const PRIVATE_BUS: &str = r#"
+mount -t tmpfs tmpfs /run
+[ "$(readlink -f /var/run)" = /run ] || mount --rbind /run /var/run
+mkdir -p /run/dbus /run/avahi-daemon
+sed 's/^avahi:x:[0-9]*:[0-9]*:/avahi:x:0:0:/' /etc/passwd > /run/passwd
+sed 's/^avahi:x:[0-9]*:/avahi:x:0:/' /etc/group > /run/group
+mount --bind /run/passwd /etc/passwd
+mount --bind /run/group /etc/group
+cat > /run/bus.conf <<END
+<busconfig>
+  <type>system</type>
+  <listen>unix:path=/run/dbus/system_bus_socket</listen>
+  <policy context="default">
+    <allow user="*"/> <allow own="*"/> <allow eavesdrop="true"/>
+    <allow send_destination="*" eavesdrop="true"/>
+  </policy>
+</busconfig>
+END
+cat > /run/avahi.conf <<END
+[server]
+host-name=$1
+use-ipv4=yes
+use-ipv6=yes
+[wide-area]
+enable-wide-area=no
+[publish]
+publish-hinfo=no
+publish-workstation=no
+END
+exec dbus-daemon --config-file=/run/bus.conf --nofork --nopidfile
+"#;

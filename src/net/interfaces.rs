@@ -40,6 +40,22 @@ pub enum Selection {
     Only(Vec<String>),
 }
 
+impl Selection {
+    /// Whether it uses the interface of one address, as the system lists it.
+    pub(crate) fn uses(&self, interface: &if_addrs::Interface) -> bool {
+        match self {
+            Self::Only(names) => names.contains(&interface.name),
+            Self::Usable if interface.is_p2p() => false,
+            Self::Usable if !is_virtual(&interface.name) => true,
+            Self::Usable => {
+                // Rare, so it may look at the whole machine.
+                let used = Interfaces::read().unwrap_or_default().used(self);
+                used.by_name(&interface.name).is_some()
+            }
+        }
+    }
+}
+
 impl Interfaces {
     /// Reads them from the system.
     ///

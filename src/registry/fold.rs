@@ -214,14 +214,16 @@ impl Fold {
             .with_status(self.synced, self.complete, self.stale.clone())
     }
 
-    /// Sorts an instance's addresses for this reader.
+    /// Sorts an instance's addresses for this reader, and leaves out what only its owner knows,
+    /// which a backend may pass on as it was given.
     fn place(&self, instance: Arc<Instance>) -> Arc<Instance> {
         let mut addresses = instance.addresses().to_vec();
         self.local.sort(&mut addresses);
-        if addresses == instance.addresses() {
+        let owners = instance.listen().is_some() || !instance.explicit_addresses().is_empty();
+        if addresses == instance.addresses() && !owners {
             instance
         } else {
-            Arc::new(Instance::clone(&instance).at(addresses))
+            Arc::new(Instance::clone(&instance).at(addresses).as_found())
         }
     }
 }

@@ -101,9 +101,14 @@ impl Registration {
                 // A refusal need not wait for the deadline.
                 let refusal =
                     |s: &Status| matches!(s, Status::Pending { why: Some(why), .. } if !why.is_transient());
-                match status.wait_for(refusal).await.as_deref() {
-                    Ok(Status::Pending { why: Some(why), .. }) => why.clone(),
-                    _ => std::future::pending().await,
+                // Taken out of the guard before anything is awaited.
+                let why = match status.wait_for(refusal).await.as_deref() {
+                    Ok(Status::Pending { why, .. }) => why.clone(),
+                    _ => None,
+                };
+                match why {
+                    Some(why) => why,
+                    None => std::future::pending().await,
                 }
             };
             if sent.is_err() {

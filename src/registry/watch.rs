@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use futures_core::stream::BoxStream;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
 use super::core::Core;
 use super::diff::{Event, diff};
@@ -87,16 +87,20 @@ impl Watch {
     ///
     /// [`Error::Closed`] where the registry is closed first.
     pub async fn until(&mut self, mut wanted: impl FnMut(&Snapshot) -> bool) -> Result<Arc<Snapshot>> {
+        // Where nothing has come since, what was told last is the present state.
+        let come = tokio::task::unconstrained(StreamExt::next(&mut self.states)).now_or_never();
+        let mut state = match come {
+            Some(state) => state.unwrap_or(Err(Error::Closed))?,
+            None => self.last.clone(),
+        };
         loop {
-            let Some(state) = StreamExt::next(&mut self.states).await else {
-                return Err(Error::Closed);
-            };
-            let state = state?;
             self.events.extend(diff(&self.last, &state));
             self.last = state.clone();
             if wanted(&state) {
                 return Ok(state);
             }
+            let next = StreamExt::next(&mut self.states).await;
+            state = next.unwrap_or(Err(Error::Closed))?;
         }
     }
 

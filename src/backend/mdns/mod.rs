@@ -1,1 +1,218 @@
-//! Multicast DNS.
+//! Multicast DNS: services on one link find one another with nothing installed or configured.
+//!
+//! Every instance is a DNS-SD service of one type, `_hereabouts._tcp`, so any browser shows it:
+//! `avahi-browse -r _hereabouts._tcp`. One long-lived browse serves every watch; `wire` has the
+//! layout, `engine` alone knows the library that speaks the protocol, `table` what is there, and
+//! `driver` is the task that moves it all.
+
+mod ask;
+mod counters;
+mod driver;
+mod engine;
+mod heal;
+mod probe;
+mod publication;
+mod table;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use self::counters::Counters;
+use self::driver::{Command, Driver};
+use super::{Backend, Feed, Limits, Published, Scope, Ticket, Update, Verdict};
+use crate::error::{Error, Result};
+use crate::instance::{Instance, Namespace};
+use crate::net::{Interfaces, Selection};
+
+/// The multicast DNS backend (RFC 6762, RFC 6763): the default one.
+///
+/// It speaks on the usable interfaces of this machine and on loopback, over IPv4 and IPv6, and
+/// follows their changes. Nothing is sent before something is registered or watched. It has no
+/// authentication: whoever is on the link can say anything.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use hereabouts::{Registry, mdns::Mdns};
+///
+/// # async fn example() -> hereabouts::Result<()> {
+/// let backend = Mdns::builder().probe(Duration::from_secs(1)).build()?;
+/// let registry = Registry::new(backend)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Mdns {
+    commands: mpsc::Sender<Command>,
+    observed: mpsc::UnboundedSender<()>,
+    feed: Feed,
+    counters: Arc<Counters>,
+    namespace: Namespace,
+    interfaces: Selection,
+}
+
+/// Makes an [`Mdns`] with other settings than the default ones.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct MdnsBuilder(Settings);
+
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    namespace: Namespace,
+    interfaces: Selection,
+    limits: Limits,
+    probe: Option<Duration>,
+}
+
+impl MdnsBuilder {
+    /// Publishes in a namespace, and sees only that: the default one otherwise.
+    pub fn namespace(mut self, namespace: Namespace) -> Self {
+        self.0.namespace = namespace;
+        self
+    }
+
+    /// Speaks on these interfaces: all usable ones by default.
+    pub fn interfaces(mut self, interfaces: Selection) -> Self {
+        self.0.interfaces = interfaces;
+        self
+    }
+
+    /// Bounds on what strangers can make it keep.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.0.limits = limits;
+        self
+    }
+
+    /// Connects to every instance that is up at this interval (TCP, closed at once), and takes
+    /// one that refuses twice as gone: finds a dead process in seconds, where multicast DNS takes
+    /// up to 120. Off by default. At least 100 ms.
+    pub fn probe(mut self, every: Duration) -> Self {
+        self.0.probe = Some(every.max(MIN_PROBE));
+        self
+    }
+
+    /// Makes the backend. Sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRuntime`] outside a Tokio runtime.
+    pub fn build(self) -> Result<Mdns> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime("Mdns::builder().build()"))?;
+        let (commands, driver_commands) = mpsc::channel(COMMANDS);
+        let (observed, driver_observed) = mpsc::unbounded_channel();
+        let feed = Feed::new();
+        let counters = Arc::new(Counters::default());
+        let Settings { namespace, interfaces, .. } = self.0.clone();
+        let driver = Driver::new(self.0, driver_commands, driver_observed, feed.clone(), counters.clone());
+        runtime.spawn(driver.run());
+        Ok(Mdns {
+            commands,
+            observed,
+            feed,
+            counters,
+            namespace,
+            interfaces,
+        })
+    }
+}
+
+impl Mdns {
+    /// The backend with default settings. Sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRuntime`] outside a Tokio runtime.
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// A builder of a backend with other settings.
+    pub fn builder() -> MdnsBuilder {
+        MdnsBuilder::default()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)
+    }
+}
+
+#[async_trait]
+impl Backend for Mdns {
+    fn name(&self) -> &'static str {
+        "mdns"
+    }
+
+    /// Returns once it was sent on at least one interface; tries for 3 s.
+    async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
+        self.ask(|reply| Command::Publish {
+            instance,
+            replaces,
+            reply,
+        })
+        .await?
+    }
+
+    /// Says that it is draining, which peers see within milliseconds, then goodbye, which they
+    /// believe after a second (RFC 6762, 10.1).
+    async fn withdraw(&self, ticket: Ticket) -> Result<()> {
+        self.ask(|reply| Command::Withdraw { ticket, reply }).await?
+    }
+
+    fn observe(&self, scope: Scope) -> BoxStream<'static, Update> {
+        // Where the driver has ended, the feed is closed and the stream ends too.
+        let _ = self.observed.send(());
+        self.feed.subscribe(scope)
+    }
+
+    async fn close(&self) -> Result<()> {
+        match self.ask(Command::Close).await {
+            Ok(result) => result,
+            // Somebody else has closed it.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Asks the network for the instance's SRV record, for 3 s: shorter times give false
+    /// removals where several hosts ask at once.
+    async fn verify(&self, instance: Arc<Instance>) -> Verdict {
+        let key = (instance.service().clone(), instance.id().clone());
+        let verdict = self.ask(|reply| Command::Verify { key, reply }).await;
+        verdict.unwrap_or(Verdict::Unknown)
+    }
+
+    fn describe(&self) -> String {
+        let used = Interfaces::read().unwrap_or_default().used(&self.interfaces);
+        let names: Vec<&str> = used.names().collect();
+        if names.is_empty() {
+            return "mdns on no interface".to_owned();
+        }
+        format!("mdns on {}", names.join(", "))
+    }
+
+    fn namespace(&self) -> Namespace {
+        self.namespace.clone()
+    }
+
+    fn interfaces(&self) -> Selection {
+        self.interfaces.clone()
+    }
+
+    fn reaches_other_hosts(&self) -> bool {
+        self.interfaces != Selection::Only(vec!["lo".to_owned()])
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.counters.read();
+        counters.push(("instances", self.feed.len() as u64));
+        counters
+    }
+}
+
+const COMMANDS: usize = 256;
+const MIN_PROBE: Duration = Duration::from_millis(100);

@@ -1,0 +1,91 @@
+//! What has been counted, and what is logged the first time only.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::wire::Skip;
+use crate::instance::escaped;
+
+/// What one backend has counted.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    bad_records: AtomicU64,
+    newer_peers: AtomicU64,
+    other_namespaces: AtomicU64,
+    refused: AtomicU64,
+    unexplained_removals: AtomicU64,
+    heal_queries: AtomicU64,
+    browse_restarts: AtomicU64,
+    engine_restarts: AtomicU64,
+    merged_updates: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> Vec<(&'static str, u64)> {
+        [
+            ("bad_records", &self.bad_records),
+            ("newer_peers", &self.newer_peers),
+            ("other_namespaces", &self.other_namespaces),
+            ("refused", &self.refused),
+            ("unexplained_removals", &self.unexplained_removals),
+            ("heal_queries", &self.heal_queries),
+            ("browse_restarts", &self.browse_restarts),
+            ("engine_restarts", &self.engine_restarts),
+            ("merged_updates", &self.merged_updates),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+        .to_vec()
+    }
+
+    /// A record was skipped.
+    pub(super) fn skipped(&self, label: &str, skip: Skip) {
+        let label = escaped(label);
+        match skip {
+            Skip::NoTxt => {}
+            Skip::OtherNamespace => {
+                first(&self.other_namespaces);
+            }
+            Skip::NewerPeer => {
+                if first(&self.newer_peers) {
+                    tracing::warn!("skipped {label}: a newer peer; further ones are only counted");
+                }
+            }
+            Skip::Bad(what) => {
+                if first(&self.bad_records) {
+                    tracing::warn!("skipped {label}: it has {what}; further bad records are only counted");
+                }
+            }
+        }
+    }
+
+    /// A stranger was refused at a bound.
+    pub(super) fn refused(&self, bound: &str) {
+        if first(&self.refused) {
+            tracing::warn!("refused an instance: there are {bound} already; further ones are only counted");
+        }
+    }
+
+    pub(super) fn removed_unexplained(&self) {
+        first(&self.unexplained_removals);
+    }
+
+    pub(super) fn healing(&self, queries: usize) {
+        self.heal_queries.fetch_add(queries as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn browse_restarted(&self) {
+        first(&self.browse_restarts);
+    }
+
+    pub(super) fn engine_restarted(&self) {
+        first(&self.engine_restarts);
+    }
+
+    pub(super) fn merged_update(&self) {
+        first(&self.merged_updates);
+    }
+}
+
+/// Counts one more; whether it is the first.
+fn first(counter: &AtomicU64) -> bool {
+    counter.fetch_add(1, Ordering::Relaxed) == 0
+}

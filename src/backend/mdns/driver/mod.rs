@@ -1,0 +1,432 @@
+//! The task behind one multicast DNS backend: it drives the engine, the table and the clock.
+//!
+//! Nothing in its loop waits for anything but the next event, so that the engine's bounded queues
+//! are emptied as fast as they fill.
+
+mod links;
+mod orders;
+mod publishing;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::orders::Order;
+use super::ask;
+use super::counters::Counters;
+use super::engine::{Engine, Heard, Sizes, VERIFY_TIME};
+use super::heal::Heal;
+use super::probe::Prober;
+use super::publication::Publication;
+use super::table::{Gone, Key, Links, Table};
+use super::{Settings, wire};
+use crate::backend::{Feed, Published, Ticket, Verdict};
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::net::Local;
+
+/// What the backend asks of its driver.
+pub(super) enum Command {
+    Publish {
+        instance: Arc<Instance>,
+        replaces: Option<Ticket>,
+        reply: oneshot::Sender<Result<Published>>,
+    },
+    Withdraw {
+        ticket: Ticket,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Verify {
+        key: Key,
+        reply: oneshot::Sender<Verdict>,
+    },
+    Close(oneshot::Sender<Result<()>>),
+}
+
+pub(super) struct Driver {
+    settings: Settings,
+    commands: mpsc::Receiver<Command>,
+    observed: mpsc::UnboundedReceiver<()>,
+    feed: Feed,
+    counters: Arc<Counters>,
+    engine: Option<Engine>,
+    /// The engine before this one, which says goodbye for its labels when ours are known.
+    retired: Option<(Engine, Instant)>,
+    orders: VecDeque<Order>,
+    table: Table,
+    heal: Heal,
+    prober: Option<Prober>,
+    publications: HashMap<String, Publication>,
+    tickets: HashMap<Ticket, String>,
+    /// When each publication that is not at rest is looked at.
+    due: BTreeSet<(Instant, String)>,
+    next_ticket: u64,
+    verifying: Vec<(Instant, String, oneshot::Sender<Verdict>)>,
+    goodbyes: FuturesUnordered<BoxFuture<'static, ()>>,
+    last_goodbye: Option<Instant>,
+    sizes: FuturesUnordered<BoxFuture<'static, Option<Sizes>>>,
+    local: Local,
+    links: Links,
+    had_network: bool,
+    clock: Clock,
+}
+
+/// When what comes by itself is next to be done.
+#[derive(Debug)]
+struct Clock {
+    look: Instant,
+    measure: Instant,
+    flush: Option<Instant>,
+    synced: Option<Instant>,
+    settled: Option<Instant>,
+    restart: Option<Instant>,
+    restarted: Option<Instant>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        settings: Settings,
+        commands: mpsc::Receiver<Command>,
+        observed: mpsc::UnboundedReceiver<()>,
+        feed: Feed,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let now = Instant::now();
+        let table = Table::new(settings.namespace.clone(), settings.limits, feed.clone(), counters.clone());
+        Self {
+            prober: settings.probe.map(|every| Prober::new(every, now)),
+            settings,
+            commands,
+            observed,
+            feed,
+            counters,
+            engine: None,
+            retired: None,
+            orders: VecDeque::new(),
+            table,
+            heal: Heal::default(),
+            publications: HashMap::new(),
+            tickets: HashMap::new(),
+            due: BTreeSet::new(),
+            next_ticket: 0,
+            verifying: Vec::new(),
+            goodbyes: FuturesUnordered::new(),
+            last_goodbye: None,
+            sizes: FuturesUnordered::new(),
+            local: Local::default(),
+            links: Links::default(),
+            had_network: false,
+            clock: Clock {
+                look: now,
+                measure: now + MEASURE_EVERY,
+                flush: None,
+                synced: None,
+                settled: None,
+                restart: None,
+                restarted: None,
+            },
+        }
+    }
+
+    /// Runs until it is told to close, or nobody is left to tell it anything.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.flush();
+            let wake = self.next_wake();
+            tokio::select! {
+                heard = hear(&mut self.engine) => {
+                    for heard in heard {
+                        self.heard(heard);
+                    }
+                }
+                command = self.commands.recv() => match command {
+                    Some(Command::Close(reply)) => {
+                        let result = self.close().await;
+                        // Who no longer waits need not know.
+                        let _ = reply.send(result);
+                        return;
+                    }
+                    Some(command) => self.command(command),
+                    None => {
+                        if let Err(error) = self.close().await {
+                            tracing::warn!("closed mdns: {}", error.in_full());
+                        }
+                        return;
+                    }
+                },
+                // Somebody observes.
+                Some(()) = self.observed.recv() => self.start(),
+                Some(()) = self.goodbyes.next() => {}
+                Some(sizes) = self.sizes.next() => self.measured(sizes),
+                finding = find(&mut self.prober) => {
+                    if let Some((label, reachable)) = finding {
+                        self.table.set_reachable(&label, reachable);
+                    }
+                }
+                () = sleep_until(wake) => {}
+            }
+            self.tick(Instant::now());
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        self.start();
+        match command {
+            Command::Close(_) => {}
+            Command::Publish {
+                instance,
+                replaces,
+                reply,
+            } => self.publish(instance, replaces, reply),
+            Command::Withdraw { ticket, reply } => match self.tickets.get(&ticket).cloned() {
+                Some(label) => self.withdraw(&label, Some(reply)),
+                None => drop(reply.send(Ok(()))),
+            },
+            Command::Verify { key, reply } => self.verify(&key, reply),
+        }
+    }
+
+    fn verify(&mut self, key: &Key, reply: oneshot::Sender<Verdict>) {
+        let verdict = match self.table.shown(key) {
+            _ if self.links.outage || self.engine.is_none() => Verdict::Unknown,
+            None => Verdict::Gone,
+            Some((label, _)) if self.table.is_own(label) => Verdict::Alive,
+            Some((label, _)) => {
+                let label = label.to_owned();
+                let until = Instant::now() + VERIFY_TIME + VERIFY_SPARE;
+                self.orders.push_back(Order::Verify(label.clone()));
+                self.verifying.push((until, label, reply));
+                return;
+            }
+        };
+        // Who no longer waits need not know.
+        let _ = reply.send(verdict);
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now = Instant::now();
+        match heard {
+            Heard::Resolved(label, resolved) => {
+                if self.publications.contains_key(&label) {
+                    return self.sent(&label);
+                }
+                if let Some(key) = self.table.resolved(&label, &resolved) {
+                    self.heal.found(&label, now);
+                    self.check_superseded(&key);
+                }
+            }
+            Heard::Announced(label) => self.sent(&label),
+            Heard::Removed(label) => {
+                self.table.removed(&label, now);
+                self.order_look_for_refused();
+            }
+            Heard::AddressAdded => {
+                self.look(now);
+                self.heal.ask_soon(now);
+                let fixed: Vec<_> = self.publications.values().filter(|p| p.is_fixed()).collect();
+                let again: Vec<_> =
+                    fixed.iter().map(|p| p.announcement(&self.settings.namespace)).collect();
+                self.orders.extend(again.into_iter().map(|a| Order::Register(Box::new(a))));
+            }
+            Heard::AddressRemoved => {
+                self.links.lost_at = Some(now);
+                self.look(now);
+            }
+            Heard::BrowseEnded => {
+                self.counters.browse_restarted();
+                tracing::debug!("the browse has lost events; beginning it again");
+                let forget = self.table.len() > REPLAYABLE;
+                if forget {
+                    self.table.suspect_all(now, now + RELEARN_TIME);
+                }
+                self.orders.push_back(Order::Browse { forget });
+            }
+            Heard::Died => self.engine_died(now),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if self.clock.restart.is_some_and(|at| at <= now) {
+            self.clock.restart = None;
+            self.start();
+        }
+        if self.engine.is_none() {
+            return;
+        }
+        if self.clock.look <= now {
+            self.look(now);
+        }
+        let gone = self.table.review(now, &self.links);
+        self.are_gone(gone, now);
+        if self.clock.settled.is_some_and(|at| at <= now) && !self.links.outage {
+            self.clock.settled = None;
+            if self.feed.is_stale() {
+                self.feed.reset(self.table.all());
+                self.clock.synced = Some(now);
+            }
+        }
+        if self.clock.synced.is_some_and(|at| at <= now) && !self.feed.is_stale() {
+            self.clock.synced = None;
+            self.feed.synced();
+        }
+        if self.heal.next().is_some_and(|at| at <= now) && !self.links.outage {
+            if let Some(ask) = self.heal.due(now) {
+                let service_type = wire::type_of(&self.settings.namespace);
+                let sent = ask::send(&ask, &service_type, self.local.interfaces());
+                self.counters.healing(sent);
+            }
+        }
+        self.publications_due(now);
+        self.verified(now);
+        if let Some(prober) = &mut self.prober {
+            if prober.next_round() <= now {
+                prober.begin_round(now, self.table.probed());
+            }
+        }
+        if self.clock.measure <= now {
+            self.clock.measure = now + MEASURE_EVERY;
+            self.sizes.extend(self.engine.as_ref().and_then(Engine::sizes));
+        }
+        if self.retired.as_ref().is_some_and(|(_, at)| *at <= now) {
+            // Its goodbyes are for labels that have been replaced.
+            self.retired = None;
+        }
+    }
+
+    fn are_gone(&mut self, gone: Vec<Gone>, now: Instant) {
+        for Gone { label, replaced } in gone {
+            let waiting = self.verifying.extract_if(.., |(_, verified, _)| *verified == label);
+            for (_, _, reply) in waiting.collect::<Vec<_>>() {
+                // Who no longer waits need not know.
+                let _ = reply.send(Verdict::Gone);
+            }
+            if !replaced {
+                self.heal.lost(label, now);
+            }
+        }
+    }
+
+    fn verified(&mut self, now: Instant) {
+        let due = self.verifying.extract_if(.., |(until, _, _)| *until <= now);
+        for (_, label, reply) in due.collect::<Vec<_>>() {
+            let alive = self.table.is_well(&label);
+            // Who no longer waits need not know.
+            let _ = reply.send(if alive { Verdict::Alive } else { Verdict::Gone });
+        }
+    }
+
+    /// There is room again for strangers that were refused: asks who is there.
+    fn order_look_for_refused(&mut self) {
+        if self.table.has_room_again() {
+            self.orders.push_back(Order::Browse {
+                forget: self.table.len() > REPLAYABLE,
+            });
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        if self.engine.is_none() {
+            return self.clock.restart;
+        }
+        let outage = self.links.outage;
+        [
+            Some(self.clock.look),
+            Some(self.clock.measure),
+            self.clock.flush,
+            self.clock.synced.filter(|_| !outage),
+            self.clock.settled.filter(|_| !outage),
+            self.table.next_review().filter(|_| !outage),
+            self.heal.next().filter(|_| !outage),
+            self.due.first().map(|(at, _)| *at),
+            self.verifying.iter().map(|(until, _, _)| *until).min(),
+            self.prober.as_ref().map(Prober::next_round),
+            self.retired.as_ref().map(|(_, at)| *at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Says goodbye for all, waits until that is sent twice, and ends the engine.
+    async fn close(&mut self) -> Result<()> {
+        for label in self.publications.keys().cloned().collect::<Vec<_>>() {
+            self.withdraw(&label, None);
+        }
+        let ends = Instant::now() + CLOSE_TIME;
+        while self.engine.is_some() && !(self.orders.is_empty() && self.goodbyes.is_empty()) {
+            self.flush();
+            if Instant::now() >= ends {
+                break;
+            }
+            let again = self.clock.flush.unwrap_or(ends).min(ends);
+            tokio::select! {
+                Some(()) = self.goodbyes.next() => {}
+                () = tokio::time::sleep_until(again) => {}
+            }
+        }
+        let left = self.orders.len();
+        if let Some(at) = self.last_goodbye {
+            tokio::time::sleep_until(at + GOODBYE_REPEATED).await;
+        }
+        self.feed.close();
+        let engines = [self.engine.take(), self.retired.take().map(|(engine, _)| engine)];
+        for mut engine in engines.into_iter().flatten() {
+            engine.shut_down().await.map_err(|why| Error::backend("mdns", why))?;
+        }
+        if left > 0 {
+            return Err(Error::Incomplete {
+                left: format!("{left} goodbyes"),
+                source: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Driver {
+    /// The runtime has ended before the registry was closed: says goodbye all the same.
+    fn drop(&mut self) {
+        self.feed.close();
+        if let Some(engine) = &mut self.engine {
+            let namespace = &self.settings.namespace;
+            engine.farewell(self.publications.values().map(|p| p.last_words(namespace)));
+        }
+    }
+}
+
+async fn hear(engine: &mut Option<Engine>) -> Vec<Heard> {
+    match engine {
+        Some(engine) => engine.hear().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn find(prober: &mut Option<Prober>) -> Option<(String, bool)> {
+    match prober {
+        Some(prober) => prober.finding().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// What a new browse has to find again before it counts as gone.
+const RELEARN_TIME: Duration = Duration::from_secs(5);
+const VERIFY_SPARE: Duration = Duration::from_millis(500);
+/// The engine repeats a goodbye after 120 ms.
+const GOODBYE_REPEATED: Duration = Duration::from_millis(150);
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// A browse that begins again replays at least two events for each label into a queue of 1,000.
+const REPLAYABLE: usize = 400;

@@ -1,0 +1,163 @@
+//! What is published: from the wish to the word that it was sent, and to the goodbye.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::publication::{Due, Publication};
+use super::super::table::{Key, key_of};
+use super::Driver;
+use super::orders::Order;
+use crate::backend::{Lost, Published, Ticket};
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::net::Local;
+
+impl Driver {
+    pub(super) fn publish(
+        &mut self,
+        instance: Arc<Instance>,
+        replaces: Option<Ticket>,
+        reply: oneshot::Sender<Result<Published>>,
+    ) {
+        let now = Instant::now();
+        self.next_ticket += 1;
+        let ticket = Ticket::new(self.next_ticket);
+        let known = replaces.and_then(|ticket| self.tickets.remove(&ticket));
+        let result = match known.and_then(|label| self.publications.remove(&label)) {
+            Some(mut publication) => {
+                self.unschedule(&publication);
+                let updated = publication.update(instance, ticket, &self.local, now);
+                updated.map(|may_send| (publication, may_send))
+            }
+            None => {
+                // What this host has may have changed since the last look.
+                self.local = Local::read(&self.settings.interfaces);
+                Publication::new(instance, ticket, &self.local, now).map(|publication| (publication, true))
+            }
+        };
+        let (mut publication, may_send) = match result {
+            Ok(result) => result,
+            // Who no longer waits need not know.
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let label = publication.label.clone();
+        self.tickets.insert(ticket, label.clone());
+        if may_send {
+            publication.await_sent(reply, now);
+            self.order_register(&publication);
+        } else {
+            self.counters.merged_update();
+            self.table.put_own(&label, Instance::clone(&publication.instance));
+            if !publication.answer(reply) {
+                self.publications.insert(label.clone(), publication);
+                return self.withdraw(&label, None);
+            }
+        }
+        self.schedule(&publication);
+        self.publications.insert(label, publication);
+    }
+
+    /// The engine has sent a label.
+    pub(super) fn sent(&mut self, label: &str) {
+        let Some(mut publication) = self.publications.remove(label) else {
+            return;
+        };
+        self.unschedule(&publication);
+        let waited = publication.due.is_some();
+        let heard = publication.sent();
+        self.schedule(&publication);
+        let key = key_of(&publication.instance);
+        if heard {
+            self.table.put_own(label, publication.located(&self.local));
+        }
+        self.publications.insert(label.to_owned(), publication);
+        if waited && !heard && !self.table.is_own(label) {
+            // Nobody waits for it any longer.
+            return self.withdraw(label, None);
+        }
+        self.check_superseded(&key);
+    }
+
+    pub(super) fn withdraw(&mut self, label: &str, reply: Option<oneshot::Sender<Result<()>>>) {
+        let Some(mut publication) = self.publications.remove(label) else {
+            if let Some(reply) = reply {
+                // Who no longer waits need not know.
+                let _ = reply.send(Ok(()));
+            }
+            return;
+        };
+        self.unschedule(&publication);
+        self.tickets.remove(&publication.ticket);
+        publication.failed(Error::Closed);
+        let last_words = publication.last_words(&self.settings.namespace);
+        self.orders.push_back(Order::Register(Box::new(last_words)));
+        self.orders.push_back(Order::Unregister(label.to_owned(), reply));
+        self.table.take(label);
+    }
+
+    pub(super) fn refused(&mut self, label: &str) {
+        if let Some(mut publication) = self.publications.remove(label) {
+            self.unschedule(&publication);
+            self.tickets.remove(&publication.ticket);
+            publication.failed(Error::backend("mdns", "the mDNS engine does not take this instance"));
+        }
+    }
+
+    pub(super) fn publications_due(&mut self, now: Instant) {
+        while let Some((_, label)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
+            self.due.pop_first();
+            let Some(publication) = self.publications.get_mut(&label) else {
+                continue;
+            };
+            match publication.is_due(now) {
+                Due::Nothing => {}
+                Due::Send => {
+                    let announcement = publication.announcement(&self.settings.namespace);
+                    self.due.extend(publication.due.map(|at| (at, label.clone())));
+                    self.orders.push_back(Order::Register(Box::new(announcement)));
+                }
+                Due::GiveUp => {
+                    let names: Vec<&str> = self.local.interfaces().names().collect();
+                    let why = format!("nothing could be sent on the interfaces in use ({})", names.join(", "));
+                    publication.failed(Error::unavailable("mdns", why));
+                    self.withdraw(&label, None);
+                }
+            }
+        }
+    }
+
+    /// Tells the owners of what a later owner has taken over.
+    pub(super) fn check_superseded(&mut self, key: &Key) {
+        let Some((by, labels)) = self.table.superseded(key) else {
+            return;
+        };
+        for label in labels {
+            if let Some(publication) = self.publications.get_mut(&label) {
+                publication.lose(Lost::Superseded(by.clone()));
+            }
+        }
+    }
+
+    /// Every publication is lost, and is to be made again with a label of its own.
+    pub(super) fn lose_all(&mut self, why: impl Fn() -> Error) {
+        for (label, mut publication) in std::mem::take(&mut self.publications) {
+            self.table.take(&label);
+            publication.failed(why());
+            publication.lose(Lost::Gone(why()));
+        }
+        self.tickets.clear();
+        self.due.clear();
+    }
+
+    pub(super) fn schedule(&mut self, publication: &Publication) {
+        self.due.extend(publication.due.map(|at| (at, publication.label.clone())));
+    }
+
+    pub(super) fn unschedule(&mut self, publication: &Publication) {
+        if let Some(at) = publication.due {
+            self.due.remove(&(at, publication.label.clone()));
+        }
+    }
+}

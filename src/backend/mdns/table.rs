@@ -1,0 +1,394 @@
+//! Which labels are there, and which instance each id shows of them: a state machine without
+//! sockets or clocks.
+//!
+//! A label belongs to a publication, not to an instance: two owners of one id have two labels,
+//! and the greatest generation is shown.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::counters::Counters;
+use super::wire::{self, Resolved};
+use crate::backend::{Feed, Limits};
+use crate::instance::{Instance, InstanceId, Namespace, ServiceName, State};
+
+pub(super) type Key = (ServiceName, InstanceId);
+
+/// Which links are up, as far as it matters for a removal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links {
+    /// The indices of the interfaces in use that are up.
+    pub(super) up: BTreeSet<u32>,
+    /// No link to other hosts is left of those that were there.
+    pub(super) outage: bool,
+    /// When an address was last lost.
+    pub(super) lost_at: Option<Instant>,
+}
+
+/// The labels that are there.
+#[derive(Debug)]
+pub(super) struct Table {
+    namespace: Namespace,
+    limits: Limits,
+    feed: Feed,
+    counters: Arc<Counters>,
+    labels: HashMap<String, Record>,
+    keys: HashMap<Key, Vec<String>>,
+    per_address: HashMap<IpAddr, usize>,
+    suspects: BTreeSet<(Instant, String)>,
+    refused: bool,
+}
+
+#[derive(Debug)]
+struct Record {
+    instance: Arc<Instance>,
+    own: bool,
+    /// The interfaces that it was heard on.
+    heard_on: BTreeSet<u32>,
+    /// The engine has dropped it, and when that is looked at.
+    suspect: Option<Suspect>,
+    /// Nobody accepts connections there.
+    unreachable: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    since: Instant,
+    due: Instant,
+    waited_for_link: bool,
+}
+
+/// A label that was taken away without having said goodbye.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) label: String,
+    /// Whether another label shows the same instance, so that nobody misses this one.
+    pub(super) replaced: bool,
+}
+
+impl Table {
+    pub(super) fn new(namespace: Namespace, limits: Limits, feed: Feed, counters: Arc<Counters>) -> Self {
+        Self {
+            namespace,
+            limits,
+            feed,
+            counters,
+            labels: HashMap::new(),
+            keys: HashMap::new(),
+            per_address: HashMap::new(),
+            suspects: BTreeSet::new(),
+            refused: false,
+        }
+    }
+
+    /// Takes in what the engine has resolved of a stranger's label. Returns its key where it can
+    /// be read.
+    pub(super) fn resolved(&mut self, label: &str, resolved: &Resolved) -> Option<Key> {
+        let known = self.labels.get(label);
+        if known.is_some_and(|record| record.own) {
+            return None;
+        }
+        let mut instance = match wire::decode(resolved, &self.namespace) {
+            Ok(instance) => instance,
+            Err(skip) => {
+                // What is known stays: the last good version.
+                self.counters.skipped(label, skip);
+                return None;
+            }
+        };
+        if known.is_none() && !self.admits(&instance) {
+            return None;
+        }
+        let known = self.labels.get(label);
+        if let Some(record) = known {
+            if record.instance.generation() > instance.generation() {
+                instance = Instance::clone(&record.instance).at(instance.addresses().to_vec());
+            }
+        }
+        let heard_on = resolved.addresses.iter().map(|(_, index)| *index).collect();
+        let unreachable = known.is_some_and(|record| {
+            record.unreachable && record.instance.generation() == instance.generation()
+        });
+        Some(self.insert(label, instance, false, heard_on, unreachable))
+    }
+
+    /// The engine has dropped a label. One that was draining has said goodbye; another is looked
+    /// at after a moment, when it is known whether a link was lost with it.
+    pub(super) fn removed(&mut self, label: &str, now: Instant) {
+        let Some(record) = self.labels.get_mut(label) else {
+            return;
+        };
+        if record.own || record.suspect.is_some() {
+            return;
+        }
+        if record.instance.state() == State::Draining {
+            self.take(label);
+            return;
+        }
+        let due = now + SETTLE;
+        self.suspect_until(label, now, due, false);
+    }
+
+    /// Looks at what is due, and takes away what has no excuse.
+    pub(super) fn review(&mut self, now: Instant, links: &Links) -> Vec<Gone> {
+        let mut gone = Vec::new();
+        while let Some((due, label)) = self.suspects.first().cloned() {
+            if due > now || links.outage {
+                break;
+            }
+            self.suspects.pop_first();
+            let Some(record) = self.labels.get(&label) else {
+                continue;
+            };
+            let Some(suspect) = record.suspect else {
+                continue;
+            };
+            let link_lost = links.lost_at.is_some_and(|at| {
+                let apart = at.max(suspect.since) - at.min(suspect.since);
+                apart < LINK_EVENT_SPREAD
+            });
+            let on_lost_link = link_lost || record.heard_on.is_disjoint(&links.up);
+            if on_lost_link && !suspect.waited_for_link {
+                self.suspect_until(&label, suspect.since, suspect.since + LOST_LINK_GRACE, true);
+                continue;
+            }
+            self.counters.removed_unexplained();
+            gone.extend(self.take(&label));
+        }
+        gone
+    }
+
+    /// A link is back: what the engine has dropped has until `due` to answer.
+    pub(super) fn links_are_back(&mut self, due: Instant) {
+        let waiting: Vec<String> = self.suspects.iter().map(|(_, label)| label.clone()).collect();
+        for label in waiting {
+            if let Some(suspect) = self.labels.get(&label).and_then(|record| record.suspect) {
+                self.suspect_until(&label, suspect.since, due, true);
+            }
+        }
+    }
+
+    /// The engine has forgotten all: every stranger has until `due` to answer.
+    pub(super) fn suspect_all(&mut self, now: Instant, due: Instant) {
+        let strangers = self.labels.iter().filter(|(_, record)| !record.own);
+        for label in strangers.map(|(label, _)| label.clone()).collect::<Vec<_>>() {
+            self.suspect_until(&label, now, due, true);
+        }
+    }
+
+    /// When something is next to be looked at.
+    pub(super) fn next_review(&self) -> Option<Instant> {
+        self.suspects.first().map(|(due, _)| *due)
+    }
+
+    /// Puts an instance of this registry's own.
+    pub(super) fn put_own(&mut self, label: &str, instance: Instance) {
+        self.insert(label, instance.as_found(), true, BTreeSet::new(), false);
+    }
+
+    /// Takes a label away at once. Returns it where an instance was lost with it.
+    pub(super) fn take(&mut self, label: &str) -> Option<Gone> {
+        let record = self.labels.remove(label)?;
+        if let Some(suspect) = record.suspect {
+            self.suspects.remove(&(suspect.due, label.to_owned()));
+        }
+        self.count_addresses(&record.instance, record.own, false);
+        let key = key_of(&record.instance);
+        let others = self.keys.entry(key.clone()).or_default();
+        others.retain(|other| other != label);
+        let replaced = !others.is_empty();
+        if !replaced {
+            self.keys.remove(&key);
+        }
+        self.show(&key);
+        Some(Gone {
+            label: label.to_owned(),
+            replaced,
+        })
+    }
+
+    /// The label whose instance is shown for a key, and the instance.
+    pub(super) fn shown(&self, key: &Key) -> Option<(&str, &Arc<Instance>)> {
+        let labels = self.keys.get(key)?;
+        let records = labels.iter().filter_map(|label| Some((label, self.labels.get(label)?)));
+        let reachable = records.filter(|(_, record)| !record.unreachable);
+        let (label, record) = reachable.max_by_key(|(label, record)| (record.instance.generation(), *label))?;
+        Some((label, &record.instance))
+    }
+
+    /// Whether a label is there and not under suspicion.
+    pub(super) fn is_well(&self, label: &str) -> bool {
+        self.labels.get(label).is_some_and(|record| record.suspect.is_none())
+    }
+
+    /// Whether a label is this registry's own.
+    pub(super) fn is_own(&self, label: &str) -> bool {
+        self.labels.get(label).is_some_and(|record| record.own)
+    }
+
+    /// How many labels there are.
+    pub(super) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The labels of a key that are not shown, since a later owner's is.
+    pub(super) fn superseded(&self, key: &Key) -> Option<(Arc<Instance>, Vec<String>)> {
+        let (shown, by) = self.shown(key)?;
+        let labels = self.keys.get(key)?.iter().filter(|label| *label != shown);
+        Some((by.clone(), labels.cloned().collect()))
+    }
+
+    /// The strangers that are up, for a probe.
+    pub(super) fn probed(&self) -> Vec<(String, Arc<Instance>)> {
+        let up = |record: &Record| !record.own && record.instance.state() == State::Up;
+        let strangers = self.labels.iter().filter(|(_, record)| up(record));
+        strangers.map(|(label, record)| (label.clone(), record.instance.clone())).collect()
+    }
+
+    /// What a probe has found: whether somebody accepts connections there.
+    pub(super) fn set_reachable(&mut self, label: &str, reachable: bool) {
+        let Some(record) = self.labels.get_mut(label) else {
+            return;
+        };
+        if record.unreachable == reachable {
+            record.unreachable = !reachable;
+            let key = key_of(&record.instance);
+            self.show(&key);
+        }
+    }
+
+    /// Whether strangers were refused and there is room again; says so once.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let room = self.refused && self.labels.len() < self.limits.instances * 9 / 10;
+        if room {
+            self.refused = false;
+        }
+        room
+    }
+
+    /// Everything that is shown, for a reset.
+    pub(super) fn all(&self) -> Vec<Arc<Instance>> {
+        let shown = self.keys.keys().filter_map(|key| self.shown(key));
+        shown.map(|(_, instance)| instance.clone()).collect()
+    }
+
+    fn insert(
+        &mut self,
+        label: &str,
+        instance: Instance,
+        own: bool,
+        heard_on: BTreeSet<u32>,
+        unreachable: bool,
+    ) -> Key {
+        let key = key_of(&instance);
+        if self.labels.get(label).is_some_and(|known| key_of(&known.instance) != key) {
+            // A label that changes its identity is another publication.
+            self.take(label);
+        }
+        let instance = Arc::new(instance);
+        self.count_addresses(&instance, own, true);
+        let record = Record {
+            instance,
+            own,
+            heard_on,
+            suspect: None,
+            unreachable,
+        };
+        if let Some(before) = self.labels.insert(label.to_owned(), record) {
+            self.count_addresses(&before.instance, before.own, false);
+            if let Some(suspect) = before.suspect {
+                self.suspects.remove(&(suspect.due, label.to_owned()));
+            }
+        }
+        let labels = self.keys.entry(key.clone()).or_default();
+        if !labels.iter().any(|known| known == label) {
+            labels.push(label.to_owned());
+        }
+        self.show(&key);
+        key
+    }
+
+    fn show(&self, key: &Key) {
+        match self.shown(key) {
+            Some((_, instance)) => {
+                let before = self.feed.get(&key.0, &key.1);
+                if before.is_some_and(|before| before.generation() > instance.generation()) {
+                    // The one that was shown has left, and an earlier one is there still.
+                    self.feed.remove(&key.0, &key.1);
+                }
+                self.feed.upsert(instance.clone());
+            }
+            None => self.feed.remove(&key.0, &key.1),
+        }
+    }
+
+    fn suspect_until(&mut self, label: &str, since: Instant, due: Instant, waited_for_link: bool) {
+        let Some(record) = self.labels.get_mut(label) else {
+            return;
+        };
+        if let Some(before) = record.suspect {
+            self.suspects.remove(&(before.due, label.to_owned()));
+        }
+        record.suspect = Some(Suspect {
+            since,
+            due,
+            waited_for_link,
+        });
+        self.suspects.insert((due, label.to_owned()));
+    }
+
+    /// Whether a newcomer finds room; what is in use stays.
+    fn admits(&mut self, instance: &Instance) -> bool {
+        let Limits {
+            instances,
+            instances_per_address,
+        } = self.limits;
+        let full = |ip: &IpAddr| self.per_address.get(ip).is_some_and(|n| *n >= instances_per_address);
+        let bound = if self.labels.len() >= instances {
+            format!("{instances} instances")
+        } else if ips(instance).any(|ip| full(&ip)) {
+            format!("{instances_per_address} instances at one address")
+        } else {
+            return true;
+        };
+        self.counters.refused(&bound);
+        self.refused = true;
+        false
+    }
+
+    fn count_addresses(&mut self, instance: &Instance, own: bool, more: bool) {
+        if own {
+            return;
+        }
+        for ip in ips(instance) {
+            let count = self.per_address.entry(ip).or_default();
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.per_address.remove(&ip);
+            }
+        }
+    }
+}
+
+fn ips(instance: &Instance) -> impl Iterator<Item = IpAddr> {
+    let ips: BTreeSet<IpAddr> = instance.addresses().iter().filter_map(|a| a.ip()).collect();
+    ips.into_iter()
+}
+
+pub(super) fn key_of(instance: &Instance) -> Key {
+    (instance.service().clone(), instance.id().clone())
+}
+
+/// How long a removal waits to be explained by a lost link, which is told on another channel.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How far apart a removal and the loss of the link that explains it can be told.
+const LINK_EVENT_SPREAD: Duration = Duration::from_secs(1);
+/// How long the peers of one interface of several are kept after it has vanished.
+const LOST_LINK_GRACE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,383 @@
+//! The TXT record and the names of DNS-SD: pinned, since peers of other versions read them.
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use crate::instance::{
+    Address, DEFAULT_WEIGHT, Generation, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS, Namespace,
+    ServiceName, State,
+};
+
+/// The version of this layout; additions never raise it.
+const TXTVERS: &str = "1";
+/// The DNS-SD type of the default namespace.
+const TYPE: &str = "_hereabouts._tcp.local.";
+
+/// The DNS-SD type of a namespace: `_hereabouts._tcp`, or `_hereab-<8 characters>._tcp`, which
+/// are base32 of the low 40 bits of the FNV-1a hash of its name.
+pub(super) fn type_of(namespace: &Namespace) -> String {
+    if namespace.is_default() {
+        return TYPE.to_owned();
+    }
+    let mut name = "_hereab-".to_owned();
+    let hash = fnv1a(namespace.as_str().as_bytes());
+    for five_bits in (0..8).rev().map(|n| (hash >> (5 * n)) & 31) {
+        // RFC 4648, section 6, in lower case.
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        name.push(char::from(ALPHABET[(five_bits & 31) as usize]));
+    }
+    name + "._tcp.local."
+}
+
+/// FNV-1a, 64 bits (draft-eastlake-fnv).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// The DNS label of one publication: it is for people to recognise, and unique by its UUID (32
+/// hex digits), so that nothing has to be probed (RFC 6762, 8.1).
+pub(super) fn label(service: &ServiceName, uuid: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    let slug: String = service.as_str().chars().map(allowed).take(30).collect();
+    let slug = slug.trim_matches('-');
+    format!("{}-{uuid}", if slug.is_empty() { "service" } else { slug })
+}
+
+/// What an instance says of itself, as keys and values in their order on the wire.
+pub(super) fn encode(instance: &Instance, namespace: &Namespace) -> Vec<(String, String)> {
+    let mut txt = vec![
+        ("txtvers".to_owned(), TXTVERS.to_owned()),
+        ("s".to_owned(), instance.service().as_str().to_owned()),
+        ("i".to_owned(), instance.id().as_str().to_owned()),
+        ("g".to_owned(), instance.generation().to_string()),
+    ];
+    let mut push = |key: &str, value: String| txt.push((key.to_owned(), value));
+    if !namespace.is_default() {
+        push("n", namespace.as_str().to_owned());
+    }
+    if !instance.version().is_empty() {
+        push("v", instance.version().to_owned());
+    }
+    if instance.state() != State::Up {
+        push("st", instance.state().as_str().to_owned());
+    }
+    if instance.weight() != DEFAULT_WEIGHT {
+        push("w", instance.weight().to_string());
+    }
+    let explicit = instance.explicit_addresses();
+    if !explicit.is_empty() {
+        push(
+            "a",
+            joined(explicit.iter().map(|a| a.without_scope().to_string())),
+        );
+    }
+    if !instance.ports().is_empty() {
+        push(
+            "p",
+            joined(
+                instance
+                    .ports()
+                    .iter()
+                    .map(|(name, port)| format!("{name}:{port}")),
+            ),
+        );
+    }
+    for (key, value) in instance.metadata().iter() {
+        push(&format!("m.{key}"), value.to_owned());
+    }
+    txt
+}
+
+fn joined(items: impl Iterator<Item = String>) -> String {
+    items.fold(String::new(), |mut list, item| {
+        let comma = if list.is_empty() { "" } else { "," };
+        // Writing to a string never fails.
+        let _ = write!(list, "{comma}{item}");
+        list
+    })
+}
+
+/// Why a record is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skip {
+    /// Nothing of the TXT record is there yet.
+    NoTxt,
+    /// A layout that this version does not know.
+    NewerPeer,
+    /// Another namespace whose hash is the same.
+    OtherNamespace,
+    /// It can't be read, and what of it.
+    Bad(&'static str),
+}
+
+/// What was resolved of one label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Resolved {
+    pub(super) port: u16,
+    /// Each address, and the index of the interface it was heard on.
+    pub(super) addresses: Vec<(IpAddr, u32)>,
+    pub(super) txt: Vec<(String, Vec<u8>)>,
+}
+
+/// Reads what was resolved, leniently: only what identifies it must be right.
+pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Instance, Skip> {
+    if resolved.txt.is_empty() || resolved.txt.iter().all(|(key, _)| key.is_empty()) {
+        return Err(Skip::NoTxt);
+    }
+    let text = |key: &str| -> Result<Option<&str>, Skip> {
+        let pair = resolved
+            .txt
+            .iter()
+            .find(|(k, _)| k.eq_ignore_ascii_case(key));
+        match pair.map(|(_, value)| std::str::from_utf8(value)) {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(_)) => Err(Skip::Bad("a value that is not UTF-8")),
+        }
+    };
+    match text("txtvers")? {
+        Some(TXTVERS) => {}
+        Some(_) => return Err(Skip::NewerPeer),
+        None => return Err(Skip::Bad("no txtvers")),
+    }
+    if text("n")?.unwrap_or_default() != namespace.as_str() {
+        return Err(Skip::OtherNamespace);
+    }
+    let required = |key: &str, what| text(key)?.ok_or(Skip::Bad(what));
+    let service =
+        ServiceName::new(required("s", "no service name")?).map_err(|_| Skip::Bad("a bad service name"))?;
+    let id = InstanceId::new(required("i", "no id")?).map_err(|_| Skip::Bad("a bad id"))?;
+    let generation: Generation = required("g", "no generation")?
+        .parse()
+        .map_err(|_| Skip::Bad("a bad generation"))?;
+    let addresses = match text("a")? {
+        Some(list) => explicit(list)?,
+        None => heard(resolved)?,
+    };
+    let version = text("v")?.unwrap_or_default();
+    if version.chars().any(char::is_control) {
+        return Err(Skip::Bad("a bad version"));
+    }
+    let weight = match text("w")? {
+        None => DEFAULT_WEIGHT,
+        Some(weight) => weight.parse().map_err(|_| Skip::Bad("a bad weight"))?,
+    };
+    let mut instance = Instance::found(service, id, addresses).with_generation(generation);
+    instance.set_read(version, weight, State::read(text("st")?.unwrap_or_default()));
+    for item in text("p")?.unwrap_or_default().split(',').filter(|i| !i.is_empty()) {
+        let port = item
+            .rsplit_once(':')
+            .and_then(|(name, port)| instance.ports_mut().insert(name, port.parse().ok()?).ok());
+        port.ok_or(Skip::Bad("a bad named port"))?;
+    }
+    let metadata = resolved
+        .txt
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix("m.")?, value)));
+    for (key, value) in metadata.take(MAX_METADATA_KEYS) {
+        let value = std::str::from_utf8(value).map_err(|_| Skip::Bad("metadata that is not UTF-8"))?;
+        instance.metadata_mut().insert_read(key, value);
+    }
+    Ok(instance)
+}
+
+fn explicit(list: &str) -> Result<Vec<Address>, Skip> {
+    let addresses: Result<Vec<Address>, _> = list.split(',').take(MAX_ADDRESSES).map(str::parse).collect();
+    addresses.map_err(|_| Skip::Bad("a bad address"))
+}
+
+fn heard(resolved: &Resolved) -> Result<Vec<Address>, Skip> {
+    if resolved.port == 0 {
+        return Err(Skip::Bad("port 0"));
+    }
+    let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+    let mut addresses: Vec<Address> = resolved
+        .addresses
+        .iter()
+        .filter(|(ip, _)| usable(ip))
+        .map(|(ip, index)| match ip {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                SocketAddr::V6(SocketAddrV6::new(*v6, resolved.port, 0, *index)).into()
+            }
+            ip => SocketAddr::new(*ip, resolved.port).into(),
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace::new(name).unwrap()
+    }
+
+    /// The strings of a TXT record as they stand in the packet.
+    fn bytes(txt: &[(String, String)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (key, value) in txt {
+            bytes.push(u8::try_from(key.len() + 1 + value.len()).unwrap());
+            bytes.extend_from_slice(format!("{key}={value}").as_bytes());
+        }
+        bytes
+    }
+
+    fn read(txt: &[(String, String)], namespace: &Namespace) -> Result<Instance, Skip> {
+        let resolved = Resolved {
+            port: 8080,
+            addresses: vec![
+                ("10.0.0.1".parse().unwrap(), 2),
+                ("fe80::1".parse().unwrap(), 2),
+            ],
+            txt: txt
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone().into_bytes()))
+                .collect(),
+        };
+        decode(&resolved, namespace)
+    }
+
+    fn least() -> Instance {
+        let instance = Instance::new("greeter", 8080).and_then(|i| i.with_id("one"));
+        instance
+            .unwrap()
+            .with_generation(Generation::new(1_700_000_000_000, 0))
+    }
+
+    fn full() -> Instance {
+        least()
+            .with_version("1.2.0")
+            .and_then(|i| i.with_state(State::Starting))
+            .and_then(|i| i.with_address("10.1.2.3:80".parse::<Address>().unwrap()))
+            .and_then(|i| i.with_address("[2001:db8::1]:81".parse::<Address>().unwrap()))
+            .and_then(|i| i.with_port("metrics", 9090))
+            .and_then(|i| i.with_metadata("Region", "eü"))
+            .and_then(|i| i.with_metadata("empty", ""))
+            .unwrap()
+            .with_weight(0)
+    }
+
+    #[test]
+    fn golden_vectors_do_not_change() {
+        assert_eq!(
+            bytes(&encode(&least(), &Namespace::default())),
+            b"\x09txtvers=1\x09s=greeter\x05i=one\x11g=1700000000000.0"
+        );
+        let golden = "\x09txtvers=1\x09s=greeter\x05i=one\x11g=1700000000000.0\x08n=team-a\x07v=1.2.0\x0bst=starting\x03w=0\
+             \x1ea=10.1.2.3:80,[2001:db8::1]:81\x0ep=metrics:9090\x0cm.Region=eü\x08m.empty=";
+        let written = bytes(&encode(&full(), &namespace("team-a")));
+        assert_eq!(String::from_utf8(written).unwrap(), golden);
+    }
+
+    #[test]
+    fn golden_names_do_not_change() {
+        assert_eq!(type_of(&Namespace::default()), "_hereabouts._tcp.local.");
+        assert_eq!(type_of(&namespace("team-a")), "_hereab-of6reuww._tcp.local.");
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+        let uuid = "0123456789abcdef0123456789abcdef";
+        for (service, expected) in [
+            ("greeter", "greeter-"),
+            ("Go.Micro.Größe", "go-micro-gr--e-"),
+            ("日本", "service-"),
+            (
+                "a234567890123456789012345678901234567890",
+                "a23456789012345678901234567890-",
+            ),
+        ] {
+            let service = ServiceName::new(service).unwrap();
+            let label = label(&service, uuid);
+            assert_eq!(label, format!("{expected}{uuid}"));
+            assert!(label.len() <= 63);
+        }
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let team = namespace("team-a");
+        let read = read(&encode(&full(), &team), &team).unwrap();
+        assert_eq!(read, full().as_found());
+    }
+
+    #[test]
+    fn addresses_of_the_host_where_none_are_explicit() {
+        let read = read(
+            &encode(&least(), &Namespace::default()),
+            &Namespace::default(),
+        )
+        .unwrap();
+        let shown: Vec<_> = read.addresses().iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.0.0.1:8080", "[fe80::1%2]:8080"]);
+    }
+
+    #[test]
+    fn what_can_not_be_read_says_why() {
+        let none = Namespace::default();
+        let with = |key: &str, value: &str| {
+            let mut txt = encode(&least(), &none);
+            txt.retain(|(k, _)| k != key);
+            if value != "-" {
+                txt.push((key.to_owned(), value.to_owned()));
+            }
+            read(&txt, &none)
+        };
+        assert_eq!(read(&[], &none), Err(Skip::NoTxt));
+        assert_eq!(with("txtvers", "2"), Err(Skip::NewerPeer));
+        assert_eq!(with("n", "team-a"), Err(Skip::OtherNamespace));
+        let long = "x".repeat(201);
+        for (key, value) in [
+            ("txtvers", "-"),
+            ("s", "-"),
+            ("s", ""),
+            ("s", "a\u{1b}[2J"),
+            ("s", long.as_str()),
+            ("i", ".."),
+            ("g", "-"),
+            ("g", "x"),
+            ("w", "65536"),
+            ("a", "nowhere"),
+            ("a", ""),
+            ("p", "metrics"),
+            ("p", "metrics:0"),
+        ] {
+            assert!(
+                matches!(with(key, value), Err(Skip::Bad(_))),
+                "{key}={value}"
+            );
+        }
+        assert_eq!(with("future", "key").unwrap().id(), &"one");
+        assert_eq!(with("st", "sleeping").unwrap().state(), State::Unknown);
+    }
+
+    #[test]
+    fn the_largest_valid_instance_fits_into_one_packet() {
+        let long = "x".repeat(200);
+        let mut instance = Instance::new(long.as_str(), 8080)
+            .and_then(|i| i.with_id(long.as_str()))
+            .unwrap();
+        while let Ok(more) = instance
+            .clone()
+            .with_metadata(format!("k{}", instance.metadata().len()), "v".repeat(50))
+        {
+            instance = more;
+        }
+        let instance = instance
+            .with_state(State::Draining)
+            .unwrap()
+            .with_weight(65535);
+        let instance = instance.with_generation(Generation::new(u64::MAX, u64::MAX));
+        let longest = "n".repeat(63);
+        assert!(bytes(&encode(&instance, &namespace(&longest))).len() <= 1024);
+    }
+}

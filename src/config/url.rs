@@ -263,5 +263,4 @@ const ENCODE: &str = "there is one user:password@ before all hosts; \
      in a user, password or file name, write @ as %40, / as %2F, ? as %3F, # as %23 and % as %25";
 
 #[cfg(test)]
-#[path = "url_tests.rs"]
 mod tests;

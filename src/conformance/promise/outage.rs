@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::conformance::stage::{Failure, Held, Stage, ensure, in_time, shown};
+use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, in_time, shown};
 use crate::instance::{InstanceId, Instance, ServiceName};
 use crate::registry::{DEFAULT_DEADLINE, Event, Registry, Snapshot};
 
@@ -19,6 +19,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
                 s.is_synced() && s.get(&service, id).is_some()
             })
             .await?;
+        drain(watch)?;
     }
     let before = SystemTime::now() - ROUNDING;
     if !stage.outage(true).await? {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::conformance::stage::{Failure, Held, Stage, ensure, shown};
+use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, shown};
 use crate::error::Error;
 use crate::instance::{Instance, InstanceId, ServiceName};
 use crate::registry::{Event, Registry, Snapshot, Status, Watch};
@@ -59,6 +59,7 @@ async fn the_later_wins(
         matches!(&update, Err(Error::Superseded { .. })),
         "update() of what is superseded answers {update:?}"
     );
+    drain(&mut watch)?;
     if deregisters {
         old.deregister().await?;
     } else {

@@ -185,6 +185,9 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.value.is_empty() {
+            return write!(f, "{} is empty or not set: {}", self.setting, self.remedy);
+        }
         let value = crate::instance::escaped(&self.value);
         write!(f, "{} is \"{value}\": {}", self.setting, self.remedy)
     }

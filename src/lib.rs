@@ -5,6 +5,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
+pub mod config;
 #[cfg(feature = "conformance")]
 #[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
 pub mod conformance;
@@ -19,6 +20,7 @@ pub use backend::mdns;
 pub use backend::{
     Backend, Feed, Limits, Lost, Outage, Published, Scope, Ticket, Update, Verdict, fixed, memory,
 };
+pub use config::{Config, connect};
 pub use error::{BoxError, ConfigError, Error, NoInstance, Result};
 pub use instance::{
     Address, DEFAULT_WEIGHT, Escaped, Generation, Instance, InstanceId, Invalid, Listen, MAX_ADDRESSES,

@@ -1,5 +1,7 @@
 //! Which registry, and at which addresses: the two halves, and who says each.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use super::Config;
 use super::said::{Origin, Said, Text, merge};
 use super::url::{Target, scheme_of};
@@ -14,10 +16,12 @@ pub(super) struct Chosen {
     pub(super) target: Target,
     /// Who named the backend.
     pub(super) origin: Origin,
-    /// The name or URL as it was given, where it was.
-    pub(super) given: Option<Said<Text>>,
-    /// Only where the backend takes some.
-    pub(super) addresses: Option<Said<Vec<Address>>>,
+    /// What names it, as it was given.
+    pub(super) named: Option<Said<Text>>,
+    /// What says the rest: the same, or the URL that it stands for.
+    pub(super) url: Option<Said<Text>>,
+    /// None where the backend takes none.
+    pub(super) addresses: Said<Vec<Address>>,
     /// What was said and has no effect.
     pub(super) notes: Vec<String>,
 }
@@ -51,22 +55,21 @@ pub(super) fn choose(config: &Config) -> Result<Chosen, ConfigError> {
     let mut notes = Vec::new();
 
     let mut target = match named {
-        Some(said) => target(said)?,
+        Some(said) => read(said)?,
         None => Said::default(Target::mdns()),
     };
-    let mut given = named;
-    if explicit.is_some() {
-        if let Some((url, fuller)) = url_of_the_same(config, named)? {
-            given = Some(url);
-            target = fuller;
-        }
+    let mut url = named;
+    if let Some((said, meant)) = meant(config, &target)? {
+        url = Some(said);
+        target = meant;
     }
     let backend = target.value().backend();
 
     let separate = match config.address.explicit() {
         Some(said) => Some(said),
         None if explicit.is_none() => family.address,
-        None => inherited(backend, [ours, micro], &mut notes),
+        None if target.value().addresses().is_none() => inherited(backend, [ours, micro], &mut notes),
+        None => ours.address.filter(|_| url == config.registry.variable.as_ref()),
     };
     let addresses = if let Target::Etcd(_) = target.value() {
         let in_url = target.value().addresses().cloned();
@@ -76,10 +79,7 @@ pub(super) fn choose(config: &Config) -> Result<Chosen, ConfigError> {
         if let (None, None, true, Some(unread)) = (explicit, &said, ours.speaks(), micro.address) {
             notes.push(format!("{unread} is not read, since {REGISTRY} is set"));
         }
-        Some(match said {
-            Some(said) => said,
-            None => Said::default(local_etcd()?),
-        })
+        said.unwrap_or_else(|| Said::default(vec![local_etcd()]))
     } else {
         match separate {
             Some(said) if *said.origin() == Origin::Variable(MICRO_ADDRESS) => {
@@ -88,18 +88,19 @@ pub(super) fn choose(config: &Config) -> Result<Chosen, ConfigError> {
             Some(said) => return Err(no_addresses(said, backend, &origin, micro)),
             None => {}
         }
-        None
+        Said::default(Vec::new())
     };
     Ok(Chosen {
         target: target.value().clone(),
         origin,
-        given: given.cloned(),
+        named: named.cloned(),
+        url: url.cloned(),
         addresses,
         notes,
     })
 }
 
-fn target(said: &Said<Text>) -> Result<Said<Target>, ConfigError> {
+fn read(said: &Said<Text>) -> Result<Said<Target>, ConfigError> {
     if *said.origin() == Origin::Variable(MICRO_REGISTRY) {
         said.read(Target::parse_micro)
     } else {
@@ -107,29 +108,41 @@ fn target(said: &Said<Text>) -> Result<Said<Target>, ConfigError> {
     }
 }
 
-/// Where code or a flag gives a bare name that a URL further down has as its scheme, it is that
-/// registry which is meant: the rest of the URL stays. `--registry etcd` beside
-/// `HEREABOUTS_REGISTRY=etcd://10.0.0.1:2379/team-a` leads there, not to 127.0.0.1.
-fn url_of_the_same<'a>(
+/// Where code or a flag gives only the name of a backend that is named further down too, it
+/// stands for what is said there: `--registry etcd` beside
+/// `HEREABOUTS_REGISTRY=etcds://10.0.0.1:2379/team-a` leads there, over TLS, and not to 127.0.0.1.
+/// With addresses of its own it stands for itself, so that they don't get the URL's password.
+fn meant<'a>(
     config: &'a Config,
-    named: Option<&Said<Text>>,
+    named: &Said<Target>,
 ) -> Result<Option<(&'a Said<Text>, Said<Target>)>, ConfigError> {
-    let Some(named) = named.filter(|said| !said.text().contains(':')) else {
+    if config.address.explicit().is_some() || !named.value().is_bare() {
+        return Ok(None);
+    }
+    let layers = &config.registry;
+    let further_down = match named.origin() {
+        Origin::Code(_) => [layers.flag.as_ref(), layers.variable.as_ref()],
+        Origin::Flag(_) => [layers.variable.as_ref(), None],
+        _ => return Ok(None),
+    };
+    let same = |said: &&Said<Text>| backend_of(said) == Some(named.value().backend());
+    let Some(said) = further_down.into_iter().flatten().find(same) else {
         return Ok(None);
     };
-    let scheme = scheme_of(named.text());
-    let layers = &config.registry;
-    let further_down = [layers.flag.as_ref(), layers.variable.as_ref()];
-    let same = |said: &&Said<Text>| said.text().contains(':') && scheme_of(said.text()) == scheme;
-    match further_down.into_iter().flatten().find(same) {
-        Some(url) => Ok(Some((url, target(url)?))),
-        None => Ok(None),
+    let mut meant = read(said)?.value().clone();
+    if let (Target::Etcd(meant), Target::Etcd(named)) = (&mut meant, named.value()) {
+        meant.tls |= named.tls;
     }
+    Ok(Some((said, Said::new(meant, said.origin().clone()))))
 }
 
 /// The address half where code or a flag has replaced the other: that of the first family which
 /// gives one, unless that family names another backend.
-fn inherited<'a>(backend: &str, families: [Family<'a>; 2], notes: &mut Vec<String>) -> Option<&'a Said<Text>> {
+fn inherited<'a>(
+    backend: &str,
+    families: [Family<'a>; 2],
+    notes: &mut Vec<String>,
+) -> Option<&'a Said<Text>> {
     let family = families.into_iter().find(|family| family.address.is_some())?;
     match family.registry {
         Some(other) if backend_of(other) != Some(backend) => {
@@ -158,7 +171,9 @@ fn backend_of(said: &Said<Text>) -> Option<&'static str> {
 
 fn no_addresses(said: &Said<Text>, backend: &str, origin: &Origin, micro: Family<'_>) -> ConfigError {
     let why = match origin {
-        Origin::Default => format!("no registry is named beside it, and {backend}, the default, takes no addresses"),
+        Origin::Default => {
+            format!("no registry is named beside it, and {backend}, the default, takes no addresses")
+        }
         origin => format!("{backend} ({origin}) takes no addresses"),
     };
     let unread = match micro.registry {
@@ -168,8 +183,8 @@ fn no_addresses(said: &Said<Text>, backend: &str, origin: &Origin, micro: Family
     said.wrong(format!("{why}; leave it out, or set {REGISTRY} to etcd{unread}"))
 }
 
-fn local_etcd() -> Result<Vec<Address>, ConfigError> {
-    values::addresses("127.0.0.1").map_err(|error| ConfigError::new("default", "127.0.0.1", error))
+fn local_etcd() -> Address {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, values::ETCD_PORT)).into()
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ use crate::registry::DEFAULT_DEADLINE;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(super) backend: Said<&'static str>,
-    /// The name or URL as it was given, where it was.
-    pub(super) given: Option<Said<Text>>,
+    /// What names the backend, as it was given.
+    pub(super) named: Option<Said<Text>>,
     pub(super) details: Details,
     pub(super) namespace: Said<Namespace>,
     pub(super) interfaces: Said<Selection>,
@@ -120,8 +120,10 @@ impl Plan {
 
     pub(super) fn of(config: &Config) -> Result<Self, ConfigError> {
         let chosen = choose(config)?;
-        // Who gave the URL, which is not who named the backend where a flag repeats its scheme.
-        let url = chosen.given.as_ref().map_or(Origin::Default, |said| said.origin().url());
+        let url = chosen
+            .url
+            .as_ref()
+            .map_or(Origin::Default, |said| said.origin().url());
         let mut in_url = InUrl::default();
         let mut notes = chosen.notes.clone();
         match &chosen.target {
@@ -135,22 +137,26 @@ impl Plan {
             }
             Target::Memory | Target::Static(_) => {}
         }
-        let said = |value| Said::new(value, url.clone());
+        let namespace = in_url
+            .namespace
+            .map(|namespace| Said::new(namespace, url.clone()));
         let namespace = heard(
             &config.namespace,
             values::namespace,
-            in_url.namespace.map(said),
-            |namespace| namespace.to_string(),
+            namespace,
+            Namespace::to_string,
         )?;
-        let said = |value| Said::new(value, url.clone());
+        let interfaces = in_url
+            .interfaces
+            .map(|interfaces| Said::new(interfaces, url.clone()));
         let interfaces = heard(
             &config.interfaces,
             values::interfaces,
-            in_url.interfaces.map(said),
+            interfaces,
             show_interfaces,
         )?;
-        let said = |value| Said::new(value, url.clone());
-        let ttl = heard(&config.ttl, values::ttl, in_url.ttl.map(said), show_duration)?;
+        let ttl = in_url.ttl.map(|ttl| Said::new(ttl, url.clone()));
+        let ttl = heard(&config.ttl, values::ttl, ttl, show_duration)?;
         let advertise = heard(&config.advertise, values::advertise, None, Advertise::to_string)?;
 
         let backend = chosen.target.backend();
@@ -161,17 +167,28 @@ impl Plan {
         };
         let mdns = matches!(chosen.target, Target::Mdns(_));
         let etcd = matches!(chosen.target, Target::Etcd(_));
-        idle(mdns || etcd, "namespace", shown(namespace.as_ref(), Namespace::to_string));
+        idle(
+            mdns || etcd,
+            "namespace",
+            shown(namespace.as_ref(), Namespace::to_string),
+        );
         idle(mdns, "interfaces", shown(interfaces.as_ref(), show_interfaces));
         idle(etcd, "ttl", shown(ttl.as_ref(), show_duration));
         Ok(Self {
             backend: Said::new(backend, chosen.origin.clone()),
-            namespace: namespace.filter(|_| mdns || etcd).unwrap_or_else(|| Said::default(Namespace::default())),
-            interfaces: interfaces.filter(|_| mdns).unwrap_or_else(|| Said::default(Selection::Usable)),
+            namespace: namespace
+                .filter(|_| mdns || etcd)
+                .unwrap_or_else(|| Said::default(Namespace::default())),
+            interfaces: interfaces
+                .filter(|_| mdns)
+                .unwrap_or_else(|| Said::default(Selection::Usable)),
             advertise,
-            deadline: config.deadline.clone().unwrap_or_else(|| Said::default(DEFAULT_DEADLINE)),
+            deadline: config
+                .deadline
+                .clone()
+                .unwrap_or_else(|| Said::default(DEFAULT_DEADLINE)),
             details: details(config, &chosen, &url, ttl)?,
-            given: chosen.given,
+            named: chosen.named,
             notes,
         })
     }
@@ -258,22 +275,22 @@ fn details(
     url: &Origin,
     ttl: Option<Said<Duration>>,
 ) -> Result<Details, ConfigError> {
-    Ok(match (&chosen.target, &chosen.addresses) {
-        (Target::Etcd(etcd), Some(addresses)) => {
+    Ok(match &chosen.target {
+        Target::Etcd(etcd) => {
             let (user, password) = credentials(config, chosen, etcd, url)?;
             Details::Etcd(EtcdPlan {
-                addresses: addresses.clone(),
+                addresses: chosen.addresses.clone(),
                 ttl: ttl.unwrap_or_else(|| Said::default(DEFAULT_TTL)),
                 user,
                 password,
                 tls: etcd.tls.then(|| Said::new(etcd.files.clone(), url.clone())),
             })
         }
-        (Target::Mdns(mdns), _) => Details::Mdns {
+        Target::Mdns(mdns) => Details::Mdns {
             probe: mdns.probe.map(|probe| Said::new(probe, url.clone())),
         },
-        (Target::Static(list), _) => Details::Static(list.clone()),
-        (Target::Memory | Target::Etcd(_), _) => Details::Memory,
+        Target::Static(list) => Details::Static(list.clone()),
+        Target::Memory => Details::Memory,
     })
 }
 
@@ -302,10 +319,13 @@ fn credentials(
         };
     };
     let mine = username.is_none_or(|name| name.value() == user);
-    let in_url = etcd.password.clone().map(|password| Said::new(password, url.clone()));
+    let in_url = etcd
+        .password
+        .clone()
+        .map(|password| Said::new(password, url.clone()));
     let password = in_url.or(password.filter(|_| mine));
-    match (&chosen.given, password) {
-        (Some(given), None) => Err(given.wrong(format!(
+    match (&chosen.url, password) {
+        (Some(url), None) => Err(url.wrong(format!(
             "its user has no password; write user:password@, or set {ETCD_PASSWORD} (and {ETCD_USERNAME} to the same \
              user, or not at all)"
         ))),

@@ -31,7 +31,7 @@ pub struct Said<T> {
     origin: Origin,
 }
 
-/// Text as it was given, which may hold a password: `Debug` leaves that out.
+/// Text as it was given, which may hold a password: showing it leaves that out.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Text(pub(super) String);
 
@@ -204,9 +204,15 @@ pub(super) fn redacted(text: &str) -> String {
     shown
 }
 
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escaped(&redacted(&self.0)).fmt(f)
+    }
+}
+
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", escaped(&redacted(&self.0)))
+        write!(f, "\"{self}\"")
     }
 }
 
@@ -255,7 +261,10 @@ mod tests {
         let code = Origin::Code("with_x");
         assert_eq!(heard(said(1, code.clone()), said(2, variable.url())), Ok(Some(1)));
         assert_eq!(heard(said(1, variable.clone()), said(2, code.url())), Ok(Some(2)));
-        assert_eq!(heard(said(1, variable.clone()), said(1, variable.url())), Ok(Some(1)));
+        assert_eq!(
+            heard(said(1, variable.clone()), said(1, variable.url())),
+            Ok(Some(1))
+        );
         let error = heard(said(1, variable.clone()), said(2, Origin::Variable("W").url())).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -88,6 +88,22 @@ impl Target {
         }
     }
 
+    /// Whether it is only a name, `etcds` among them, so that all else is open.
+    pub(super) fn is_bare(&self) -> bool {
+        match self {
+            Self::Mdns(url) => *url == MdnsUrl::default(),
+            Self::Memory => true,
+            Self::Static(_) => false,
+            Self::Etcd(url) => {
+                let bare = EtcdUrl {
+                    tls: url.tls,
+                    ..EtcdUrl::default()
+                };
+                *url == bare
+            }
+        }
+    }
+
     pub(super) fn addresses(&self) -> Option<&Vec<Address>> {
         match self {
             Self::Etcd(url) => url.addresses.as_ref(),
@@ -156,7 +172,8 @@ fn parse_etcd(scheme: &str, rest: &str) -> Result<EtcdUrl, String> {
         if name.is_empty() || password == Some("") {
             return Err("before the @ comes user:password, or user with ETCD_PASSWORD".to_owned());
         }
-        let decoded = |text| values::percent_decoded(text).map_err(|error| format!("in the user or password, {error}"));
+        let decoded =
+            |text| values::percent_decoded(text).map_err(|error| format!("in the user or password, {error}"));
         url.user = Some(decoded(name)?);
         url.password = password.map(decoded).transpose()?.map(Secret);
     }

@@ -223,7 +223,10 @@ mod tests {
         assert_eq!(names("lo"), Ok("lo".to_owned()));
         assert_eq!(names("eth0, wlan0,eth0"), Ok("eth0,wlan0".to_owned()));
         for bad in ["", ",", "eth0,", "a b", "\u{1b}"] {
-            assert!(names(bad).unwrap_err().contains("as in lo or eth0,wlan0"), "{bad}");
+            assert!(
+                names(bad).unwrap_err().contains("as in lo or eth0,wlan0"),
+                "{bad}"
+            );
         }
         assert_eq!(show_interfaces(&Selection::Usable), "all usable");
     }

@@ -39,7 +39,9 @@ pub(super) fn read(
             MICRO_REGISTRY => config.micro_registry = text(MICRO_REGISTRY, &value)?,
             MICRO_ADDRESS => config.micro_address = text(MICRO_ADDRESS, &value)?,
             // Not trimmed: a password is what it is.
-            ETCD_USERNAME => config.username = exact(ETCD_USERNAME, &value)?.map(|user| said(ETCD_USERNAME, user)),
+            ETCD_USERNAME => {
+                config.username = exact(ETCD_USERNAME, &value)?.map(|user| said(ETCD_USERNAME, user))
+            }
             ETCD_PASSWORD => {
                 config.password = exact(ETCD_PASSWORD, &value)?.map(|p| said(ETCD_PASSWORD, Secret(p)));
             }
@@ -69,7 +71,11 @@ fn exact(name: &'static str, value: &OsStr) -> Result<Option<String>, ConfigErro
         Some(value) => Ok(Some(value.to_owned())),
         None => {
             let shown = shown(name, value);
-            Err(ConfigError::new(name, shown, "it is not UTF-8; write it in UTF-8"))
+            Err(ConfigError::new(
+                name,
+                shown,
+                "it is not UTF-8; write it in UTF-8",
+            ))
         }
     }
 }
@@ -87,7 +93,10 @@ fn unknown(name: &str, value: &OsStr) -> ConfigError {
 /// The value for an error, unless the name says that it is a secret.
 fn shown(name: &str, value: &OsStr) -> String {
     let name = name.to_ascii_uppercase();
-    if ["PASS", "SECRET", "TOKEN", "CREDENTIAL"].iter().any(|word| name.contains(word)) {
+    if ["PASS", "SECRET", "TOKEN", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.contains(word))
+    {
         return HIDDEN.to_owned();
     }
     redacted(&value.to_string_lossy())
@@ -101,7 +110,9 @@ fn edits(a: &str, b: &str) -> usize {
         let mut diagonal = line;
         let mut left = line + 1;
         for (to, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let cost = (diagonal + usize::from(from != *to)).min(left + 1).min(*above + 1);
+            let cost = (diagonal + usize::from(from != *to))
+                .min(left + 1)
+                .min(*above + 1);
             diagonal = std::mem::replace(above, cost);
             left = cost;
         }
@@ -131,7 +142,8 @@ mod tests {
             ("HEREABOUTS_advertise", "HEREABOUTS_ADVERTISE"),
         ] {
             let error = error(name, "x");
-            let begins = format!("{name} is \"x\": there is no such variable; did you mean {closest}? There are");
+            let begins =
+                format!("{name} is \"x\": there is no such variable; did you mean {closest}? There are");
             assert!(error.starts_with(&begins), "{error}");
         }
         assert!(!error("HEREABOUTS_PASSWORD", "hunter2").contains("hunter2"));
@@ -173,7 +185,12 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, distance) in [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3)] {
+        for (a, b, distance) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!(edits(a, b), distance);
         }
     }

@@ -1,6 +1,6 @@
 //! What all handles of one registry share, and the one task that ends it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     rooms: Mutex<HashMap<Scope, Arc<Room>>>,
     local: Mutex<(Instant, Arc<Local>)>,
     /// What is published or about to be, so that a failed close can name it.
-    published: Mutex<BTreeSet<Key>>,
+    published: Mutex<BTreeMap<Key, Claims>>,
     /// No new calls; keepers withdraw.
     pub(super) closing: CancellationToken,
     /// Over: every wait ends with [`Error::Closed`].
@@ -37,6 +37,14 @@ pub(crate) struct Shared {
     tasks: TaskTracker,
     keepers: TaskTracker,
     outcome: watch::Sender<Option<Arc<Outcome>>>,
+}
+
+/// The registrations of one id in this registry.
+#[derive(Debug, Default)]
+struct Claims {
+    count: usize,
+    /// Of the last one: no two have the same milliseconds.
+    last: Generation,
 }
 
 /// How closing went: what was left, and why.
@@ -175,7 +183,7 @@ impl Shared {
     }
 
     pub(super) fn published(&self) -> usize {
-        lock(&self.published).len()
+        lock(&self.published).values().map(|claims| claims.count).sum()
     }
 
     pub(super) fn overlay(&self) -> MutexGuard<'_, Overlay> {
@@ -200,13 +208,20 @@ impl Shared {
         }
     }
 
-    /// A generation that is later than all that is known of the instance's id.
-    pub(super) fn generation_after_known(&self, instance: &Instance) -> Generation {
+    /// A generation for a registration that begins, later than all that is known of its id.
+    pub(super) fn claim(&self, instance: &Instance) -> Generation {
         let key = key_of(instance);
-        let overlay = self.overlay();
-        let rooms = lock(&self.rooms);
-        let known = rooms.values().map(|room| room.generation(&key)).max();
-        Generation::now_after(known.unwrap_or_default().max(overlay.generation(&key)))
+        let known = {
+            let overlay = self.overlay();
+            let rooms = lock(&self.rooms);
+            let found = rooms.values().map(|room| room.generation(&key)).max();
+            found.unwrap_or_default().max(overlay.generation(&key))
+        };
+        let mut published = lock(&self.published);
+        let claims = published.entry(key).or_default();
+        claims.count += 1;
+        claims.last = Generation::now_after(known.max(claims.last));
+        claims.last
     }
 
     /// This machine's addresses, read again where they may have changed.
@@ -243,14 +258,19 @@ impl Shared {
         self.tasks.spawn_on(task, &self.runtime);
     }
 
-    pub(super) fn spawn_keeper(&self, key: Key, task: impl Future<Output = ()> + Send + 'static) {
-        lock(&self.published).insert(key);
+    pub(super) fn spawn_keeper(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.keepers.spawn_on(task, &self.runtime);
     }
 
     /// A keeper has withdrawn what it kept.
     pub(super) fn withdrawn(&self, key: &Key) {
-        lock(&self.published).remove(key);
+        let mut published = lock(&self.published);
+        if let Some(claims) = published.get_mut(key) {
+            claims.count -= 1;
+            if claims.count == 0 {
+                published.remove(key);
+            }
+        }
     }
 
     /// Closes: idempotent, and goes on when its future is dropped.
@@ -268,15 +288,8 @@ impl Shared {
     }
 
     async fn shut_down(&self) -> Outcome {
-        let mut left = Vec::new();
         self.keepers.close();
-        if tokio::time::timeout(CLOSE_DEADLINE, self.keepers.wait())
-            .await
-            .is_err()
-        {
-            let published = lock(&self.published);
-            left.extend(published.iter().map(|(service, id)| format!("{service} {id}")));
-        }
+        let kept = tokio::time::timeout(CLOSE_DEADLINE, self.keepers.wait()).await;
         let why = match tokio::time::timeout(CLOSE_DEADLINE, self.backend.close()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
@@ -286,6 +299,12 @@ impl Shared {
                 source: None,
             }),
         };
+        let mut left = Vec::new();
+        // A backend that has closed well has withdrawn what a keeper could not.
+        if kept.is_err() || why.is_some() {
+            let published = lock(&self.published);
+            left.extend(published.keys().map(|(service, id)| format!("{service} {id}")));
+        }
         if why.is_some() && left.is_empty() {
             left.push(self.backend.describe());
         }

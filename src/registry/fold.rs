@@ -19,24 +19,51 @@ pub(super) fn key_of(instance: &Instance) -> Key {
 pub(super) struct Overlay {
     /// Published, and shown whatever the backend says (C2), until a later owner takes over.
     own: HashMap<Key, Arc<Instance>>,
-    /// Withdrawn: what the backend still says up to this generation is a ghost.
-    withdrawn: HashMap<Key, Generation>,
+    /// Withdrawn: what the backend still says of it is a ghost.
+    withdrawn: HashMap<Key, Ghost>,
+}
+
+/// The generations that are not shown, though the backend may still say them.
+#[derive(Clone, Copy, Debug)]
+struct Ghost {
+    /// Milliseconds: zero where it was published, as it then took the place of all before it.
+    from: u64,
+    until: Generation,
+}
+
+impl Ghost {
+    fn hides(&self, instance: &Instance) -> bool {
+        let generation = instance.generation();
+        !generation.is_zero() && generation.millis() >= self.from && generation <= self.until
+    }
 }
 
 impl Overlay {
+    /// Lays `instance` over, unless its owner has withdrawn it while it was being published.
     pub(super) fn publish(&mut self, instance: Arc<Instance>) {
         let key = key_of(&instance);
+        let left = self.withdrawn.get(&key).map(|ghost| ghost.until.millis());
+        if left == Some(instance.generation().millis()) {
+            return;
+        }
         self.withdrawn.remove(&key);
         self.own.insert(key, instance);
     }
 
-    /// Takes back what `instance` laid over; another registration of the same id stays.
+    /// Takes back what `instance` laid over, or is about to; a later registration of the same id
+    /// stays.
     pub(super) fn withdraw(&mut self, instance: &Instance) {
         let key = key_of(instance);
-        if self.is_own(&key, instance) {
-            self.own.remove(&key);
-            self.withdrawn.insert(key, instance.generation());
+        let published = self.is_own(&key, instance);
+        if self.own.contains_key(&key) && !published {
+            return;
         }
+        self.own.remove(&key);
+        let until = instance.generation();
+        let from = if published { 0 } else { until.millis() };
+        let ghost = self.withdrawn.entry(key).or_insert(Ghost { from, until });
+        ghost.from = ghost.from.min(from);
+        ghost.until = ghost.until.max(until);
     }
 
     /// Shows what the backend says again, since a later owner has taken the id over.
@@ -54,15 +81,13 @@ impl Overlay {
 
     pub(super) fn generation(&self, key: &Key) -> Generation {
         let own = self.own.get(key).map(|i| i.generation());
-        own.max(self.withdrawn.get(key).copied()).unwrap_or_default()
+        let withdrawn = self.withdrawn.get(key).map(|ghost| ghost.until);
+        own.max(withdrawn).unwrap_or_default()
     }
 
     /// What is shown where the backend says `found`.
     fn shown<'a>(&'a self, key: &Key, found: Option<&'a Arc<Instance>>) -> Option<&'a Arc<Instance>> {
-        let found = found.filter(|i| {
-            let ghost = |until: &Generation| i.generation() <= *until && !i.generation().is_zero();
-            !self.withdrawn.get(key).is_some_and(ghost)
-        });
+        let found = found.filter(|i| !self.withdrawn.get(key).is_some_and(|ghost| ghost.hides(i)));
         match (self.own.get(key), found) {
             (Some(own), Some(found)) if found.generation() < own.generation() => Some(own),
             (Some(own), None) => Some(own),
@@ -280,6 +305,24 @@ mod tests {
         );
         fold.apply(Update::Upsert(instance(5, 1)), &mut overlay);
         assert_eq!(shown(&fold), ["5.1"], "a removal ends the hiding");
+    }
+
+    #[test]
+    fn c2_withdrawn_while_on_its_way_it_hides_itself_and_nobody_else() {
+        let mut overlay = Overlay::default();
+        let mut fold = Fold::new(Scope::All, Arc::default(), &overlay);
+        fold.apply(Update::Upsert(instance(5, 0)), &mut overlay);
+        let own = instance(7, 0);
+        overlay.withdraw(&own);
+        overlay.publish(own.clone());
+        fold.show(&key_of(&own), &overlay);
+        assert_eq!(shown(&fold), ["5.0"], "another owner stays");
+        fold.apply(Update::Upsert(own), &mut overlay);
+        assert!(shown(&fold).is_empty(), "an echo stays hidden");
+        let next = instance(8, 0);
+        overlay.publish(next.clone());
+        fold.show(&key_of(&next), &overlay);
+        assert_eq!(shown(&fold), ["8.0"], "a new registration is shown");
     }
 
     #[test]

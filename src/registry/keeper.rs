@@ -87,15 +87,21 @@ impl Keeper {
                 self.shared.withdrawn(&progress.key);
                 self.answer_as_superseded().await;
             }
-            End::Left(reply) => {
+            End::Left(mut reply) => {
                 self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
-                let result = self.withdraw(progress.ticket).await;
+                let result = self.withdraw(progress.ticket, &mut reply).await;
                 self.status.send_replace(Status::Withdrawn);
-                if result.is_ok() {
-                    self.shared.withdrawn(&progress.key);
-                    if progress.was_published {
-                        let with = self.shared.backend.name();
-                        tracing::info!("withdrew {} {} with {with}", wanted.service(), wanted.id());
+                let (service, id) = (wanted.service(), wanted.id());
+                match &result {
+                    Ok(()) => {
+                        self.shared.withdrawn(&progress.key);
+                        if progress.was_published {
+                            tracing::info!("withdrew {service} {id} with {}", self.shared.backend.name());
+                        }
+                    }
+                    Err(error) => {
+                        let why = error.in_full();
+                        tracing::warn!("can't withdraw {service} {id}: {}", escaped(&why));
                     }
                 }
                 if let Some(reply) = reply {
@@ -244,24 +250,36 @@ impl Keeper {
         *wanted = Arc::new(Instance::clone(&wanted).with_generation(next));
     }
 
-    /// Withdraws what `ticket` put, trying again what may succeed later.
-    async fn withdraw(&self, ticket: Option<Ticket>) -> Result<()> {
+    /// Withdraws what `ticket` put, trying again what may succeed later, until the registry has
+    /// been closing for a while. Whoever waits for the reply is told earlier that it takes longer.
+    async fn withdraw(&self, ticket: Option<Ticket>, reply: &mut Option<Reply>) -> Result<()> {
         let Some(ticket) = ticket else { return Ok(()) };
         let mut retry = Retry::new();
-        let ends = Instant::now() + WITHDRAW_DEADLINE;
+        let told = Instant::now() + WITHDRAW_DEADLINE;
+        let mut ends = None;
         loop {
-            match self.shared.backend.withdraw(ticket).await {
-                Err(error) if error.is_transient() && Instant::now() < ends => {
-                    tokio::time::sleep(retry.next_delay(true)).await;
-                }
-                Err(error) => {
-                    let wanted = self.wanted();
-                    return Err(Error::Incomplete {
-                        left: format!("{} {}", wanted.service(), wanted.id()),
-                        source: Some(Arc::new(error)),
-                    });
-                }
-                Ok(()) => return Ok(()),
+            let Err(error) = self.shared.backend.withdraw(ticket).await else {
+                return Ok(());
+            };
+            let now = Instant::now();
+            if self.shared.closing.is_cancelled() {
+                ends.get_or_insert(now + WITHDRAW_DEADLINE);
+            }
+            let over = !error.is_transient() || ends.is_some_and(|ends| now >= ends);
+            let wanted = self.wanted();
+            let error = Error::Incomplete {
+                left: format!("{} {}", wanted.service(), wanted.id()),
+                source: Some(Arc::new(error)),
+            };
+            if over {
+                return Err(error);
+            }
+            if let Some(reply) = reply.take_if(|_| now >= told) {
+                let _ = reply.send(Err(error));
+            }
+            tokio::select! {
+                () = self.shared.closing.cancelled(), if ends.is_none() => {}
+                () = tokio::time::sleep(retry.next_delay(true)) => {}
             }
         }
     }
@@ -296,5 +314,6 @@ impl Keeper {
 
 /// How long what was withdrawn stays hidden, though the backend may still say it.
 const GHOST_TIME: Duration = Duration::from_secs(5);
-/// How long a withdrawal is tried; below the deadline of closing, so that it can be told.
+/// How long a withdrawal is tried before that is told, and once the registry is closing; below the
+/// deadlines of both.
 const WITHDRAW_DEADLINE: Duration = Duration::from_secs(4);

@@ -53,7 +53,7 @@ pub struct Registration {
 impl Registration {
     /// Starts a keeper, which has nothing to do until it is told to publish.
     pub(super) fn start(core: Arc<Core>, instance: Instance) -> Self {
-        let generation = core.0.generation_after_known(&instance);
+        let generation = core.0.claim(&instance);
         let instance = Arc::new(instance.with_generation(generation));
         let (service, id) = key_of(&instance);
         let wanted = Arc::new(Mutex::new(instance));
@@ -72,7 +72,7 @@ impl Registration {
             commands: keeper_commands,
             status: keeper_status,
         };
-        core.0.spawn_keeper((service.clone(), id.clone()), keeper.run());
+        core.0.spawn_keeper(keeper.run());
         Self {
             core,
             service,
@@ -240,12 +240,13 @@ impl Registration {
 
     /// Withdraws the instance and waits until that is confirmed.
     ///
-    /// Dropping the future lets the withdrawal go on in the background.
+    /// Dropping the future lets the withdrawal go on in the background, and so does an error that
+    /// may be a passing one.
     ///
     /// # Errors
     ///
-    /// [`Error::Incomplete`] or [`Error::Timeout`] where it could not be withdrawn: then it is
-    /// left to its time to live. [`Error::Closed`] where the registry is closed, which withdraws.
+    /// [`Error::Incomplete`] or [`Error::Timeout`] where it could not be withdrawn within 5 s.
+    /// [`Error::Closed`] where the registry is closed, which withdraws.
     pub async fn deregister(mut self) -> Result<()> {
         self.over = true;
         let shared = self.core.0.clone();

@@ -135,6 +135,10 @@ pub(super) async fn follow(shared: Arc<Shared>, room: Arc<Room>) {
                     Err(_) => break "the observation panicked",
                 }
             };
+            if shared.closing.is_cancelled() {
+                // The backend is closed, and so is this soon.
+                return std::future::pending().await;
+            }
             let name = shared.backend.name();
             tracing::warn!(backend = name, scope = %room.scope, "{ended}; observing again");
             let outage = Outage::now(Error::backend(name, ended));

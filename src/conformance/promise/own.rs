@@ -1,5 +1,7 @@
 //! C2: a registry's view of its own registrations.
 
+use futures_util::FutureExt;
+
 use crate::backend::Scope;
 use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, is_about, same, same_but_addresses, shown};
 use crate::instance::{Instance, InstanceId};
@@ -9,7 +11,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     for confirmed in [true, false] {
         comes_and_goes_at_once(stage, confirmed).await?;
     }
-    Ok(())
+    leaves_while_on_its_way(stage).await
 }
 
 async fn comes_and_goes_at_once(stage: &Stage<'_>, confirmed: bool) -> Held {
@@ -106,6 +108,33 @@ async fn comes_and_goes_at_once(stage: &Stage<'_>, confirmed: bool) -> Held {
         );
     }
     Ok(())
+}
+
+/// Dropped while it is being published, it must not show up afterwards.
+async fn leaves_while_on_its_way(stage: &Stage<'_>) -> Held {
+    let registry = stage.peer().await?;
+    let service = stage.service()?;
+    let mut watch = registry.watch(&service)?;
+    registry.instances(&service).await?;
+    for updates in [false, true].repeat(5) {
+        let instance = Instance::new(&service, 8080)?.with_id("on-its-way")?;
+        if updates {
+            let registration = registry.register(instance).await?;
+            // Looked at once, which begins it.
+            let _ = registration.update(|i| i.with_version("2")).now_or_never();
+        } else {
+            drop(registry.register_in_background(instance)?);
+        }
+        let snapshot = watch.snapshot();
+        ensure!(snapshot.is_empty(), "a ghost right after drop: {}", shown(&snapshot));
+        drain(&mut watch)?;
+    }
+    stage
+        .quiet(&mut watch, |event| match event {
+            Event::Added(_) => Err(Failure(format!("dropped, and then: {event:?}"))),
+            _ => Ok(()),
+        })
+        .await
 }
 
 fn events_about(watch: &mut Watch, id: &InstanceId) -> Held<Vec<Event>> {

@@ -1,0 +1,86 @@
+//! From a plan to a registry.
+
+use super::plan::{Details, Plan};
+use super::said::Origin;
+use super::values::show_interfaces;
+use super::vars::REGISTRY;
+use crate::backend::fixed::Fixed;
+use crate::backend::memory::Memory;
+use crate::error::{ConfigError, Result};
+use crate::registry::{Registry, RegistryBuilder};
+
+/// Makes the registry, and says in one line what it uses and who said so.
+pub(super) fn connect(plan: &Plan) -> Result<Registry> {
+    let mut builder = builder(plan)?.deadline(*plan.deadline.value());
+    if let Some(advertise) = &plan.advertise {
+        builder = builder.advertise(advertise.value().clone());
+    }
+    let registry = builder.build()?;
+    tracing::info!("{}", line(plan, &registry.describe()));
+    for note in plan.notes() {
+        tracing::info!("{note}");
+    }
+    Ok(registry)
+}
+
+fn builder(plan: &Plan) -> Result<RegistryBuilder> {
+    match &plan.details {
+        Details::Mdns { .. } => mdns(plan),
+        Details::Memory => Ok(Registry::builder(Memory::new())),
+        Details::Static(list) => Ok(Registry::builder(list.parse::<Fixed>()?)),
+        // The place for the etcd backend: the plan holds all that it needs.
+        Details::Etcd(_) => Err(not_compiled(plan, "etcd").into()),
+    }
+}
+
+#[cfg(feature = "mdns")]
+fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
+    let mut mdns = crate::backend::mdns::Mdns::builder()
+        .namespace(plan.namespace.value().clone())
+        .interfaces(plan.interfaces.value().clone());
+    if let Details::Mdns { probe: Some(probe) } = &plan.details {
+        mdns = mdns.probe(*probe.value());
+    }
+    Ok(Registry::builder(mdns.build()?))
+}
+
+#[cfg(not(feature = "mdns"))]
+fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
+    Err(not_compiled(plan, "mdns").into())
+}
+
+fn not_compiled(plan: &Plan, feature: &str) -> ConfigError {
+    let remedy = format!(
+        "{feature} is not compiled into this build; build hereabouts with the feature \"{feature}\", \
+         or choose another registry with {REGISTRY}"
+    );
+    match &plan.named {
+        Some(named) => named.wrong(remedy),
+        // Nobody has named one, and the default one is what lacks.
+        None => ConfigError::new(REGISTRY, "", remedy),
+    }
+}
+
+/// `using mdns on eth0, lo (default; set HEREABOUTS_REGISTRY to choose another), namespace team-a
+/// (HEREABOUTS_NAMESPACE)`
+fn line(plan: &Plan, describe: &str) -> String {
+    let mut line = format!("using {describe} ({}", plan.backend.origin());
+    if *plan.backend.origin() == Origin::Default {
+        line.push_str(&format!("; set {REGISTRY} to choose another"));
+    }
+    line.push(')');
+    if !plan.namespace.value().is_default() {
+        line.push_str(&format!(", namespace {}", plan.namespace));
+    }
+    if *plan.interfaces.origin() != Origin::Default {
+        let names = show_interfaces(plan.interfaces.value());
+        line.push_str(&format!(", interfaces {names} ({})", plan.interfaces.origin()));
+    }
+    if let Some(advertise) = &plan.advertise {
+        line.push_str(&format!(", advertising {advertise}"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests;

@@ -156,6 +156,28 @@ impl Memory {
     }
 }
 
+impl Memory {
+    fn leave(&self) {
+        self.closed.cancel();
+        let mut state = self.world.lock();
+        let outage = state.outage;
+        state.entries.retain(|(service, id), entry| {
+            let stays = entry.peer != self.peer;
+            if !stays && !outage {
+                self.world.0.feed.remove(service, id);
+            }
+            stays
+        });
+    }
+}
+
+impl Drop for Memory {
+    /// A peer whose runtime has ended is gone, as a process is.
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self::new()
@@ -223,16 +245,7 @@ impl Backend for Memory {
     /// Withdraws what this peer has put; in an outage its entries go when that ends, as with a
     /// lease.
     async fn close(&self) -> Result<()> {
-        self.closed.cancel();
-        let mut state = self.world.lock();
-        let outage = state.outage;
-        state.entries.retain(|(service, id), entry| {
-            let stays = entry.peer != self.peer;
-            if !stays && !outage {
-                self.world.0.feed.remove(service, id);
-            }
-            stays
-        });
+        self.leave();
         Ok(())
     }
 

@@ -170,8 +170,8 @@ pub(super) fn merge<T: PartialEq>(
     Ok(Some(if mine >= others { separate } else { in_url }))
 }
 
-/// `text` without the password before an `@`, and without the values of URL keys that no scheme
-/// knows. Errs towards hiding too much, since what can't be parsed is shown too.
+/// `text` without what stands before an `@`, except a plain user of etcd, and without the values of
+/// URL keys that no scheme knows. It hides rather too much, since what can't be parsed is shown too.
 pub(super) fn redacted(text: &str) -> String {
     if text.starts_with("static:") {
         return text.to_owned();
@@ -179,12 +179,20 @@ pub(super) fn redacted(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
     if let Some((before, after)) = text.rsplit_once('@') {
-        let start = before.find("://").map_or(0, |at| at + "://".len());
-        let (prefix, user) = before.split_at(start);
-        shown.push_str(prefix);
-        match user.split_once(':') {
-            Some((name, _)) => shown.extend([name, ":", HIDDEN]),
-            None => shown.push_str(user),
+        let is_scheme = |scheme: &str| scheme.chars().all(|c| c.is_ascii_alphanumeric());
+        let (scheme, user) = match before.split_once("://") {
+            Some((scheme, user)) if is_scheme(scheme) => (scheme, user),
+            _ => ("", before),
+        };
+        if !scheme.is_empty() {
+            shown.extend([scheme, "://"]);
+        }
+        let known = matches!(scheme.to_ascii_lowercase().as_str(), "etcd" | "etcds");
+        let secret = |c| matches!(c, ':' | '/' | '?' | '#' | '@');
+        match user.find(secret) {
+            None if known => shown.push_str(user),
+            Some(end) if known => shown.extend([&user[..=end], HIDDEN]),
+            _ => shown.push_str(HIDDEN),
         }
         shown.push('@');
         rest = after;
@@ -236,8 +244,10 @@ mod tests {
             ("etcd://u:p@h", "etcd://u:***@h"),
             ("etcd://u:p/?#@@h1,h2", "etcd://u:***@h2"),
             ("etcd://u:p@h1,u:p@h2", "etcd://u:***@h2"),
-            ("etcd:u:p@h", "etcd:***@h"),
-            ("u:p@h:2379", "u:***@h:2379"),
+            ("etcd:u:p@h", "***@h"),
+            ("u:p@h:2379", "***@h:2379"),
+            ("etdc://u:p@h", "etdc://***@h"),
+            ("etcd://h?password=p@", "etcd://h?***@"),
             ("etcd://u@h", "etcd://u@h"),
             ("etcd://h?password=p&ca=/x", "etcd://h?password=***&ca=/x"),
             ("static:a@b=h:1", "static:a@b=h:1"),

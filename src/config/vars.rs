@@ -81,9 +81,10 @@ fn exact(name: &'static str, value: &OsStr) -> Result<Option<String>, ConfigErro
 }
 
 fn unknown(name: &str, value: &OsStr) -> ConfigError {
+    let upper = name.to_ascii_uppercase();
     let closest = OURS
         .iter()
-        .min_by_key(|(ours, _)| edits(ours, name))
+        .min_by_key(|(ours, _)| edits(ours, &upper))
         .map_or(REGISTRY, |(ours, _)| ours);
     let names = OURS.map(|(ours, _)| ours).join(", ");
     let remedy = format!("there is no such variable; did you mean {closest}? There are {names}");

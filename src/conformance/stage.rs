@@ -150,8 +150,7 @@ impl<'w> Stage<'w> {
         if self.outage.swap(false, Ordering::Relaxed) {
             let _ = self.world.outage(false).await?;
         }
-        let registries =
-            std::mem::take(&mut *self.registries.lock().unwrap_or_else(PoisonError::into_inner));
+        let registries = std::mem::take(&mut *self.registries.lock().unwrap_or_else(PoisonError::into_inner));
         let closed = join_all(registries.iter().map(Registry::close)).await;
         for result in closed {
             result.map_err(|error| Failure(format!("closing at the end: {}", error.in_full())))?;

@@ -196,9 +196,23 @@ impl Keeper {
                     let (service, id) = (wanted.service(), wanted.id());
                     tracing::warn!("can't publish {service} {id} yet: {}", escaped(&error.in_full()));
                 }
-                let error = Arc::new(error);
-                progress.last_error = Some(error.clone());
-                self.pending(error);
+                let status = if transient {
+                    error
+                } else {
+                    // Who waits need not wait for its deadline; the first one gets the error itself.
+                    let name = self.shared.backend.name();
+                    let text = error.in_full();
+                    let mut errors = std::iter::once(error)
+                        .chain(std::iter::repeat_with(|| Error::backend(name, text.clone())));
+                    for (reply, error) in progress.waiting.drain(..).zip(&mut errors) {
+                        // Who no longer waits need not know.
+                        let _ = reply.send(Err(error));
+                    }
+                    Error::backend(name, text.clone())
+                };
+                let status = Arc::new(status);
+                progress.last_error = Some(status.clone());
+                self.pending(status);
             }
         }
     }

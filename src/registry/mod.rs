@@ -120,7 +120,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`Error::Timeout`] after the deadline (5 s by default) with the last reason;
-    /// [`Error::Incomplete`] where the backend refuses, such as one that is read-only;
+    /// at once what a backend refuses with, such as [`Error::Unsupported`] where it is read-only;
     /// [`Error::Closed`].
     pub async fn register(&self, instance: Instance) -> Result<Registration> {
         let registration = self.start(instance)?;

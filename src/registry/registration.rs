@@ -96,32 +96,10 @@ impl Registration {
         let asked = self.core.0.within(deadline, async {
             let (reply, answer) = oneshot::channel();
             let sent = self.commands.send(Command::Publish(reply)).await;
-            let mut status = self.status.clone();
-            let refused = async {
-                // A refusal need not wait for the deadline.
-                let refusal =
-                    |s: &Status| matches!(s, Status::Pending { why: Some(why), .. } if !why.is_transient());
-                // Taken out of the guard before anything is awaited.
-                let why = match status.wait_for(refusal).await.as_deref() {
-                    Ok(Status::Pending { why, .. }) => why.clone(),
-                    _ => None,
-                };
-                match why {
-                    Some(why) => why,
-                    None => std::future::pending().await,
-                }
-            };
             if sent.is_err() {
                 return Err(self.ended());
             }
-            tokio::select! {
-                biased;
-                answer = answer => answer.unwrap_or_else(|_| Err(self.ended())),
-                why = refused => Err(Error::Incomplete {
-                    left: format!("{doing} {} {}", self.service, self.id),
-                    source: Some(why),
-                }),
-            }
+            answer.await.unwrap_or_else(|_| Err(self.ended()))
         });
         match asked.await? {
             Some(result) => result,

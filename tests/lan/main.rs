@@ -4,4 +4,7 @@
 mod lab;
 
 mod basics;
+mod cable;
+mod events;
+mod hosts;
 mod support;

@@ -1,5 +1,6 @@
 //! What the tests of a LAN have in common.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,9 +41,10 @@ pub(crate) fn await_snapshot(
     within: Duration,
     wanted: impl FnMut(&Snapshot) -> bool + Send + 'static,
 ) -> Arc<Snapshot> {
-    let mut watch = registry.watch(service).unwrap();
     let what = format!("{service} on {}", host.name());
+    let (registry, service) = (registry.clone(), service.to_owned());
     host.run(async move {
+        let mut watch = registry.watch(service.as_str()).unwrap();
         match tokio::time::timeout(within, watch.until(wanted)).await {
             Ok(snapshot) => snapshot.unwrap(),
             Err(_) => panic!("not within {within:?}: {what}; last seen {:#?}", watch.snapshot()),
@@ -67,4 +69,27 @@ pub(crate) fn short(event: &Event) -> String {
         Event::Fresh => "fresh".to_owned(),
         other => format!("{other:?}"),
     }
+}
+
+/// What a host knows of a service now, without waiting.
+pub(crate) fn snapshot(host: &Host, registry: &Registry, service: &str) -> Arc<Snapshot> {
+    let (registry, service) = (registry.clone(), service.to_owned());
+    host.run(async move { registry.watch(service.as_str()).unwrap().snapshot() })
+}
+
+/// The ids in a snapshot, sorted.
+pub(crate) fn ids(snapshot: &Snapshot) -> Vec<String> {
+    let mut ids: Vec<String> = snapshot.iter().map(|i| i.id().to_string()).collect();
+    ids.sort();
+    ids
+}
+
+/// The IPv4 addresses of an instance, in their order.
+pub(crate) fn ipv4s(instance: &Instance) -> Vec<Ipv4Addr> {
+    let ips = instance.addresses().iter().filter_map(|address| address.ip());
+    ips.filter_map(|ip| match ip {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    })
+    .collect()
 }

@@ -47,7 +47,7 @@ fn each_half_is_said_by_who_has_precedence() {
         (&[(MICRO, "etcd")], "etcd (MICRO_REGISTRY)", "127.0.0.1:2379 (default)", None),
         (&[(MICRO, "etcd"), (MICRO_AT, "h,h2:1")], "etcd (MICRO_REGISTRY)", "h:2379,h2:1 (MICRO_REGISTRY_ADDRESS)", None),
         (&[(MICRO, "mdns"), (MICRO_AT, "h")], "mdns (MICRO_REGISTRY)", "", Some("h (MICRO_REGISTRY_ADDRESS) has no effect: mdns takes no addresses")),
-        (&[(MICRO, "memory"), (MICRO_AT, "u:p@h")], "memory (MICRO_REGISTRY)", "", Some("u:***@h (MICRO_REGISTRY_ADDRESS) has no effect")),
+        (&[(MICRO, "memory"), (MICRO_AT, "u:p@h")], "memory (MICRO_REGISTRY)", "", Some("***@h (MICRO_REGISTRY_ADDRESS) has no effect")),
         (&[(MICRO_AT, "h")], "mdns (default)", "", Some("h (MICRO_REGISTRY_ADDRESS) has no effect")),
         (&[(OURS, "memory"), (MICRO, "etcd"), (MICRO_AT, "h")], "memory (HEREABOUTS_REGISTRY)", "", None),
         (&[(OURS, "memory"), (MICRO, "consul")], "memory (HEREABOUTS_REGISTRY)", "", None),
@@ -131,7 +131,7 @@ fn an_error_names_who_said_it_the_value_and_what_would_be_right() {
         (&[(FLAG, "etcd"), (OURS, "etcd://a?x=y")], "HEREABOUTS_REGISTRY is \"etcd://a?x=***\": etcd does not know the key \"x\""),
         (&[(OURS, "etcd"), (OURS_AT, "http://h")], "HEREABOUTS_REGISTRY_ADDRESS is \"http://h\": it must be host:port,host:port without http://"),
         (&[(MICRO, "etcd"), (MICRO_AT, "h:x")], "MICRO_REGISTRY_ADDRESS is \"h:x\": \"h:x\" is no address that can be connected to; it must be host:port"),
-        (&[(MICRO, "etcd"), (MICRO_AT, "u:p@h")], "MICRO_REGISTRY_ADDRESS is \"u:***@h\": it must be host:port,host:port; a user"),
+        (&[(MICRO, "etcd"), (MICRO_AT, "u:p@h")], "MICRO_REGISTRY_ADDRESS is \"***@h\": it must be host:port,host:port; a user"),
         (&[("code address", "h:0")], "Config::with_registry_address is \"h:0\": \"h:0\" is no address"),
         (&[("--registry-address", "")], "--registry-address is empty or not set: \"\" is no address"),
     ];

@@ -40,10 +40,10 @@ async fn connects_and_says_in_one_line_with_what() {
     let config = Config::from_vars([("HEREABOUTS_REGISTRY", "memory")]).unwrap();
     let (registry, log) = logged(&config).await;
     assert_eq!(log, " INFO using memory (HEREABOUTS_REGISTRY)\n");
-    registry
-        .register(Instance::new("greeter", 8080).unwrap())
-        .await
-        .unwrap();
+    let greeter = Instance::new("greeter", 8080).unwrap();
+    let registration = registry.register(greeter).await.unwrap();
+    assert_eq!(registry.instances("greeter").await.unwrap().len(), 1);
+    drop(registration);
     registry.close().await.unwrap();
 
     let config = Config::from_url("static:greeter=10.0.0.1:8080,greeter=10.0.0.2:8080").unwrap();

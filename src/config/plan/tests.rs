@@ -283,7 +283,7 @@ fn credentials_come_from_one_place() {
             "HEREABOUTS_REGISTRY is \"etcd://url@h\": its user has no password",
         ),
     ] {
-        let error = of(url, variables).unwrap_err();
+        let error: String = of(url, variables).unwrap_err();
         assert!(error.starts_with(begins), "{error}");
     }
     assert!(resolve(&[(URL, "memory"), USER]).is_ok(), "they are etcd's alone");

@@ -37,7 +37,10 @@ async fn everything_ends(stage: &Stage<'_>, far: &mut Watch, service: &ServiceNa
         in_time(Duration::from_secs(1), "a second close()", again).await??;
     }
     let answers: Vec<(&str, Result<()>)> = vec![
-        ("register", clone.register(Instance::new(service, 3)?).await.map(drop)),
+        (
+            "register",
+            clone.register(Instance::new(service, 3)?).await.map(drop),
+        ),
         (
             "register_in_background",
             clone.register_in_background(Instance::new(service, 4)?).map(drop),
@@ -73,7 +76,9 @@ async fn everything_ends(stage: &Stage<'_>, far: &mut Watch, service: &ServiceNa
         "an open watch ended with {said:?} in place of Closed"
     );
     let ended = async { while updates.next().await.is_some() {} };
-    stage.in_time("the end of the backend's own stream", ended).await?;
+    stage
+        .in_time("the end of the backend's own stream", ended)
+        .await?;
     let published = backend.publish(Arc::new(Instance::new(service, 5)?), None).await;
     ensure!(published.is_err(), "a backend that is closed still publishes");
     gone(stage, far, "close()").await

@@ -17,7 +17,9 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     if !stage.outage(true).await? {
         return Ok(());
     }
-    let joining = stage.in_time("joining in an outage", stage.world().join()).await?;
+    let joining = stage
+        .in_time("joining in an outage", stage.world().join())
+        .await?;
     // A backend may refuse to be made in an outage. It may not hang.
     let fresh = joining
         .map(|backend| stage.registry(backend, DEADLINE))

@@ -42,7 +42,9 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
         states.push(stage.first_answer(&service).await?);
     }
     for state in states {
-        let both = [&good, &late].iter().all(|r| state.get(&service, r.id()).is_some());
+        let both = [&good, &late]
+            .iter()
+            .all(|r| state.get(&service, r.id()).is_some());
         ensure!(
             both && state.len() == 2,
             "after bad records, instances() says {}",
@@ -77,7 +79,12 @@ fn records(sample: Option<Vec<u8>>) -> Vec<Vec<u8>> {
         b"\0\0\x84\0\0\0\0\x09\0\0\0\0\x0b_hereabouts\x04_tcp\x05local\0\0\x0c".to_vec(),
     ];
     if let Some(sample) = sample {
-        let cuts = [1, sample.len() / 3, sample.len() / 2, sample.len().saturating_sub(1)];
+        let cuts = [
+            1,
+            sample.len() / 3,
+            sample.len() / 2,
+            sample.len().saturating_sub(1),
+        ];
         records.extend(cuts.map(|cut| sample.iter().take(cut).copied().collect()));
     }
     records

@@ -61,7 +61,10 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
         .await?;
     let reading = read_raw(&mut slow_stream, &wanted);
     stage
-        .in_time("reaching the final state as a slow observer of the backend", reading)
+        .in_time(
+            "reaching the final state as a slow observer of the backend",
+            reading,
+        )
         .await?
 }
 
@@ -88,7 +91,9 @@ async fn read_raw(updates: &mut BoxStream<'static, Update>, wanted: &HashMap<Ins
             return Ok(());
         }
     }
-    Err(Failure("the observation ended before the registry closed".to_owned()))
+    Err(Failure(
+        "the observation ended before the registry closed".to_owned(),
+    ))
 }
 
 /// What a reader has been told: version and generation.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, in_time, shown};
-use crate::instance::{InstanceId, Instance, ServiceName};
+use crate::instance::{Instance, InstanceId, ServiceName};
 use crate::registry::{DEFAULT_DEADLINE, Event, Registry, Snapshot};
 
 pub(super) async fn holds(stage: &Stage<'_>) -> Held {

@@ -3,7 +3,9 @@
 use futures_util::FutureExt;
 
 use crate::backend::Scope;
-use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, is_about, same, same_but_addresses, shown};
+use crate::conformance::stage::{
+    Failure, Held, Stage, drain, ensure, is_about, same, same_but_addresses, shown,
+};
 use crate::instance::{Instance, InstanceId};
 use crate::registry::{Event, Watch};
 
@@ -27,7 +29,11 @@ async fn comes_and_goes_at_once(stage: &Stage<'_>, confirmed: bool) -> Held {
 
     let registration = registry.register(Instance::new(&service, 8080)?).await?;
     let id = registration.id().clone();
-    for (whose, watch) in [("", &open), ("a clone's ", &of_clone), ("a clone's full ", &of_all)] {
+    for (whose, watch) in [
+        ("", &open),
+        ("a clone's ", &of_clone),
+        ("a clone's full ", &of_all),
+    ] {
         let snapshot = watch.snapshot();
         let found = snapshot.get(&service, &id);
         let Some(found) = found else {
@@ -126,7 +132,11 @@ async fn leaves_while_on_its_way(stage: &Stage<'_>) -> Held {
             drop(registry.register_in_background(instance)?);
         }
         let snapshot = watch.snapshot();
-        ensure!(snapshot.is_empty(), "a ghost right after drop: {}", shown(&snapshot));
+        ensure!(
+            snapshot.is_empty(),
+            "a ghost right after drop: {}",
+            shown(&snapshot)
+        );
         drain(&mut watch)?;
     }
     stage

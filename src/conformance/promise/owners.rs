@@ -117,8 +117,6 @@ fn owner(state: &Arc<Snapshot>) -> Option<&str> {
 
 async fn seen(stage: &Stage<'_>, watch: &mut Watch, what: &str, whose: &str) -> Held {
     let is_whose = |s: &Snapshot| s.len() == 1 && s.iter().all(|i| i.metadata().get("owner") == Some(whose));
-    stage
-        .seen(watch, &format!("{what} instance"), is_whose)
-        .await?;
+    stage.seen(watch, &format!("{what} instance"), is_whose).await?;
     Ok(())
 }

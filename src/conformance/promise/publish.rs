@@ -73,10 +73,7 @@ async fn bears_an_outage(stage: &Stage<'_>) -> Held {
 
     // Long enough for the first tries.
     let dropped = tokio::time::timeout(SHORT, owner.register(Instance::new(&service, 2)?)).await;
-    ensure!(
-        !matches!(dropped, Ok(Ok(_))),
-        "register() succeeded in an outage"
-    );
+    ensure!(!matches!(dropped, Ok(Ok(_))), "register() succeeded in an outage");
 
     let begun = Instant::now();
     let waiting = owner.register_in_background(Instance::new(&service, 3)?)?;

@@ -1,24 +1,58 @@
 //! C5: changing in place.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 
+use crate::backend::{Backend, Scope, Update};
 use crate::conformance::stage::{Failure, Held, Stage, ensure, rich, same, shown};
 use crate::error::Error;
-use crate::instance::{Generation, Instance, State};
-use crate::registry::{Event, Registration, Watch};
+use crate::instance::{Instance, State};
+use crate::registry::{DEFAULT_DEADLINE, Event, Registration, Registry, Watch};
 
 pub(super) async fn holds(stage: &Stage<'_>) -> Held {
-    let (owner, other) = (stage.peer().await?, stage.peer().await?);
+    let owner = stage.peer().await?;
+    let backend: Arc<dyn Backend> = Arc::from(stage.world().join().await?);
+    let other = stage.registry(backend.clone(), stage.patience().max(DEFAULT_DEADLINE))?;
     let service = stage.service()?;
     let registration = owner.register(rich(&service)?).await?;
     let mut watch = other.watch(&service)?;
     stage
         .events(&mut watch, "Added", |event| Ok(matches!(event, Event::Added(_))))
         .await?;
-    let mut known = registration.instance().generation();
+    let mut updates = backend.observe(Scope::Service(service.clone()));
+    let mut reader = Reader(registration.instance());
 
+    reader
+        .reads_beside(&mut watch, change_everything(&owner, &registration))
+        .await?;
+    reader.until_final(stage, &mut watch, &registration).await?;
+    reader
+        .reads_beside(&mut watch, change_often(&registration))
+        .await?;
+    reader.until_final(stage, &mut watch, &registration).await?;
+    changes_nothing(&registration).await?;
+    stage.quiet(&mut watch, |event| reader.told(event)).await?;
+    same(&reader.0, &registration.instance())?;
+
+    // What a watch puts together, the backend itself must not have taken apart.
+    let mut there = false;
+    while let Some(Some(update)) = tokio::task::unconstrained(updates.next()).now_or_never() {
+        let gap = match &update {
+            Update::Remove(_, id) => id == registration.id(),
+            Update::Reset(all) => there && all.is_empty(),
+            _ => false,
+        };
+        ensure!(!gap, "amid the updates, the backend says {update:?}");
+        there |=
+            matches!(&update, Update::Upsert(_)) || matches!(&update, Update::Reset(all) if !all.is_empty());
+    }
+    Ok(())
+}
+
+async fn change_everything(owner: &Registry, registration: &Registration) -> Held {
     registration
         .update(|instance| {
             instance
@@ -30,19 +64,18 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
                 .with_state(State::Draining)
         })
         .await?;
-    let own = owner.instances(&service).await?;
-    match own.get(&service, registration.id()) {
-        Some(found) => same(found, &registration.instance())?,
-        None => {
-            return Err(Failure(format!(
-                "after update(), its own registry shows {}",
-                shown(&own)
-            )));
-        }
+    let own = owner.instances(registration.service()).await?;
+    match own.get(registration.service(), registration.id()) {
+        Some(found) => same(found, &registration.instance()),
+        None => Err(Failure(format!(
+            "after update(), its own registry shows {}",
+            shown(&own)
+        ))),
     }
-    until_final(stage, &mut watch, &registration, &mut known).await?;
+}
 
-    // Few enough for a backend that may send ten a minute.
+/// Few enough for a backend that may send ten a minute.
+async fn change_often(registration: &Registration) -> Held {
     for version in ["3", "4", "5"] {
         registration
             .update(|instance| instance.with_version(version))
@@ -52,16 +85,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     for result in join_all(at_once).await {
         result?;
     }
-    until_final(stage, &mut watch, &registration, &mut known).await?;
-
-    changes_nothing(&registration).await?;
-    stage
-        .quiet(&mut watch, |event| match event {
-            Event::Updated { new, .. } => same(&new, &registration.instance()),
-            Event::Added(_) | Event::Removed(_) => Err(Failure(format!("after the updates: {event:?}"))),
-            _ => Ok(()),
-        })
-        .await
+    Ok(())
 }
 
 /// What is wrong is refused, and is not published.
@@ -70,9 +94,7 @@ async fn changes_nothing(registration: &Registration) -> Held {
     let refused = [
         registration.update(|i| i.with_id("another")).await,
         registration.update(|i| i.with_port("none", 0)).await,
-        registration
-            .update(|_| Instance::new("another-service", 1))
-            .await,
+        registration.update(|_| Instance::new("another-service", 1)).await,
     ];
     for result in refused {
         ensure!(
@@ -87,29 +109,48 @@ async fn changes_nothing(registration: &Registration) -> Held {
     Ok(())
 }
 
-/// Reads Updated events only, with rising generations, until what is wanted is there.
-async fn until_final(
-    stage: &Stage<'_>,
-    watch: &mut Watch,
-    registration: &Registration,
-    known: &mut Generation,
-) -> Held {
-    let wanted = registration.instance();
-    stage
-        .events(watch, "seeing the last update", |event| match event {
+/// A reader and the last thing that it was told. It accepts Updated alone, in order.
+struct Reader(Arc<Instance>);
+
+impl Reader {
+    fn told(&mut self, event: Event) -> Held {
+        match event {
             Event::Updated { new, .. } => {
-                ensure!(
-                    new.generation() >= *known,
-                    "generation {} came after {known}",
-                    new.generation()
-                );
-                *known = new.generation();
-                Ok(same(&new, &wanted).is_ok())
+                let (came, known) = (new.generation(), self.0.generation());
+                ensure!(came >= known, "generation {came} came after {known}");
+                self.0 = new;
+                Ok(())
             }
-            Event::Added(_) | Event::Removed(_) => {
-                Err(Failure(format!("in place of Updated alone: {event:?}")))
+            Event::Synced => Ok(()),
+            other => Err(Failure(format!("in place of Updated alone: {other:?}"))),
+        }
+    }
+
+    /// Reads at once all that is told while `work` is done, so that no short gap is overlooked.
+    async fn reads_beside(&mut self, watch: &mut Watch, work: impl Future<Output = Held> + Send) -> Held {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                event = watch.next() => match event {
+                    Some(event) => self.told(event?)?,
+                    None => return Err(Failure("the watch ended".to_owned())),
+                },
+                done = &mut work => return done,
             }
-            _ => Ok(false),
-        })
-        .await
+        }
+    }
+
+    async fn until_final(&mut self, stage: &Stage<'_>, watch: &mut Watch, owner: &Registration) -> Held {
+        let wanted = owner.instance();
+        if same(&self.0, &wanted).is_ok() {
+            return Ok(());
+        }
+        stage
+            .events(watch, "seeing the last update", |event| {
+                self.told(event)?;
+                Ok(same(&self.0, &wanted).is_ok())
+            })
+            .await
+    }
 }

@@ -51,15 +51,23 @@ async fn begins_with_all(stage: &Stage<'_>, watch: &mut Watch, wanted: &[&Regist
                         !found.contains(instance.id()),
                         "{instance} was added twice before Synced"
                     );
-                    ensure!(lossy || !synced, "{instance} was there before, and came after Synced");
+                    ensure!(
+                        lossy || !synced,
+                        "{instance} was there before, and came after Synced"
+                    );
                     found.push(instance.id().clone());
                 }
                 Event::Synced => synced = true,
                 Event::Updated { .. } => {}
                 other => return Err(Failure(format!("among what was there: {other:?}"))),
             }
-            let all = wanted.iter().all(|registration| found.contains(registration.id()));
-            ensure!(all || lossy || !synced, "Synced came when only {found:?} was told");
+            let all = wanted
+                .iter()
+                .all(|registration| found.contains(registration.id()));
+            ensure!(
+                all || lossy || !synced,
+                "Synced came when only {found:?} was told"
+            );
             Ok(all && synced)
         })
         .await

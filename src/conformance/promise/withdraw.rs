@@ -60,9 +60,7 @@ async fn outlives_its_runtime(stage: &Stage<'_>) -> Held {
 
 fn use_after_runtime(backend: impl Backend, service: &ServiceName) -> Result<Vec<Result<()>>> {
     let runtime = || {
-        let built = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
         built.map_err(|error| Error::backend("tokio", error))
     };
     let first = runtime()?;

@@ -44,6 +44,7 @@ impl Driver {
         if lost {
             self.links.lost_at = Some(now);
         }
+        let gained = local.interfaces().names().any(|name| self.local.interfaces().by_name(name).is_none());
         self.local = local;
         self.links.up = self.local.interfaces().iter().map(|interface| interface.index).collect();
         for publication in self.publications.values() {
@@ -64,7 +65,7 @@ impl Driver {
             tracing::info!("mdns: there is a network again");
             self.table.links_are_back(now + RETURN_TIME);
             self.clock.settled = Some(now + RETURN_TIME);
-        } else if network {
+        } else if gained {
             // Another link is back: what was lost with it has a moment to answer.
             self.table.links_are_back(now + LINK_RETURN_TIME);
         }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::orders::Order;
+use self::publishing::Departed;
 use super::ask;
 use super::counters::Counters;
 use super::engine::{Engine, Heard, Sizes, VERIFY_TIME};
@@ -66,6 +67,7 @@ pub(super) struct Driver {
     tickets: HashMap<Ticket, String>,
     /// When each publication that is not at rest is looked at.
     due: BTreeSet<(Instant, String)>,
+    departed: Departed,
     next_ticket: u64,
     verifying: Vec<(Instant, String, oneshot::Sender<Verdict>)>,
     goodbyes: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -114,6 +116,7 @@ impl Driver {
             publications: HashMap::new(),
             tickets: HashMap::new(),
             due: BTreeSet::new(),
+            departed: Departed::default(),
             next_ticket: 0,
             verifying: Vec::new(),
             goodbyes: FuturesUnordered::new(),
@@ -215,6 +218,9 @@ impl Driver {
             Heard::Resolved(label, resolved) => {
                 if self.publications.contains_key(&label) {
                     return self.sent(&label);
+                }
+                if self.departed.has(&label) {
+                    return;
                 }
                 if let Some(key) = self.table.resolved(&label, &resolved) {
                     self.heal.found(&label, now);

@@ -1,6 +1,8 @@
 //! What is published: from the wish to the word that it was sent, and to the goodbye.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -13,6 +15,29 @@ use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::net::Local;
+
+/// Our own labels that have left: what is still heard of them is an echo, never a stranger's.
+#[derive(Debug, Default)]
+pub(super) struct Departed {
+    labels: HashSet<String>,
+    by_time: VecDeque<(Instant, String)>,
+}
+
+impl Departed {
+    fn add(&mut self, label: String, now: Instant) {
+        while self.by_time.front().is_some_and(|(at, _)| now - *at > ECHO_TIME) {
+            if let Some((_, old)) = self.by_time.pop_front() {
+                self.labels.remove(&old);
+            }
+        }
+        self.labels.insert(label.clone());
+        self.by_time.push_back((now, label));
+    }
+
+    pub(super) fn has(&self, label: &str) -> bool {
+        self.labels.contains(label)
+    }
+}
 
 impl Driver {
     pub(super) fn publish(
@@ -95,6 +120,7 @@ impl Driver {
         self.orders.push_back(Order::Register(Box::new(last_words)));
         self.orders.push_back(Order::Unregister(label.to_owned(), reply));
         self.table.take(label);
+        self.departed.add(label.to_owned(), Instant::now());
     }
 
     pub(super) fn refused(&mut self, label: &str) {
@@ -144,6 +170,7 @@ impl Driver {
     pub(super) fn lose_all(&mut self, why: impl Fn() -> Error) {
         for (label, mut publication) in std::mem::take(&mut self.publications) {
             self.table.take(&label);
+            self.departed.add(label, Instant::now());
             publication.failed(why());
             publication.lose(Lost::Gone(why()));
         }
@@ -161,3 +188,6 @@ impl Driver {
         }
     }
 }
+
+/// Caches hold what said goodbye for a second (RFC 6762, 10.1), and the engine repeats itself.
+const ECHO_TIME: Duration = Duration::from_secs(5);

@@ -1,0 +1,112 @@
+//! A watch that runs on its host while the test waits for its events.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use hereabouts::{Event, Registry};
+use tokio::task::JoinHandle;
+
+use crate::lab::Host;
+use crate::support::{SOON, short};
+
+/// The events of one service, as they come to one host.
+#[derive(Debug)]
+pub(crate) struct Events {
+    what: String,
+    received: mpsc::Receiver<Event>,
+    task: JoinHandle<()>,
+}
+
+impl Events {
+    pub(crate) fn of(host: &Host, registry: &Registry, service: &str) -> Self {
+        let (sender, received) = mpsc::channel();
+        let what = format!("{service} on {}", host.name());
+        let (registry, service) = (registry.clone(), service.to_owned());
+        let task = host.spawn(async move {
+            let mut watch = registry.watch(service.as_str()).expect("the registry is open");
+            drop(registry);
+            while let Some(Ok(event)) = watch.next().await {
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { what, received, task }
+    }
+
+    /// The same, from the moment on when absence means absence.
+    #[track_caller]
+    pub(crate) fn synced(host: &Host, registry: &Registry, service: &str) -> Self {
+        let events = Self::of(host, registry, service);
+        events.until(SOON, "synced");
+        events
+    }
+
+    /// Waits for an event that is, in [`short`], `wanted`; returns all up to it.
+    #[track_caller]
+    pub(crate) fn until(&self, limit: Duration, wanted: &str) -> Vec<Event> {
+        self.until_event(limit, wanted, |event| short(event) == wanted)
+    }
+
+    /// Waits for an event; returns all up to it.
+    #[track_caller]
+    pub(crate) fn until_event(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&Event) -> bool,
+    ) -> Vec<Event> {
+        let end = Instant::now() + limit;
+        let mut seen = Vec::new();
+        loop {
+            match self.received.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(event) => {
+                    let found = wanted(&event);
+                    seen.push(event);
+                    if found {
+                        return seen;
+                    }
+                }
+                Err(why) => panic!(
+                    "{}: not {what} within {limit:?} ({why}); seen: {:#?}",
+                    self.what,
+                    shorts(&seen)
+                ),
+            }
+        }
+    }
+
+    /// What comes within a time: all of it is waited, so that absence can be shown.
+    #[track_caller]
+    pub(crate) fn during(&self, time: Duration) -> Vec<Event> {
+        let end = Instant::now() + time;
+        let mut seen = Vec::new();
+        loop {
+            match self.received.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(event) => seen.push(event),
+                Err(RecvTimeoutError::Timeout) => return seen,
+                Err(RecvTimeoutError::Disconnected) => panic!("{}: the watch has ended", self.what),
+            }
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Events, in short.
+pub(crate) fn shorts(events: &[Event]) -> Vec<String> {
+    events.iter().map(short).collect()
+}
+
+/// Panics if something has come or gone among these events.
+#[track_caller]
+pub(crate) fn assert_nothing_came_or_went(events: &[Event]) {
+    let moved = events
+        .iter()
+        .any(|event| matches!(event, Event::Added(_) | Event::Removed(_)));
+    assert!(!moved, "{:#?}", shorts(events));
+}

@@ -2,6 +2,41 @@
 //!
 //! Services on a LAN find one another over multicast DNS with nothing to install or configure;
 //! the same binary uses another registry as soon as one environment variable says so.
+//!
+//! ```
+//! use hereabouts::Instance;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> hereabouts::Result<()> {
+//! # let config = hereabouts::Config::from_url("memory")?;
+//! # let registry = config.connect().await?;
+//! # #[cfg(any())]
+//! let registry = hereabouts::connect().await?; // mDNS, unless HEREABOUTS_REGISTRY says otherwise
+//! let registration = registry.register(Instance::new("greeter", 8080)?).await?;
+//!
+//! let greeter = registry.resolver("greeter")?; // kept fresh in the background
+//! let pick = greeter.pick().await?; // waits for the first one, up to a deadline
+//! println!("{}", pick.url("/hello")); // then pick.succeeded() or pick.failed(&error)
+//!
+//! registry.close().await?; // goodbye, said and confirmed
+//! # Ok(()) }
+//! ```
+//!
+//! | to | use |
+//! | --- | --- |
+//! | publish an instance while it runs | [`Registry::register`] -> [`Registration`] |
+//! | list what is there | [`Registry::instances`], [`Registry::services`] -> [`Snapshot`] |
+//! | follow what changes | [`Registry::watch`] -> [`Watch`] of [`Event`]s |
+//! | call by name | [`Registry::resolver`] -> [`Resolver`] -> [`Pick`] |
+//! | choose the backend | [`connect`], [`Config`] |
+//! | test your program without a network | [`memory::World`] |
+//! | write a backend | [`Backend`], [`Feed`], the `conformance` suite |
+//!
+//! # Limits and trust
+//!
+//! Multicast DNS has no authentication: what is found is a hint, and identity is checked above it.
+//! What strangers can make a program keep is bounded ([`Limits`]), what can't be read costs only
+//! itself and is counted ([`Registry::stats`]), and names are escaped wherever they are displayed.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
@@ -35,3 +70,8 @@ pub use resolver::{DEFAULT_PICK_DEADLINE, Pick, Resolver};
 // What a backend is written with.
 pub use async_trait::async_trait;
 pub use futures_core::{future::BoxFuture, stream::BoxStream};
+
+/// Compiles the README's code.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

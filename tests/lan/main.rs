@@ -7,4 +7,5 @@ mod basics;
 mod cable;
 mod events;
 mod hosts;
+mod names;
 mod support;

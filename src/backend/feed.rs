@@ -216,10 +216,10 @@ impl State {
                 }
             });
         }
-        if std::mem::take(&mut reader.stale) {
-            if let Some(outage) = &self.stale {
-                return Some(Update::Stale(outage.clone()));
-            }
+        if std::mem::take(&mut reader.stale)
+            && let Some(outage) = &self.stale
+        {
+            return Some(Update::Stale(outage.clone()));
         }
         (std::mem::take(&mut reader.synced) && self.synced).then_some(Update::Synced)
     }

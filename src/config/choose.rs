@@ -75,7 +75,7 @@ pub(super) fn choose(config: &Config) -> Result<Chosen, ConfigError> {
         let in_url = target.value().addresses().cloned();
         let in_url = in_url.map(|addresses| Said::new(addresses, target.origin().url()));
         let separate = separate.map(|said| said.read(values::addresses)).transpose()?;
-        let said = merge(separate, in_url, values::show_addresses)?;
+        let said = merge(separate, in_url, |list| values::show_addresses(list))?;
         if let (None, None, true, Some(unread)) = (explicit, &said, ours.speaks(), micro.address) {
             notes.push(format!("{unread} is not read, since {REGISTRY} is set"));
         }
@@ -108,14 +108,14 @@ fn read(said: &Said<Text>) -> Result<Said<Target>, ConfigError> {
     }
 }
 
+/// What a bare name stands for: as it was given, and read.
+type Meant<'a> = (&'a Said<Text>, Said<Target>);
+
 /// Where code or a flag gives only the name of a backend that is named further down too, it
 /// stands for what is said there: `--registry etcd` beside
 /// `HEREABOUTS_REGISTRY=etcds://10.0.0.1:2379/team-a` leads there, over TLS, and not to 127.0.0.1.
 /// With addresses of its own it stands for itself, so that they don't get the URL's password.
-fn meant<'a>(
-    config: &'a Config,
-    named: &Said<Target>,
-) -> Result<Option<(&'a Said<Text>, Said<Target>)>, ConfigError> {
+fn meant<'a>(config: &'a Config, named: &Said<Target>) -> Result<Option<Meant<'a>>, ConfigError> {
     if config.address.explicit().is_some() || !named.value().is_bare() {
         return Ok(None);
     }

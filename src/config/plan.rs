@@ -50,7 +50,7 @@ pub(super) enum Details {
     Mdns { probe: Option<Said<Duration>> },
     Memory,
     Static(String),
-    Etcd(EtcdPlan),
+    Etcd(Box<EtcdPlan>),
 }
 
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ impl Plan {
                 false
             }
             Details::Etcd(etcd) => {
-                line("addresses", with(&etcd.addresses, show_addresses));
+                line("addresses", with(&etcd.addresses, |list| show_addresses(list)));
                 if let Some(user) = &etcd.user {
                     line("user", with(user, |user| escaped(user).to_string()));
                 }
@@ -278,13 +278,13 @@ fn details(
     Ok(match &chosen.target {
         Target::Etcd(etcd) => {
             let (user, password) = credentials(config, chosen, etcd, url)?;
-            Details::Etcd(EtcdPlan {
+            Details::Etcd(Box::new(EtcdPlan {
                 addresses: chosen.addresses.clone(),
                 ttl: ttl.unwrap_or_else(|| Said::default(DEFAULT_TTL)),
                 user,
                 password,
                 tls: etcd.tls.then(|| Said::new(etcd.files.clone(), url.clone())),
-            })
+            }))
         }
         Target::Mdns(mdns) => Details::Mdns {
             probe: mdns.probe.map(|probe| Said::new(probe, url.clone())),
@@ -323,7 +323,7 @@ fn credentials(
         .password
         .clone()
         .map(|password| Said::new(password, url.clone()));
-    let password = in_url.or(password.filter(|_| mine));
+    let password = in_url.or_else(|| password.filter(|_| mine));
     match (&chosen.url, password) {
         (Some(url), None) => Err(url.wrong(format!(
             "its user has no password; write user:password@, or set {ETCD_PASSWORD} (and {ETCD_USERNAME} to the same \

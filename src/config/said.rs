@@ -19,7 +19,7 @@ pub enum Origin {
     /// In the environment, by this variable.
     Variable(&'static str),
     /// In the registry's URL, which was itself said somewhere.
-    Url(Box<Origin>),
+    Url(Box<Self>),
     /// Nowhere.
     Default,
 }

@@ -121,7 +121,7 @@ fn address(text: &str) -> Result<Address, String> {
     })
 }
 
-pub(super) fn show_addresses(addresses: &Vec<Address>) -> String {
+pub(super) fn show_addresses(addresses: &[Address]) -> String {
     let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     texts.join(",")
 }

@@ -45,11 +45,19 @@ pub(super) fn read(
             ETCD_PASSWORD => {
                 config.password = exact(ETCD_PASSWORD, &value)?.map(|p| said(ETCD_PASSWORD, Secret(p)));
             }
+            name if is_service_link(name) => {}
             name if name.starts_with(OUR_PREFIX) && !value.is_empty() => return Err(unknown(name, &value)),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Kubernetes sets these in every pod beside a Service that is called `hereabouts`.
+fn is_service_link(name: &str) -> bool {
+    let rest = name.strip_prefix(OUR_PREFIX).unwrap_or_default();
+    let of_port = |rest: &str| rest == "PORT" || rest.starts_with("PORT_");
+    of_port(rest) || rest.strip_prefix("SERVICE_").is_some_and(|rest| rest == "HOST" || of_port(rest))
 }
 
 fn said<T>(name: &'static str, value: T) -> Said<T> {
@@ -130,6 +138,15 @@ mod tests {
 
     fn error(name: &str, value: &str) -> String {
         Config::from_vars([(name, value)]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_of_our_name_is_not_ours() {
+        for name in ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR"] {
+            let name = format!("HEREABOUTS_{name}");
+            assert!(Config::from_vars([(name.as_str(), "tcp://10.0.0.1:80")]).is_ok(), "{name}");
+        }
+        assert!(Config::from_vars([("HEREABOUTS_SERVICE", "x")]).is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The world of the memory backend, which can do all that the suite asks for.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{Support, World};
@@ -26,5 +28,10 @@ impl World for memory::World {
     async fn put_raw(&self, record: &[u8]) -> Result<Support> {
         self.put_raw(record);
         Ok(Support::Done)
+    }
+
+    fn quiet(&self) -> Duration {
+        // The longest wait between two tries, and what is put is seen at once.
+        Duration::from_secs(1)
     }
 }

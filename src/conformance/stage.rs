@@ -1,15 +1,17 @@
 //! Where one check plays: registries and names of its own, and a limit on every wait.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_core::stream::BoxStream;
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 
 use super::{Support, World};
-use crate::backend::Backend;
+use crate::backend::{Backend, Update};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, InstanceId, Invalid, ServiceName, State};
 use crate::registry::{DEFAULT_DEADLINE, Event, Registration, Registry, Snapshot, Watch};
@@ -265,6 +267,68 @@ pub(super) fn drain(watch: &mut Watch) -> Held<Vec<Event>> {
         events.push(event?);
     }
     Ok(events)
+}
+
+/// Reads at once all that is told while `work` is done, so that nothing short is overlooked.
+pub(super) async fn reads_beside<T>(
+    watch: &mut Watch,
+    work: impl Future<Output = Held<T>> + Send,
+    mut told: impl FnMut(Event) -> Held + Send,
+) -> Held<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            event = watch.next() => match event {
+                Some(event) => told(event?)?,
+                None => return Err(Failure("the watch ended".to_owned())),
+            },
+            done = &mut work => return done,
+        }
+    }
+}
+
+/// Reads what a backend itself tells until an instance is there as it is `wanted`. What a watch
+/// may put together, the backend must not have taken apart: once told, the instance stays.
+pub(super) async fn without_gap(
+    stage: &Stage<'_>,
+    updates: &mut BoxStream<'static, Update>,
+    wanted: &Instance,
+) -> Held {
+    let reading = async {
+        let mut there = false;
+        while let Some(update) = updates.next().await {
+            let known = match &update {
+                Update::Reset(all) => all.iter().find(|instance| instance.id() == wanted.id()),
+                Update::Upsert(instance) if instance.id() == wanted.id() => Some(instance),
+                Update::Remove(_, id) if id == wanted.id() => None,
+                _ => continue,
+            };
+            ensure!(
+                known.is_some() || !there,
+                "amid its changes the backend takes {wanted} away: {update:?}"
+            );
+            there = known.is_some();
+            if known.is_some_and(|known| known.generation() >= wanted.generation()) {
+                return Ok(());
+            }
+        }
+        Err(Failure("the observation ended".to_owned()))
+    };
+    stage.in_time("telling an instance as it is", reading).await?
+}
+
+/// Fails the check with an event that may not come then.
+pub(super) fn unwanted<T>(when: &str, event: &Event) -> Held<T> {
+    let one = |i: &Instance| format!("{i} ({})", i.generation());
+    let event = match event {
+        Event::Added(instance) => format!("Added {}", one(instance)),
+        Event::Removed(instance) => format!("Removed {}", one(instance)),
+        Event::Updated { old, new } => format!("Updated {} to {new:?}", one(old)),
+        Event::Stale(outage) => format!("Stale: {}", outage.error.in_full()),
+        other => format!("{other:?}"),
+    };
+    Err(Failure(format!("{when}: {event}")))
 }
 
 /// Waits for what has a limit.

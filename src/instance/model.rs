@@ -304,16 +304,19 @@ impl Instance {
         self
     }
 
+    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "for backends that read what others wrote"))]
     pub(crate) fn set_read(&mut self, version: &str, weight: u16, state: State) {
         self.version = version.into();
         self.weight = weight;
         self.state = state;
     }
 
+    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "for backends that read what others wrote"))]
     pub(crate) fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
 
+    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "for backends that read what others wrote"))]
     pub(crate) fn ports_mut(&mut self) -> &mut Ports {
         &mut self.ports
     }

@@ -55,13 +55,16 @@ pub(crate) enum Fault {
     HangsToJoin,
 }
 
+/// What all peers have put.
+type AllPublished = Arc<Mutex<HashMap<(ServiceName, InstanceId), Arc<Instance>>>>;
+
 /// A world of backends with one fault.
 pub(crate) struct FaultyWorld {
     fault: Fault,
     world: memory::World,
     outage: AtomicBool,
     garbage: CancellationToken,
-    published: Arc<Mutex<HashMap<(ServiceName, InstanceId), Arc<Instance>>>>,
+    published: AllPublished,
 }
 
 impl FaultyWorld {
@@ -121,7 +124,7 @@ struct Faulty {
     inner: Arc<memory::Memory>,
     world: memory::World,
     garbage: CancellationToken,
-    published: Arc<Mutex<HashMap<(ServiceName, InstanceId), Arc<Instance>>>>,
+    published: AllPublished,
     tickets: Mutex<HashMap<Ticket, Arc<Instance>>>,
 }
 

@@ -45,7 +45,7 @@ async fn each_fault_breaks_the_promise_that_forbids_it() {
         (Fault::WithdrawsByName, &["C10"]),
         (Fault::KeepsTheEarlier, &["C10"]),
         (Fault::StaysOpen, &["C11"]),
-        (Fault::NeverSynced, &["C6", "C12"]),
+        (Fault::NeverSynced, &["C6"]),
         (Fault::HangsToJoin, &["C12"]),
     ];
     let checks = faults.iter().map(|(fault, promises)| async move {

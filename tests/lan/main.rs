@@ -5,7 +5,14 @@ mod lab;
 
 mod basics;
 mod cable;
+mod child;
+mod conformance;
 mod events;
 mod hosts;
+mod hostile;
+mod leaving;
 mod names;
+mod peers;
+mod raw;
+mod scale;
 mod support;

@@ -134,8 +134,9 @@ fn c10_the_later_owner_of_an_id_wins() {
     seen.extend(events.during(Duration::from_secs(3)));
     assert_nothing_came_or_went(&seen);
     for (host, registry) in [(&a, &on_a), (&b, &on_b), (&c, &client)] {
-        let snapshot = snapshot(host, registry, "greeter");
-        assert_eq!((snapshot.len(), snapshot[0].version()), (1, "later"), "{}", host.name());
+        // A host that has not watched so far is told the state of now.
+        let seen = await_snapshot(host, registry, "greeter", SOON, |s| s.is_synced());
+        assert_eq!((seen.len(), seen[0].version()), (1, "later"), "{}", host.name());
     }
     let ours = ipv4s(&snapshot(&c, &client, "greeter")[0]);
     assert_eq!(ours, [b.address()]);

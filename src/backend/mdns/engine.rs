@@ -333,7 +333,7 @@ fn refused(error: mdns_sd::Error) -> Refused {
 
 /// How often the engine looks for changed addresses, in seconds; its default of 5 makes a
 /// returning cable wait.
-const IP_CHECK_SECONDS: u32 = 2;
+const IP_CHECK_SECONDS: u32 = 1;
 /// Shorter ones give false removals, as two hosts that verify at the same time share an answer
 /// that is sent once a second.
 pub(super) const VERIFY_TIME: Duration = Duration::from_secs(3);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::conformance::stage::{Failure, Held, Stage, ensure, shown};
+use crate::conformance::stage::{Held, Stage, ensure, shown, unwanted};
 use crate::instance::Instance;
 use crate::registry::{Event, Registry};
 
@@ -25,7 +25,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
 
     let late = owner.register(Instance::new(&service, 2)?).await?;
     let fine = |event: &Event| match event {
-        Event::Removed(_) | Event::Stale(_) => Err(Failure(format!("after bad records: {event:?}"))),
+        Event::Removed(_) | Event::Stale(_) => unwanted("after bad records", event),
         _ => Ok(()),
     };
     let mut seen = false;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, in_time, shown};
+use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, in_time, shown, unwanted};
 use crate::instance::{Instance, InstanceId, ServiceName};
 use crate::registry::{DEFAULT_DEADLINE, Event, Registry, Snapshot};
 
@@ -39,9 +39,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     // As long as the outage lasts, it says so and keeps what it knows.
     stage
         .quiet(&mut watch, |event| match event {
-            Event::Removed(_) | Event::Fresh | Event::Added(_) => {
-                Err(Failure(format!("in an outage: {event:?}")))
-            }
+            Event::Removed(_) | Event::Fresh | Event::Added(_) => unwanted("in an outage", &event),
             _ => Ok(()),
         })
         .await?;
@@ -52,9 +50,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
         stage
             .events(watch, "Fresh after an outage", |event| match event {
                 Event::Fresh => Ok(true),
-                Event::Removed(_) | Event::Added(_) => {
-                    Err(Failure(format!("of what did not change: {event:?}")))
-                }
+                Event::Removed(_) | Event::Added(_) => unwanted("of what did not change", &event),
                 _ => Ok(false),
             })
             .await?;

@@ -2,106 +2,143 @@
 
 use std::sync::Arc;
 
-use crate::conformance::stage::{Failure, Held, Stage, drain, ensure, shown};
+use crate::backend::{Backend, Scope};
+use crate::conformance::stage::{
+    Held, Stage, drain, ensure, reads_beside, same, shown, unwanted, without_gap,
+};
 use crate::error::Error;
 use crate::instance::{Instance, InstanceId, ServiceName};
-use crate::registry::{Event, Registry, Snapshot, Status, Watch};
+use crate::registry::{DEFAULT_DEADLINE, Event, Registration, Registry, Snapshot, Status, Watch};
 
 pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     let (first, second) = (stage.peer().await?, stage.peer().await?);
-    let third = stage.peer().await?;
+    let backend: Arc<dyn Backend> = Arc::from(stage.world().join().await?);
+    let third = stage.registry(backend.clone(), stage.patience().max(DEFAULT_DEADLINE))?;
     for (earlier, later, deregisters) in [
         (&first, &second, false),
         (&second, &first, true),
         (&first, &first, false),
         (&second, &second, true),
     ] {
-        the_later_wins(stage, earlier, later, &third, deregisters).await?;
+        let service = stage.service()?;
+        let owners = Owners {
+            earlier,
+            later,
+            other: &third,
+            service: &service,
+        };
+        owners.the_later_wins(stage, &*backend, deregisters).await?;
     }
     Ok(())
 }
 
-async fn the_later_wins(
-    stage: &Stage<'_>,
-    earlier: &Registry,
-    later: &Registry,
-    other: &Registry,
-    deregisters: bool,
-) -> Held {
-    let service = stage.service()?;
-    let mut watch = other.watch(&service)?;
-    let mut of_earlier = earlier.watch(&service)?;
-    let mut of_later = later.watch(&service)?;
-    let old = earlier.register(owned(&service, "earlier")?).await?;
-    // What is later is a matter of time, and of what is known: here it is known.
-    for watch in [&mut watch, &mut of_later] {
-        seen(stage, watch, "the earlier owner's", "earlier").await?;
-    }
-    let new = later.register(owned(&service, "later")?).await?;
-    seen(stage, &mut watch, "the later owner's", "later").await?;
+/// Two owners, which may be in one registry, and a peer that looks on.
+struct Owners<'a> {
+    earlier: &'a Registry,
+    later: &'a Registry,
+    other: &'a Registry,
+    service: &'a ServiceName,
+}
 
-    let status = old.wait_for(|status| matches!(status, Status::Superseded { .. }));
-    match stage
-        .in_time("telling the earlier owner Superseded", status)
-        .await??
-    {
-        Status::Superseded { by } => ensure!(
-            by.metadata().get("owner") == Some("later"),
-            "superseded by {by:?}, which is not the later owner's"
-        ),
-        status => return Err(Failure(format!("the earlier owner's status is {status:?}"))),
-    }
-    for watch in [&mut of_earlier, &mut of_later] {
-        seen(stage, watch, "the later owner's, in the owners' views,", "later").await?;
-    }
-    let update = old.update(|instance| instance.with_version("9")).await;
-    ensure!(
-        matches!(&update, Err(Error::Superseded { .. })),
-        "update() of what is superseded answers {update:?}"
-    );
-    drain(&mut watch)?;
-    if deregisters {
-        old.deregister().await?;
-    } else {
-        drop(old);
-    }
-    let stays = |event: Event| match event {
-        Event::Removed(_) | Event::Added(_) => Err(Failure(format!(
-            "after the earlier owner has left, of the later owner's: {event:?}"
-        ))),
-        Event::Updated { new, .. } if new.metadata().get("owner") != Some("later") => {
-            Err(Failure(format!("the earlier owner came back: {new:?}")))
+impl Owners<'_> {
+    async fn the_later_wins(&self, stage: &Stage<'_>, backend: &dyn Backend, deregisters: bool) -> Held {
+        let mut watch = self.other.watch(self.service)?;
+        let mut of_earlier = self.earlier.watch(self.service)?;
+        let mut of_later = self.later.watch(self.service)?;
+        let old = self.earlier.register(owned(self.service, "earlier")?).await?;
+        // What is later is a matter of time, and of what is known: here it is known.
+        for watch in [&mut watch, &mut of_later] {
+            seen(stage, watch, "the earlier owner's", "earlier").await?;
         }
-        _ => Ok(()),
-    };
-    stage.quiet(&mut watch, stays).await?;
-    ensure!(
-        matches!(new.status(), Status::Published),
-        "the later owner's status is {:?}",
-        new.status()
-    );
-    for registry in [other, earlier, later] {
-        let state = registry.instances(&service).await?;
+        drain(&mut watch)?;
+        let mut updates = backend.observe(Scope::Service(self.service.clone()));
+
+        let mut whose = "earlier".to_owned();
+        let mut told = |event: Event| match event {
+            Event::Updated { new, .. } => {
+                let owner = new.metadata().get("owner").unwrap_or_default();
+                ensure!(
+                    whose == "earlier" || owner == "later",
+                    "the earlier owner came back: {new:?}"
+                );
+                whose = owner.to_owned();
+                Ok(())
+            }
+            Event::Synced => Ok(()),
+            other => unwanted("where one owner took over from another", &other),
+        };
+        let taking_over = self.takes_over(stage, old, deregisters);
+        let new = reads_beside(&mut watch, taking_over, &mut told).await?;
+        stage.quiet(&mut watch, &mut told).await?;
+        without_gap(stage, &mut updates, &new.instance()).await?;
         ensure!(
-            owner(&state) == Some("later") && state.len() == 1,
-            "after the earlier owner has left, {} is found",
-            shown(&state)
+            matches!(new.status(), Status::Published),
+            "the later owner's status is {:?}",
+            new.status()
         );
-    }
-    // The later owner can still change it, and take it away for good.
-    new.update(|instance| instance.with_version("2")).await?;
-    stage
-        .seen(&mut watch, "an update by the later owner", |s| {
-            s.iter().any(|i| i.version() == "2")
-        })
-        .await?;
-    new.deregister().await?;
-    for watch in [&mut watch, &mut of_earlier, &mut of_later] {
+        for registry in [self.other, self.earlier, self.later] {
+            let state = registry.instances(self.service).await?;
+            ensure!(
+                state.len() == 1,
+                "after the earlier owner has left, {} is found",
+                shown(&state)
+            );
+            for found in &*state {
+                same(found, &new.instance())?;
+            }
+        }
+        // The later owner can still change it, and take it away for good.
+        new.update(|instance| instance.with_version("2")).await?;
         stage
-            .seen(watch, "the later owner's withdrawal", |s| s.is_empty())
+            .seen(&mut watch, "an update by the later owner", |s| {
+                s.iter().any(|i| i.version() == "2")
+            })
             .await?;
+        new.deregister().await?;
+        for watch in [&mut watch, &mut of_earlier, &mut of_later] {
+            stage
+                .seen(watch, "the later owner's withdrawal", |s| s.is_empty())
+                .await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The later owner comes, the earlier one learns it, and leaves.
+    async fn takes_over(
+        &self,
+        stage: &Stage<'_>,
+        old: Registration,
+        deregisters: bool,
+    ) -> Held<Registration> {
+        let new = self.later.register(owned(self.service, "later")?).await?;
+        let status = old.wait_for(|status| matches!(status, Status::Superseded { .. }));
+        let status = stage
+            .in_time("telling the earlier owner Superseded", status)
+            .await??;
+        let by = match &status {
+            Status::Superseded { by } => by.metadata().get("owner"),
+            _ => None,
+        };
+        ensure!(
+            by == Some("later"),
+            "the earlier owner's status is {status:?}, not of the later owner's"
+        );
+        for (whose, registry) in [("earlier", self.earlier), ("later", self.later)] {
+            let what = format!("the later owner's, in the {whose} owner's view,");
+            seen(stage, &mut registry.watch(self.service)?, &what, "later").await?;
+        }
+        let update = old.update(|instance| instance.with_version("9")).await;
+        ensure!(
+            matches!(&update, Err(Error::Superseded { .. })),
+            "update() of what is superseded answers {update:?}"
+        );
+        if deregisters {
+            old.deregister().await?;
+        } else {
+            drop(old);
+        }
+        Ok(new)
+    }
 }
 
 fn owned(service: &ServiceName, owner: &str) -> Held<Instance> {
@@ -109,10 +146,6 @@ fn owned(service: &ServiceName, owner: &str) -> Held<Instance> {
     Ok(Instance::new(service, 8080)?
         .with_id(id)?
         .with_metadata("owner", owner)?)
-}
-
-fn owner(state: &Arc<Snapshot>) -> Option<&str> {
-    state.first()?.metadata().get("owner")
 }
 
 async fn seen(stage: &Stage<'_>, watch: &mut Watch, what: &str, whose: &str) -> Held {

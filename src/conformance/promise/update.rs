@@ -1,13 +1,13 @@
 //! C5: changing in place.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use futures_util::{FutureExt, StreamExt};
 
-use crate::backend::{Backend, Scope, Update};
-use crate::conformance::stage::{Failure, Held, Stage, ensure, rich, same, shown};
+use crate::backend::{Backend, Scope};
+use crate::conformance::stage::{
+    Failure, Held, Stage, ensure, reads_beside, rich, same, shown, unwanted, without_gap,
+};
 use crate::error::Error;
 use crate::instance::{Instance, State};
 use crate::registry::{DEFAULT_DEADLINE, Event, Registration, Registry, Watch};
@@ -25,31 +25,21 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     let mut updates = backend.observe(Scope::Service(service.clone()));
     let mut reader = Reader(registration.instance());
 
-    reader
-        .reads_beside(&mut watch, change_everything(&owner, &registration))
-        .await?;
+    reads_beside(&mut watch, change_everything(&owner, &registration), |event| {
+        reader.told(event)
+    })
+    .await?;
     reader.until_final(stage, &mut watch, &registration).await?;
-    reader
-        .reads_beside(&mut watch, change_often(&registration))
-        .await?;
+    reads_beside(&mut watch, change_often(&registration), |event| {
+        reader.told(event)
+    })
+    .await?;
     reader.until_final(stage, &mut watch, &registration).await?;
     changes_nothing(&registration).await?;
     stage.quiet(&mut watch, |event| reader.told(event)).await?;
     same(&reader.0, &registration.instance())?;
 
-    // What a watch puts together, the backend itself must not have taken apart.
-    let mut there = false;
-    while let Some(Some(update)) = tokio::task::unconstrained(updates.next()).now_or_never() {
-        let gap = match &update {
-            Update::Remove(_, id) => id == registration.id(),
-            Update::Reset(all) => there && all.is_empty(),
-            _ => false,
-        };
-        ensure!(!gap, "amid the updates, the backend says {update:?}");
-        there |=
-            matches!(&update, Update::Upsert(_)) || matches!(&update, Update::Reset(all) if !all.is_empty());
-    }
-    Ok(())
+    without_gap(stage, &mut updates, &registration.instance()).await
 }
 
 async fn change_everything(owner: &Registry, registration: &Registration) -> Held {
@@ -122,22 +112,7 @@ impl Reader {
                 Ok(())
             }
             Event::Synced => Ok(()),
-            other => Err(Failure(format!("in place of Updated alone: {other:?}"))),
-        }
-    }
-
-    /// Reads at once all that is told while `work` is done, so that no short gap is overlooked.
-    async fn reads_beside(&mut self, watch: &mut Watch, work: impl Future<Output = Held> + Send) -> Held {
-        let mut work = pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                event = watch.next() => match event {
-                    Some(event) => self.told(event?)?,
-                    None => return Err(Failure("the watch ended".to_owned())),
-                },
-                done = &mut work => return done,
-            }
+            other => unwanted("in place of Updated alone", &other),
         }
     }
 

@@ -1,6 +1,6 @@
 //! C6: watching.
 
-use crate::conformance::stage::{Failure, Held, Stage, ensure, is_about, same};
+use crate::conformance::stage::{Held, Stage, ensure, is_about, same, unwanted};
 use crate::instance::{Instance, InstanceId};
 use crate::registry::{Event, Registration, Registry, Watch};
 
@@ -20,7 +20,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
             |event| match event {
                 Event::Added(instance) if instance.id() == comes.id() => Ok(true),
                 Event::Updated { .. } => Ok(false),
-                other => Err(Failure(format!("in place of Added alone: {other:?}"))),
+                other => unwanted("in place of Added alone", &other),
             },
         )
         .await?;
@@ -32,7 +32,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
         .events(&mut watch, "Removed", |event| match event {
             Event::Removed(_) => Ok(true),
             Event::Updated { .. } => Ok(false),
-            other => Err(Failure(format!("in place of Removed alone: {other:?}"))),
+            other => unwanted("in place of Removed alone", &other),
         })
         .await?;
     goes_on_with_the_difference(stage, &owner, &mut watch, &stays, leaves).await
@@ -59,7 +59,7 @@ async fn begins_with_all(stage: &Stage<'_>, watch: &mut Watch, wanted: &[&Regist
                 }
                 Event::Synced => synced = true,
                 Event::Updated { .. } => {}
-                other => return Err(Failure(format!("among what was there: {other:?}"))),
+                other => return unwanted("among what was there", &other),
             }
             let all = wanted
                 .iter()
@@ -87,7 +87,7 @@ async fn goes_on_with_the_difference(
         .events(watch, "Stale", |event| match event {
             Event::Stale(_) => Ok(true),
             Event::Updated { .. } => Ok(false),
-            other => Err(Failure(format!("as an outage began: {other:?}"))),
+            other => unwanted("as an outage began", &other),
         })
         .await?;
     let gone = leaves.id().clone();
@@ -106,15 +106,12 @@ async fn goes_on_with_the_difference(
             Event::Updated { old, new, .. } if is_about(&event, stays.id()) => same(new, old)?,
             Event::Updated { .. } => {}
             other => {
-                return Err(Failure(format!(
-                    "in place of the difference alone: {other:?} (stays: {})",
-                    stays.id()
-                )));
+                return unwanted("in place of the difference alone", other);
             }
         }
         ensure!(
             added <= 1 && removed <= 1,
-            "the difference was told more than once: {event:?}"
+            "the difference was told more than once: {added} times added, {removed} removed"
         );
         Ok(fresh && added == 1 && removed == 1)
     };

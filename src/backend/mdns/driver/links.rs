@@ -6,10 +6,20 @@ use tokio::time::Instant;
 
 use super::super::engine::{Engine, Sizes};
 use super::super::wire;
-use super::{Driver, RELEARN_TIME};
+use super::orders::Order;
+use super::{Driver, RELEARN_TIME, REPLAYABLE};
 use crate::backend::Outage;
 use crate::error::Error;
 use crate::net::Local;
+
+/// What is to be asked for, since a link is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relearn {
+    /// Everything: nothing could be heard for a while.
+    All,
+    /// What the new link brings.
+    New,
+}
 
 impl Driver {
     /// Starts the engine, where it does not run.
@@ -33,9 +43,17 @@ impl Driver {
         }
     }
 
+    /// Looks at this machine's interfaces unless it has done so a moment ago.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        if self.clock.looked.is_none_or(|at| now - at >= LOOK_IS_FRESH) {
+            self.look(now);
+        }
+    }
+
     /// Looks at this machine's interfaces, and what has become of its links.
     pub(super) fn look(&mut self, now: Instant) {
         self.clock.look = now + LOOK_EVERY;
+        let first = self.clock.looked.replace(now).is_none();
         let local = Local::read(&self.settings.interfaces);
         if local.interfaces() == self.local.interfaces() {
             return;
@@ -63,13 +81,58 @@ impl Driver {
         } else if !outage && self.links.outage {
             self.links.outage = false;
             tracing::info!("mdns: there is a network again");
-            self.table.links_are_back(now + RETURN_TIME);
-            self.clock.settled = Some(now + RETURN_TIME);
-        } else if gained {
-            // Another link is back: what was lost with it has a moment to answer.
-            self.table.links_are_back(now + LINK_RETURN_TIME);
+            self.relearn_at(now + ENGINE_NOTICES, Relearn::All);
+        } else if gained && !first {
+            // Another link is there: what was lost with it has a moment to answer.
+            self.table.links_are_back(now + ENGINE_NOTICES + LINK_RETURN_TIME);
+            self.relearn_at(now + ENGINE_NOTICES, Relearn::New);
         }
+    }
+
+    /// The engine has seen that there is an address: it can ask now.
+    pub(super) fn engine_noticed(&mut self, now: Instant) {
+        if let Some((at, how)) = self.clock.relearn {
+            self.clock.relearn = Some((at.min(now + ENGINE_IS_READY), how));
+        }
+    }
+
+    fn relearn_at(&mut self, at: Instant, how: Relearn) {
+        let all = how == Relearn::All || matches!(self.clock.relearn, Some((_, Relearn::All)));
+        let how = if all { Relearn::All } else { how };
+        self.clock.relearn = Some((at, how));
+    }
+
+    /// Asks who is there, since a link is. The engine itself asks once, and what was answered
+    /// within the last second is not answered again (RFC 6762, 6).
+    pub(super) fn relearn(&mut self, how: Relearn, now: Instant) {
+        let all = how == Relearn::All;
+        if all {
+            // Whether the engine has noticed the outage or not: who does not answer is gone.
+            self.table.suspect_all(now, now + RETURN_TIME);
+            self.clock.settled = Some(now + RETURN_TIME);
+        }
+        let forget = all || self.table.len() > REPLAYABLE;
+        if forget && !all {
+            // There are too many to be replayed, and the engine has asked for the new link.
+            return self.heal.ask_soon(now);
+        }
+        self.orders.push_back(Order::Browse { forget });
         self.heal.ask_soon(now);
+        for words in std::mem::take(&mut self.unsaid) {
+            let label = words.label.clone();
+            self.orders.push_back(Order::Register(Box::new(words)));
+            self.orders.push_back(Order::Unregister(label, None));
+        }
+    }
+
+    /// The engine these orders were for is gone, and with it what was to be withdrawn.
+    fn drop_orders(&mut self) {
+        for order in self.orders.drain(..) {
+            if let Order::Unregister(_, Some(reply)) = order {
+                // Who no longer waits need not know.
+                let _ = reply.send(Ok(()));
+            }
+        }
     }
 
     /// The engine keeps more than what is there explains: strangers' records are never evicted,
@@ -94,7 +157,7 @@ impl Driver {
         if let Some(engine) = self.engine.take() {
             self.retired = Some((engine, now + RETIRE_AFTER));
         }
-        self.orders.clear();
+        self.drop_orders();
         self.start();
         self.clock.synced = None;
         self.table.suspect_all(now, now + RELEARN_TIME);
@@ -103,7 +166,7 @@ impl Driver {
 
     pub(super) fn engine_died(&mut self, now: Instant) {
         self.engine = None;
-        self.orders.clear();
+        self.drop_orders();
         self.counters.engine_restarted();
         tracing::warn!("the mDNS engine has died; starting another");
         let died = || Error::unavailable("mdns", "the mDNS engine has died");
@@ -118,7 +181,11 @@ impl Driver {
 /// An answer may lawfully take this long: a query within 50 ms, a shared answer that was sent
 /// within the last second again after it, 120 ms of delay (RFC 6762, 6), and some spare.
 const SYNCED_AFTER: Duration = Duration::from_millis(1300);
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_IS_FRESH: Duration = Duration::from_millis(100);
+/// The engine looks for changed addresses once a second.
+const ENGINE_NOTICES: Duration = Duration::from_millis(1200);
+const ENGINE_IS_READY: Duration = Duration::from_millis(50);
 /// After the return of the last link, what does not answer within this is removed (C7).
 const RETURN_TIME: Duration = Duration::from_secs(3);
 /// The same for one link of several, from the moment it is seen.

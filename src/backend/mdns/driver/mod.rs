@@ -17,11 +17,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::links::Relearn;
 use self::orders::Order;
 use self::publishing::Departed;
 use super::ask;
 use super::counters::Counters;
-use super::engine::{Engine, Heard, Sizes, VERIFY_TIME};
+use super::engine::{Announcement, Engine, Heard, Sizes, VERIFY_TIME};
 use super::heal::Heal;
 use super::probe::Prober;
 use super::publication::Publication;
@@ -68,6 +69,8 @@ pub(super) struct Driver {
     /// When each publication that is not at rest is looked at.
     due: BTreeSet<(Instant, String)>,
     departed: Departed,
+    /// Goodbyes that nobody could hear, to be said when there is a network again.
+    unsaid: Vec<Announcement>,
     next_ticket: u64,
     verifying: Vec<(Instant, String, oneshot::Sender<Verdict>)>,
     goodbyes: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -83,6 +86,8 @@ pub(super) struct Driver {
 #[derive(Debug)]
 struct Clock {
     look: Instant,
+    looked: Option<Instant>,
+    relearn: Option<(Instant, Relearn)>,
     measure: Instant,
     flush: Option<Instant>,
     synced: Option<Instant>,
@@ -117,6 +122,7 @@ impl Driver {
             tickets: HashMap::new(),
             due: BTreeSet::new(),
             departed: Departed::default(),
+            unsaid: Vec::new(),
             next_ticket: 0,
             verifying: Vec::new(),
             goodbyes: FuturesUnordered::new(),
@@ -127,6 +133,8 @@ impl Driver {
             had_network: false,
             clock: Clock {
                 look: now,
+                looked: None,
+                relearn: None,
                 measure: now + MEASURE_EVERY,
                 flush: None,
                 synced: None,
@@ -234,6 +242,7 @@ impl Driver {
             }
             Heard::AddressAdded => {
                 self.look(now);
+                self.engine_noticed(now);
                 self.heal.ask_soon(now);
                 let fixed: Vec<_> = self.publications.values().filter(|p| p.is_fixed()).collect();
                 let again: Vec<_> =
@@ -267,6 +276,9 @@ impl Driver {
         }
         if self.clock.look <= now {
             self.look(now);
+        }
+        if let Some((_, how)) = self.clock.relearn.take_if(|(at, _)| *at <= now) {
+            self.relearn(how, now);
         }
         let gone = self.table.review(now, &self.links);
         self.are_gone(gone, now);
@@ -345,6 +357,7 @@ impl Driver {
             Some(self.clock.look),
             Some(self.clock.measure),
             self.clock.flush,
+            self.clock.relearn.map(|(at, _)| at),
             self.clock.synced.filter(|_| !outage),
             self.clock.settled.filter(|_| !outage),
             self.table.next_review().filter(|_| !outage),

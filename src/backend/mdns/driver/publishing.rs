@@ -14,7 +14,6 @@ use super::orders::Order;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::net::Local;
 
 /// Our own labels that have left: what is still heard of them is an echo, never a stranger's.
 #[derive(Debug, Default)]
@@ -47,18 +46,31 @@ impl Driver {
         reply: oneshot::Sender<Result<Published>>,
     ) {
         let now = Instant::now();
+        self.look_again(now);
+        if self.local.interfaces().iter().next().is_none() {
+            // The engine may not have noticed yet, and would say that it has sent it.
+            let why = Error::unavailable("mdns", "no network interface in use is up");
+            // Who no longer waits need not know.
+            return drop(reply.send(Err(why)));
+        }
         self.next_ticket += 1;
         let ticket = Ticket::new(self.next_ticket);
         let known = replaces.and_then(|ticket| self.tickets.remove(&ticket));
         let result = match known.and_then(|label| self.publications.remove(&label)) {
             Some(mut publication) => {
                 self.unschedule(&publication);
-                let updated = publication.update(instance, ticket, &self.local, now);
-                updated.map(|may_send| (publication, may_send))
+                match publication.update(instance, ticket, &self.local, now) {
+                    Ok(may_send) => Ok((publication, may_send)),
+                    Err(error) => {
+                        // What was published stays.
+                        self.schedule(&publication);
+                        self.tickets.insert(publication.ticket, publication.label.clone());
+                        self.publications.insert(publication.label.clone(), publication);
+                        Err(error)
+                    }
+                }
             }
             None => {
-                // What this host has may have changed since the last look.
-                self.local = Local::read(&self.settings.interfaces);
                 Publication::new(instance, ticket, &self.local, now).map(|publication| (publication, true))
             }
         };
@@ -117,6 +129,10 @@ impl Driver {
         self.tickets.remove(&publication.ticket);
         publication.failed(Error::Closed);
         let last_words = publication.last_words(&self.settings.namespace);
+        self.look_again(Instant::now());
+        if self.links.outage {
+            self.unsaid.push(last_words.clone());
+        }
         self.orders.push_back(Order::Register(Box::new(last_words)));
         self.orders.push_back(Order::Unregister(label.to_owned(), reply));
         self.table.take(label);

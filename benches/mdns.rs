@@ -1,0 +1,69 @@
+//! How fast multicast DNS is between two hosts, beside the raw library in the same run.
+//!
+//! `scripts/bench` runs it. It prints one table; nothing here fails because it is slow, since a
+//! busy machine is no fault of the code. The goals are those of the design, P1, P2, P3, P8 and P9.
+//!
+//! A host is a network namespace. Ours and the raw library's have a LAN each, so that neither has
+//! to read what the other says, and take turns, so that both have the same of a busy machine.
+
+#[cfg(target_os = "linux")]
+#[path = "mdns/args.rs"]
+mod args;
+#[cfg(target_os = "linux")]
+#[path = "mdns/idle.rs"]
+mod idle;
+#[cfg(target_os = "linux")]
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+#[cfg(target_os = "linux")]
+#[path = "mdns/measures.rs"]
+mod measures;
+#[cfg(target_os = "linux")]
+#[path = "mdns/ours.rs"]
+mod ours;
+#[cfg(target_os = "linux")]
+#[path = "mdns/pair.rs"]
+mod pair;
+#[cfg(target_os = "linux")]
+#[path = "mdns/raw.rs"]
+mod raw;
+#[cfg(target_os = "linux")]
+#[path = "mdns/report.rs"]
+mod report;
+
+use std::process::ExitCode;
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    eprintln!("this bench needs network namespaces, which only Linux has");
+    ExitCode::FAILURE
+}
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    use args::Args;
+
+    let args = match Args::read(std::env::args().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench mdns: {why}; see scripts/bench --help");
+            return ExitCode::FAILURE;
+        }
+    };
+    let measured = match &args {
+        Args::Idle { who, seconds } => idle::child(*who, *seconds),
+        Args::Measure { quick, only } => pair::can_be_made().and_then(|()| measures::all(*quick, only)),
+    };
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench mdns: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a measure gives, or why it could not be taken.
+#[cfg(target_os = "linux")]
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

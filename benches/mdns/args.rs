@@ -1,0 +1,77 @@
+//! What the command line asks for.
+
+use std::str::FromStr;
+
+use crate::Outcome;
+use crate::measures::MEASURES;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Args {
+    /// Take these measures; all where none is named.
+    Measure { quick: bool, only: Vec<String> },
+    /// Be the idle process whose cost P9 takes.
+    Idle { who: Who, seconds: u64 },
+}
+
+/// Whose cost is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Ours,
+    Raw,
+    /// A runtime that does nothing.
+    Nobody,
+}
+
+impl Who {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Raw => "raw",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Ours, Self::Raw, Self::Nobody]
+            .into_iter()
+            .find(|who| who.as_str() == text)
+            .ok_or_else(|| format!("--idle takes ours, raw or nobody, not '{text}'"))
+    }
+}
+
+impl Args {
+    /// None where there is nothing to do: `cargo test --benches` starts benches without `--bench`.
+    pub(crate) fn read(words: impl Iterator<Item = String>) -> Outcome<Option<Self>> {
+        let mut words = words.peekable();
+        let (mut bench, mut quick, mut only) = (false, false, Vec::new());
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--bench" => bench = true,
+                "--quick" => quick = true,
+                "--idle" => {
+                    let who = words.next().ok_or("--idle takes who")?.parse()?;
+                    let seconds = words.next().ok_or("--idle takes who, and seconds")?.parse()?;
+                    return Ok(Some(Self::Idle { who, seconds }));
+                }
+                name => {
+                    let known = MEASURES.iter().find(|known| known.eq_ignore_ascii_case(name));
+                    only.push((*known.ok_or_else(|| unknown(name))?).to_owned());
+                }
+            }
+        }
+        if !bench {
+            println!("a bench, which has nothing to test: scripts/bench runs it");
+            return Ok(None);
+        }
+        Ok(Some(Self::Measure { quick, only }))
+    }
+}
+
+fn unknown(name: &str) -> String {
+    format!("there is no '{name}'; there are {} and --quick", MEASURES.join(", "))
+}

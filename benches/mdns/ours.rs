@@ -1,0 +1,173 @@
+//! What is measured, by this crate.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use hereabouts::mdns::Mdns;
+use hereabouts::{Event, Instance, Registration, Registry, Scope, Snapshot, State, Watch};
+use tokio::task::JoinHandle;
+
+use crate::Outcome;
+use crate::lab::Host;
+use crate::measures::{LONGEST, SETTLE, SYNC};
+use crate::pair::Pair;
+
+/// A registry that publishes on A, and one that watches on B.
+pub(crate) struct Ours<'a> {
+    pair: &'a Pair,
+    server: Registry,
+    client: Registry,
+    watch: Option<Watch>,
+    count: usize,
+}
+
+impl<'a> Ours<'a> {
+    pub(crate) fn start(pair: &'a Pair) -> Outcome<Self> {
+        let (server, client) = (registry(&pair.a)?, registry(&pair.b)?);
+        let mut watch = client.watch(Scope::All)?;
+        let watch = pair.b.run(async move {
+            watch.until(Snapshot::is_synced).await?;
+            Outcome::Ok(watch)
+        })?;
+        Ok(Self {
+            pair,
+            server,
+            client,
+            watch: Some(watch),
+            count: 0,
+        })
+    }
+
+    /// P1: from `register` on A to `Added` on B.
+    pub(crate) fn register_to_added(&mut self) -> Outcome<Duration> {
+        let wanted = self.next_instance()?;
+        let id = wanted.id().clone();
+        let mut watch = self.watch.take().ok_or("the watch has ended")?;
+        let seen = self.pair.b.spawn(async move {
+            loop {
+                match watch.next().await {
+                    Some(Ok(Event::Added(instance))) if *instance.id() == id => break,
+                    Some(Ok(_)) => {}
+                    ended => return Err(format!("the watch has ended: {ended:?}").into()),
+                }
+            }
+            Outcome::Ok((Instant::now(), watch))
+        });
+        let (began, registration) = self.register(wanted)?;
+        let (at, watch) = self.pair.b.run(within(seen))?;
+        self.watch = Some(watch);
+        self.pair.a.run(registration.deregister())?;
+        Ok(at - began)
+    }
+
+    /// P3: from `deregister` on A to a resolver on B that has nothing to pick.
+    pub(crate) fn deregister_to_unpicked(&mut self) -> Outcome<Duration> {
+        let wanted = self.next_instance()?;
+        let resolver = self.client.resolver(wanted.service().clone())?;
+        let mut watch = self.client.watch(wanted.service())?;
+        let (_, registration) = self.register(wanted)?;
+        let ready = resolver.clone();
+        self.pair.b.run(async move { ready.wait_ready(LONGEST).await })?;
+        std::thread::sleep(SETTLE);
+        let left = self.pair.b.spawn(async move {
+            let up = |snapshot: &Snapshot| snapshot.iter().any(|instance| instance.state() == State::Up);
+            watch.until(|snapshot| !up(snapshot)).await?;
+            while resolver.try_pick().is_some() {
+                tokio::task::yield_now().await;
+            }
+            Outcome::Ok(Instant::now())
+        });
+        let began = self.pair.a.run(async move {
+            let began = Instant::now();
+            registration.deregister().await?;
+            Outcome::Ok(began)
+        })?;
+        Ok(self.pair.b.run(within(left))? - began)
+    }
+
+    /// For P2 and P9: publishes that many instances on A, until the registry is closed.
+    pub(crate) fn publish(&mut self, count: usize) -> Outcome<Vec<Registration>> {
+        let instances: Vec<Instance> = (0..count).map(|_| self.next_instance()).collect::<Outcome<_>>()?;
+        let server = self.server.clone();
+        let all = async move { try_join_all(instances.into_iter().map(|i| server.register(i))).await };
+        Ok(self.pair.a.run(all)?)
+    }
+
+    /// P8: from the first `register` on A to all of them in a watch that runs on B.
+    pub(crate) fn register_all(mut self, count: usize) -> Outcome<Duration> {
+        std::thread::sleep(SYNC);
+        let mut watch = self.watch.take().ok_or("the watch has ended")?;
+        let seen = self.pair.b.spawn(async move {
+            watch.until(|snapshot| snapshot.len() == count).await?;
+            Outcome::Ok(Instant::now())
+        });
+        let began = Instant::now();
+        let registrations = self.publish(count)?;
+        let at = self.pair.b.run(within(seen))?;
+        self.close()?;
+        drop(registrations);
+        Ok(at - began)
+    }
+
+    pub(crate) fn close(self) -> Outcome<()> {
+        let (server, client) = (self.server, self.client);
+        self.pair.a.run(async move { server.close().await })?;
+        self.pair.b.run(async move { client.close().await })?;
+        Ok(())
+    }
+
+    fn register(&self, instance: Instance) -> Outcome<(Instant, Registration)> {
+        let server = self.server.clone();
+        self.pair.a.run(async move {
+            let began = Instant::now();
+            let registration = server.register(instance).await?;
+            Ok((began, registration))
+        })
+    }
+
+    fn next_instance(&mut self) -> Outcome<Instance> {
+        self.count += 1;
+        instance(self.count)
+    }
+}
+
+/// P2: from a fresh registry on a host to all that are there.
+pub(crate) fn fresh_watch(host: &Host, count: usize) -> Outcome<Duration> {
+    let looking = host.spawn(async move {
+        let began = Instant::now();
+        let registry = Registry::new(Mdns::new()?)?;
+        let mut watch = registry.watch(Scope::All)?;
+        watch.until(|snapshot| snapshot.len() == count).await?;
+        let took = began.elapsed();
+        registry.close().await?;
+        Outcome::Ok(took)
+    });
+    host.run(within(looking))
+}
+
+/// P9: watches until all are there, and then for that long; `settled` is called in between.
+pub(crate) async fn idle(count: usize, settled: impl Future<Output = ()>) -> Outcome<()> {
+    let registry = Registry::new(Mdns::new()?)?;
+    let mut watch = registry.watch(Scope::All)?;
+    tokio::time::timeout(LONGEST, watch.until(|snapshot| snapshot.len() == count)).await??;
+    let watching = async {
+        while let Some(Ok(_)) = watch.next().await {}
+    };
+    tokio::select! { () = watching => Err("the watch has ended")?, () = settled => {} }
+    registry.close().await?;
+    Ok(())
+}
+
+/// The instances that both sides publish.
+pub(crate) fn instance(number: usize) -> Outcome<Instance> {
+    Ok(Instance::new("bench", 8080).and_then(|i| i.with_id(format!("instance-{number:06}")))?)
+}
+
+fn registry(host: &Host) -> Outcome<Registry> {
+    Ok(host.run(async { Registry::new(Mdns::new()?) })?)
+}
+
+/// Waits for a task, for so long that it must have been lost.
+async fn within<T>(task: JoinHandle<Outcome<T>>) -> Outcome<T> {
+    tokio::time::timeout(LONGEST, task).await??
+}

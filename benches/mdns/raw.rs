@@ -1,0 +1,167 @@
+//! What is measured, by mdns-sd alone: unprobed unless said, with the same interfaces, names, host
+//! names and text as ours.
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mdns_sd::{Error, Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
+use uuid::Uuid;
+
+use crate::Outcome;
+use crate::lab::Host;
+use crate::measures::{LONGEST, SETTLE, SYNC};
+use crate::pair::Pair;
+
+/// A daemon that publishes on A, and one that browses on B.
+pub(crate) struct Raw {
+    server: ServiceDaemon,
+    client: ServiceDaemon,
+    events: Receiver<ServiceEvent>,
+    count: usize,
+}
+
+impl Raw {
+    pub(crate) fn start(pair: &Pair) -> Outcome<Self> {
+        let (server, client) = (daemon(&pair.a)?, daemon(&pair.b)?);
+        let events = client.browse(TYPE)?;
+        thread::sleep(SYNC);
+        Ok(Self {
+            server,
+            client,
+            events,
+            count: 0,
+        })
+    }
+
+    /// P1: from `register` on A to `ServiceResolved` on B.
+    pub(crate) fn register_to_resolved(&mut self, probe: bool) -> Outcome<Duration> {
+        let info = self.next_info(probe)?;
+        let name = info.get_fullname().to_owned();
+        let began = Instant::now();
+        insist(|| self.server.register(info.clone()))?;
+        let at = self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
+        insist(|| self.server.unregister(&name))?;
+        Ok(at - began)
+    }
+
+    /// P3: from `unregister` on A to `ServiceRemoved` on B.
+    pub(crate) fn unregister_to_removed(&mut self) -> Outcome<Duration> {
+        let info = self.next_info(false)?;
+        let name = info.get_fullname().to_owned();
+        insist(|| self.server.register(info.clone()))?;
+        self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
+        thread::sleep(SETTLE);
+        let began = Instant::now();
+        insist(|| self.server.unregister(&name))?;
+        let at = self.wait_for(|event| matches!(event, ServiceEvent::ServiceRemoved(_, n) if *n == name))?;
+        Ok(at - began)
+    }
+
+    /// For P2 and P9: publishes that many services on A.
+    pub(crate) fn publish(&mut self, count: usize) -> Outcome<()> {
+        for _ in 0..count {
+            let info = self.next_info(false)?;
+            insist(|| self.server.register(info.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// P8: from the first `register` on A to all of them resolved by a browse that runs on B.
+    pub(crate) fn register_all(mut self, count: usize) -> Outcome<Duration> {
+        let events = self.events.clone();
+        let receiver = thread::spawn(move || all_resolved(&events, count));
+        let began = Instant::now();
+        self.publish(count)?;
+        let at = receiver.join().map_err(|_| "the receiver has panicked")??;
+        self.close()?;
+        Ok(at - began)
+    }
+
+    pub(crate) fn close(self) -> Outcome<()> {
+        shut_down(&self.server)?;
+        shut_down(&self.client)
+    }
+
+    fn wait_for(&self, wanted: impl Fn(&ServiceEvent) -> bool) -> Outcome<Instant> {
+        let ends = Instant::now() + LONGEST;
+        loop {
+            let event = self.events.recv_deadline(ends)?;
+            if wanted(&event) {
+                return Ok(Instant::now());
+            }
+        }
+    }
+
+    fn next_info(&mut self, probe: bool) -> Outcome<ServiceInfo> {
+        self.count += 1;
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let uuid = Uuid::new_v4().simple().to_string();
+        let txt = [
+            ("txtvers", "1".to_owned()),
+            ("s", "bench".to_owned()),
+            ("i", format!("instance-{:06}", self.count)),
+            ("g", format!("{}.0", since_epoch.as_millis())),
+        ];
+        let (label, host) = (format!("bench-{uuid}"), format!("{uuid}.local."));
+        let none: &[std::net::IpAddr] = &[];
+        let mut info = ServiceInfo::new(TYPE, &label, &host, none, 8080, txt.as_slice())?.enable_addr_auto();
+        info.set_requires_probe(probe);
+        Ok(info)
+    }
+}
+
+/// P2: from a fresh daemon on a host to all that are there.
+pub(crate) fn fresh_browse(host: &Host, count: usize) -> Outcome<Duration> {
+    host.in_namespace(|| {
+        let began = Instant::now();
+        let client = ServiceDaemon::new()?;
+        let events = client.browse(TYPE)?;
+        let at = all_resolved(&events, count)?;
+        shut_down(&client)?;
+        Ok(at - began)
+    })
+}
+
+/// P9: browses until all are there, and then for that long.
+pub(crate) async fn idle(count: usize, settled: impl Future<Output = ()>) -> Outcome<()> {
+    let client = ServiceDaemon::new()?;
+    let events = client.browse(TYPE)?;
+    let all = events.clone();
+    tokio::task::spawn_blocking(move || all_resolved(&all, count)).await??;
+    let browsing = async { while events.recv_async().await.is_ok() {} };
+    tokio::select! { () = browsing => Err("the browse has ended")?, () = settled => {} }
+    shut_down(&client)
+}
+
+fn all_resolved(events: &Receiver<ServiceEvent>, count: usize) -> Outcome<Instant> {
+    let ends = Instant::now() + LONGEST;
+    let mut names = HashSet::new();
+    while names.len() < count {
+        if let ServiceEvent::ServiceResolved(service) = events.recv_deadline(ends)? {
+            names.insert(service.fullname);
+        }
+    }
+    Ok(Instant::now())
+}
+
+fn daemon(host: &Host) -> Outcome<ServiceDaemon> {
+    Ok(host.in_namespace(ServiceDaemon::new)?)
+}
+
+fn shut_down(daemon: &ServiceDaemon) -> Outcome<()> {
+    insist(|| daemon.shutdown())?.recv_timeout(LONGEST)?;
+    Ok(())
+}
+
+/// Its queue of commands is short.
+fn insist<T>(command: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    loop {
+        match command() {
+            Err(Error::Again) => thread::sleep(Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+}
+
+const TYPE: &str = "_hereabouts._tcp.local.";

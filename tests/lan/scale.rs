@@ -1,0 +1,70 @@
+//! Many instances on one link.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use hereabouts::{Event, Registration};
+
+use crate::events::Events;
+use crate::lab::Lan;
+use crate::support::*;
+
+#[test]
+fn a_thousand_that_arrive_under_a_running_watch_are_all_seen() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let (server, client) = (registry(&a), registry(&b));
+    let events = Events::synced(&b, &client, "greeter");
+    let began = Instant::now();
+    let kept = register_many(&a, &server, 1000);
+    println!("1,000 registered in {:?}", began.elapsed());
+    let mut there = HashSet::new();
+    events.until_event(Duration::from_secs(30), "all added", |event| {
+        match event {
+            Event::Added(i) => assert!(there.insert(i.id().clone()), "{i} came twice"),
+            Event::Removed(i) => panic!("{i} is gone"),
+            _ => {}
+        }
+        there.len() == 1000
+    });
+    println!("1,000 seen after {:?}; {:?}", began.elapsed(), client.stats());
+
+    // And all leave.
+    let began = Instant::now();
+    a.run(async move { server.close().await.unwrap() });
+    drop(kept);
+    let mut left = 1000;
+    events.until_event(Duration::from_secs(30), "all removed", |event| {
+        left -= usize::from(matches!(event, Event::Removed(_)));
+        left == 0
+    });
+    println!("1,000 gone after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_fresh_watch_finds_a_hundred() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let server = registry(&a);
+    let _kept = register_many(&a, &server, 100);
+    let client = registry(&b);
+    let began = Instant::now();
+    let seen = await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 100);
+    println!("100 found after {:?}", began.elapsed());
+    assert!(seen.iter().all(|i| !i.addresses().is_empty()));
+    // A call that waits until absence means absence has them all too.
+    let late = registry(&b);
+    let all = b.run(async move { late.instances("greeter").await.unwrap() });
+    assert_eq!((all.len(), all.is_synced()), (100, true));
+}
+
+fn register_many(host: &crate::lab::Host, registry: &hereabouts::Registry, count: usize) -> Vec<Registration> {
+    let registry = registry.clone();
+    host.run(async move {
+        let all = (0..count).map(|n| {
+            let registry = registry.clone();
+            async move { registry.register(instance("greeter", &format!("n{n}"))).await.unwrap() }
+        });
+        futures_util::future::join_all(all).await
+    })
+}

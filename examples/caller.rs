@@ -45,7 +45,11 @@ async fn call(greeter: &Resolver) -> hereabouts::Result<String> {
                 return Ok(reply);
             }
             Err(error) => {
-                println!("{} at {} did not answer; trying another", pick.id(), pick.address());
+                println!(
+                    "{} at {} did not answer; trying another",
+                    pick.id(),
+                    pick.address()
+                );
                 pick.failed(&error);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -51,7 +51,7 @@ pub enum Error {
         after: Duration,
         /// The last error on the way, where there was one.
         #[source]
-        source: Option<Arc<Error>>,
+        source: Option<Arc<Self>>,
     },
 
     /// The backend can't be reached at the moment: it may recover by itself.
@@ -93,7 +93,7 @@ pub enum Error {
         left: String,
         /// The last error on the way, where there was one.
         #[source]
-        source: Option<Arc<Error>>,
+        source: Option<Arc<Self>>,
     },
 }
 

@@ -73,5 +73,8 @@ impl Args {
 }
 
 fn unknown(name: &str) -> String {
-    format!("there is no '{name}'; there are {} and --quick", MEASURES.join(", "))
+    format!(
+        "there is no '{name}'; there are {} and --quick",
+        MEASURES.join(", ")
+    )
 }

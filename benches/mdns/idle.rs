@@ -41,7 +41,9 @@ pub(crate) fn read(child: Child) -> Outcome<Cost> {
 
 /// Is such a process.
 pub(crate) fn child(who: Who, seconds: u64) -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let measured = async {
             // A thread that tokio has started for the beginning ends after 10 s.

@@ -132,16 +132,24 @@ fn idleness(on_ours: &Pair, on_raw: &Pair, quick: bool) -> Outcome<Vec<Row>> {
         idle::start(&on_raw.b, Who::Nobody, seconds)?,
     ];
     let [with_ours, with_raw, with_none] = children.map(idle::read);
-    let costs = [("ours", with_ours?), ("raw", with_raw?), ("runtime alone", with_none?)];
+    let costs = [
+        ("ours", with_ours?),
+        ("raw", with_raw?),
+        ("runtime alone", with_none?),
+    ];
     ours.close()?;
     raw.close()?;
     drop(registrations);
     let what = format!("P9 CPU in {seconds} s, 100 watched");
-    let mut rows: Vec<Row> = costs.iter().map(|(who, cost)| Row::times("", who, &[cost.cpu])).collect();
+    let mut rows: Vec<Row> = costs
+        .iter()
+        .map(|(who, cost)| Row::times("", who, &[cost.cpu]))
+        .collect();
     rows[0] = Row::times(what, "ours", &[costs[0].1.cpu]).goal(Goal::AtMost(CPU_TICK));
     let threads = costs.iter().map(|(who, cost)| Row::count("", who, cost.threads));
     rows.extend(threads);
-    rows[3] = Row::count("   threads beside the runtime's", "ours", costs[0].1.threads).goal(Goal::AtMost(1.0));
+    rows[3] =
+        Row::count("   threads beside the runtime's", "ours", costs[0].1.threads).goal(Goal::AtMost(1.0));
     Ok(rows)
 }
 

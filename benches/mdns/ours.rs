@@ -150,9 +150,7 @@ pub(crate) async fn idle(count: usize, settled: impl Future<Output = ()>) -> Out
     let registry = Registry::new(Mdns::new()?)?;
     let mut watch = registry.watch(Scope::All)?;
     tokio::time::timeout(LONGEST, watch.until(|snapshot| snapshot.len() == count)).await??;
-    let watching = async {
-        while let Some(Ok(_)) = watch.next().await {}
-    };
+    let watching = async { while let Some(Ok(_)) = watch.next().await {} };
     tokio::select! { () = watching => Err("the watch has ended")?, () = settled => {} }
     registry.close().await?;
     Ok(())

@@ -40,7 +40,8 @@ impl Raw {
         let name = info.get_fullname().to_owned();
         let began = Instant::now();
         insist(|| self.server.register(info.clone()))?;
-        let at = self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
+        let at =
+            self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
         insist(|| self.server.unregister(&name))?;
         Ok(at - began)
     }

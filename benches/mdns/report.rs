@@ -22,7 +22,10 @@ pub(crate) struct Row {
 /// What is to be reached.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
-    Times { p50: f64, p99: f64 },
+    Times {
+        p50: f64,
+        p99: f64,
+    },
     /// The median of the ratios.
     Ratio(f64),
     AtMost(f64),
@@ -64,14 +67,18 @@ impl Row {
     /// Sets the ratios, each of a pair that was taken one after the other.
     pub(crate) fn paired(mut self, ours: &[Duration], others: &[Duration]) -> Self {
         let pairs = ours.iter().zip(others);
-        self.ratios = pairs.map(|(ours, other)| ours.as_secs_f64() / other.as_secs_f64()).collect();
+        self.ratios = pairs
+            .map(|(ours, other)| ours.as_secs_f64() / other.as_secs_f64())
+            .collect();
         self.ratios.sort_by(f64::total_cmp);
         self
     }
 
     fn is_met(&self) -> Option<bool> {
         Some(match self.goal? {
-            Goal::Times { p50, p99 } => quantile(&self.values, 50) <= p50 && quantile(&self.values, 99) <= p99,
+            Goal::Times { p50, p99 } => {
+                quantile(&self.values, 50) <= p50 && quantile(&self.values, 99) <= p99
+            }
             Goal::Ratio(most) => quantile(&self.ratios, 50) <= most,
             Goal::AtMost(most) => quantile(&self.values, 100) <= most,
         })

@@ -55,7 +55,11 @@ pub(crate) async fn tell() -> Result<(), BoxError> {
     demo.call(&greeter).await?;
     demo.call(&greeter).await?;
 
-    for (child, id) in [(&mut first, "greeter-1"), (&mut second, "greeter-2"), (&mut clock, "clock-1")] {
+    for (child, id) in [
+        (&mut first, "greeter-1"),
+        (&mut second, "greeter-2"),
+        (&mut clock, "clock-1"),
+    ] {
         demo.stop(child, id).await?;
     }
     demo.registry.close().await?;
@@ -82,7 +86,10 @@ impl Demo {
             let pid = instance.metadata().get("pid").unwrap_or("?");
             let addresses: Vec<String> = instance.addresses().iter().map(ToString::to_string).collect();
             let at = addresses.join(", ");
-            fact!(self.began, "+ {id} (process {pid}) found at {at}, {took} ms after its start");
+            fact!(
+                self.began,
+                "+ {id} (process {pid}) found at {at}, {took} ms after its start"
+            );
         }
         Ok(child)
     }
@@ -92,9 +99,13 @@ impl Demo {
         let told = Instant::now();
         end(child, true)?;
         let wanted = id.to_owned();
-        self.seen(move |s| find(s, &wanted).is_none_or(|i| i.state() != State::Up)).await?;
+        self.seen(move |s| find(s, &wanted).is_none_or(|i| i.state() != State::Up))
+            .await?;
         let known = told.elapsed().as_secs_f64() * 1000.0;
-        fact!(self.began, "- {id} was told to end (SIGTERM): {known:.1} ms later nobody picks it");
+        fact!(
+            self.began,
+            "- {id} was told to end (SIGTERM): {known:.1} ms later nobody picks it"
+        );
         within(child.wait()).await??;
         Ok(())
     }
@@ -103,7 +114,10 @@ impl Demo {
     async fn crash(&mut self, child: &mut Child, id: &str) -> Result<(), BoxError> {
         end(child, false)?;
         within(child.wait()).await??;
-        fact!(self.began, "x {id} was killed (SIGKILL): it said nothing, and is still listed");
+        fact!(
+            self.began,
+            "x {id} was killed (SIGKILL): it said nothing, and is still listed"
+        );
         Ok(())
     }
 
@@ -113,7 +127,10 @@ impl Demo {
         let wanted = id.to_owned();
         self.seen(move |s| find(s, &wanted).is_none()).await?;
         let took = began.elapsed().as_secs_f64();
-        fact!(self.began, "- {id} did not answer the network's question for {took:.1} s: it is listed no more");
+        fact!(
+            self.began,
+            "- {id} did not answer the network's question for {took:.1} s: it is listed no more"
+        );
         Ok(())
     }
 
@@ -123,7 +140,11 @@ impl Demo {
         let pick = resolver.pick().await?;
         let error = match http_client::fetch(&pick.url("/")).await {
             Ok(reply) => {
-                fact!(self.began, "  GET http://{service}/ -> {} -> {reply}", pick.address());
+                fact!(
+                    self.began,
+                    "  GET http://{service}/ -> {} -> {reply}",
+                    pick.address()
+                );
                 return Ok(());
             }
             Err(error) => error,
@@ -140,17 +161,25 @@ impl Demo {
         Ok(())
     }
 
-    async fn seen(&mut self, wanted: impl FnMut(&Snapshot) -> bool) -> Result<std::sync::Arc<Snapshot>, BoxError> {
+    async fn seen(
+        &mut self,
+        wanted: impl FnMut(&Snapshot) -> bool,
+    ) -> Result<std::sync::Arc<Snapshot>, BoxError> {
         Ok(within(self.watch.until(wanted)).await??)
     }
 
     fn generation(&self, id: &str) -> hereabouts::Generation {
-        find(&self.watch.snapshot(), id).map(Instance::generation).unwrap_or_default()
+        find(&self.watch.snapshot(), id)
+            .map(Instance::generation)
+            .unwrap_or_default()
     }
 }
 
 fn find<'a>(snapshot: &'a Snapshot, id: &str) -> Option<&'a Instance> {
-    snapshot.iter().map(|instance| &**instance).find(|instance| instance.id() == id)
+    snapshot
+        .iter()
+        .map(|instance| &**instance)
+        .find(|instance| instance.id() == id)
 }
 
 /// SIGTERM or SIGKILL. Elsewhere than on Unix there is only the second.

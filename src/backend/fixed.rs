@@ -34,7 +34,7 @@ impl Fixed {
     #[must_use]
     pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
         let feed = Feed::new();
-        feed.reset(instances.into_iter().map(|i| Arc::new(i.as_found())));
+        feed.reset(instances.into_iter().map(|i| Arc::new(i.into_found())));
         feed.synced();
         Self { feed }
     }

@@ -206,7 +206,7 @@ impl Backend for Memory {
             let by = other.instance.clone();
             return Ok(Published::new(ticket, async { Lost::Superseded(by) }));
         }
-        let found = Arc::new(Instance::clone(&instance).as_found());
+        let found = Arc::new(Instance::clone(&instance).into_found());
         let (lost, hears) = oneshot::channel();
         let entry = Entry {
             instance: found.clone(),

@@ -57,7 +57,10 @@ pub(super) fn read(
 fn is_service_link(name: &str) -> bool {
     let rest = name.strip_prefix(OUR_PREFIX).unwrap_or_default();
     let of_port = |rest: &str| rest == "PORT" || rest.starts_with("PORT_");
-    of_port(rest) || rest.strip_prefix("SERVICE_").is_some_and(|rest| rest == "HOST" || of_port(rest))
+    of_port(rest)
+        || rest
+            .strip_prefix("SERVICE_")
+            .is_some_and(|rest| rest == "HOST" || of_port(rest))
 }
 
 fn said<T>(name: &'static str, value: T) -> Said<T> {
@@ -142,9 +145,18 @@ mod tests {
 
     #[test]
     fn what_kubernetes_sets_for_a_service_of_our_name_is_not_ours() {
-        for name in ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR"] {
+        for name in [
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_HTTP",
+            "PORT",
+            "PORT_80_TCP_ADDR",
+        ] {
             let name = format!("HEREABOUTS_{name}");
-            assert!(Config::from_vars([(name.as_str(), "tcp://10.0.0.1:80")]).is_ok(), "{name}");
+            assert!(
+                Config::from_vars([(name.as_str(), "tcp://10.0.0.1:80")]).is_ok(),
+                "{name}"
+            );
         }
         assert!(Config::from_vars([("HEREABOUTS_SERVICE", "x")]).is_err());
     }

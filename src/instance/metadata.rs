@@ -83,7 +83,10 @@ impl Metadata {
     }
 
     /// Takes what a peer wrote as it is, up to the bound on keys; the first of a doubled key stays.
-    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "for backends that read what others wrote"))]
+    #[cfg_attr(
+        not(feature = "mdns"),
+        allow(dead_code, reason = "for backends that read what others wrote")
+    )]
     pub(crate) fn insert_read(&mut self, key: &str, value: &str) {
         if self.0.len() < MAX_METADATA_KEYS {
             self.0.entry(key.to_owned()).or_insert_with(|| value.to_owned());

@@ -298,25 +298,34 @@ impl Instance {
     }
 
     /// The same instance as readers see it, without what only its owner knows.
-    pub(crate) fn as_found(mut self) -> Self {
+    pub(crate) fn into_found(mut self) -> Self {
         self.listen = None;
         self.explicit = false;
         self
     }
 
-    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "for backends that read what others wrote"))]
+    #[cfg_attr(
+        not(feature = "mdns"),
+        allow(dead_code, reason = "for backends that read what others wrote")
+    )]
     pub(crate) fn set_read(&mut self, version: &str, weight: u16, state: State) {
         self.version = version.into();
         self.weight = weight;
         self.state = state;
     }
 
-    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "for backends that read what others wrote"))]
+    #[cfg_attr(
+        not(feature = "mdns"),
+        allow(dead_code, reason = "for backends that read what others wrote")
+    )]
     pub(crate) fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
 
-    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "for backends that read what others wrote"))]
+    #[cfg_attr(
+        not(feature = "mdns"),
+        allow(dead_code, reason = "for backends that read what others wrote")
+    )]
     pub(crate) fn ports_mut(&mut self) -> &mut Ports {
         &mut self.ports
     }

@@ -42,7 +42,10 @@ pub enum Selection {
 
 impl Selection {
     /// Whether it uses the interface of one address, as the system lists it.
-    #[cfg_attr(not(feature = "mdns"), allow(dead_code, reason = "only the mDNS engine asks by address"))]
+    #[cfg_attr(
+        not(feature = "mdns"),
+        allow(dead_code, reason = "only the mDNS engine asks by address")
+    )]
     pub(crate) fn uses(&self, interface: &if_addrs::Interface) -> bool {
         match self {
             Self::Only(names) => names.contains(&interface.name),

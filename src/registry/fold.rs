@@ -74,9 +74,16 @@ impl Overlay {
         }
     }
 
-    /// The backend has confirmed a withdrawal, or had time enough for it.
-    pub(super) fn forget(&mut self, key: &Key) {
-        self.withdrawn.remove(key);
+    /// The backend has confirmed the withdrawal of a generation, or had time enough for it. One
+    /// that was withdrawn since stays hidden.
+    pub(super) fn forget(&mut self, key: &Key, generation: Generation) {
+        if self
+            .withdrawn
+            .get(key)
+            .is_some_and(|ghost| ghost.until <= generation)
+        {
+            self.withdrawn.remove(key);
+        }
     }
 
     pub(super) fn generation(&self, key: &Key) -> Generation {
@@ -149,8 +156,9 @@ impl Fold {
             Update::Upsert(_) => {}
             Update::Remove(service, id) => {
                 let key = (service, id);
-                self.found.remove(&key);
-                overlay.forget(&key);
+                if let Some(gone) = self.found.remove(&key) {
+                    overlay.forget(&key, gone.generation());
+                }
                 self.show(&key, overlay);
             }
             Update::Synced => {
@@ -172,14 +180,11 @@ impl Fold {
             .map(|i| (key_of(&i), self.place(i)))
             .collect();
         let before = std::mem::replace(&mut self.found, found);
-        for key in before
-            .keys()
-            .filter(|key| !self.found.contains_key(*key))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            overlay.forget(&key);
-            self.show(&key, overlay);
+        for (key, gone) in before {
+            if !self.found.contains_key(&key) {
+                overlay.forget(&key, gone.generation());
+                self.show(&key, overlay);
+            }
         }
         for key in self.found.keys().cloned().collect::<Vec<_>>() {
             self.show(&key, overlay);
@@ -248,7 +253,7 @@ impl Fold {
         if addresses == instance.addresses() && !owners {
             instance
         } else {
-            Arc::new(Instance::clone(&instance).at(addresses).as_found())
+            Arc::new(Instance::clone(&instance).at(addresses).into_found())
         }
     }
 }
@@ -323,6 +328,13 @@ mod tests {
         overlay.publish(next.clone());
         fold.show(&key_of(&next), &overlay);
         assert_eq!(shown(&fold), ["8.0"], "a new registration is shown");
+        overlay.withdraw(&next);
+        fold.apply(
+            Update::Remove(next.service().clone(), next.id().clone()),
+            &mut overlay,
+        );
+        fold.apply(Update::Upsert(next), &mut overlay);
+        assert!(shown(&fold).is_empty(), "the removal was of the one before");
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Keeper {
                 let ends = tokio::time::sleep(GHOST_TIME);
                 tokio::select! { () = ends => {}, () = self.shared.closing.cancelled() => {} }
                 self.shared
-                    .change_overlay(&progress.key, |o| o.forget(&progress.key));
+                    .change_overlay(&progress.key, |o| o.forget(&progress.key, wanted.generation()));
             }
         }
     }
@@ -220,7 +220,7 @@ impl Keeper {
     fn tell_published(&self, progress: &mut Progress, located: &Instance) {
         let with = self.shared.backend.name();
         let wanted = self.wanted();
-        let shown = located.clone().as_found();
+        let shown = located.clone().into_found();
         let (service, id) = (located.service(), located.id());
         if !progress.was_published {
             tracing::info!("registered {shown} with {with}");

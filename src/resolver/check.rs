@@ -11,8 +11,8 @@ use crate::net;
 /// Checks an instance in the background. The backend asks the network where it can; where it
 /// can't tell, the try is a connection of ours, never a caller's call.
 pub(super) fn start(resolver: &Resolver, instance: Arc<Instance>) {
-    let shared = resolver.core.0.clone();
-    let choice = resolver.choice.clone();
+    let shared = resolver.0.core.0.clone();
+    let choice = resolver.0.choice.clone();
     let closed = shared.closed.clone();
     let asks = shared.clone();
     let check = async move {

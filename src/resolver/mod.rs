@@ -43,12 +43,14 @@ use crate::registry::{Core, Reader, Snapshot};
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Resolver {
+pub struct Resolver(Arc<Inner>);
+
+struct Inner {
     core: Arc<Core>,
     service: ServiceName,
     reader: Reader,
     choice: Arc<Choice>,
-    _stops_with_last: Arc<DropGuard>,
+    _stops_with_last: DropGuard,
 }
 
 /// How long a pick waits for the first instance, by default.
@@ -66,25 +68,25 @@ impl Resolver {
             stop.clone(),
             shared.closed.clone(),
         ));
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             core,
             service,
             reader,
             choice,
-            _stops_with_last: Arc::new(stop.drop_guard()),
-        })
+            _stops_with_last: stop.drop_guard(),
+        })))
     }
 
     /// The service that is resolved.
     #[must_use]
     pub fn service(&self) -> &ServiceName {
-        &self.service
+        &self.0.service
     }
 
     /// The instances that are known now, whatever their state.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.reader.snapshot()
+        self.0.reader.snapshot()
     }
 
     /// Picks an instance; waits up to 5 s for the first one.
@@ -105,14 +107,14 @@ impl Resolver {
     ///
     /// As for [`pick`](Self::pick).
     pub async fn pick_within(&self, deadline: Duration) -> Result<Pick> {
-        let shared = &self.core.0;
+        let shared = &self.0.core.0;
         if shared.closed.is_cancelled() {
             return Err(Error::Closed);
         }
         if let Some(pick) = self.try_pick() {
             return Ok(pick);
         }
-        let mut made = self.choice.made();
+        let mut made = self.0.choice.made();
         let first = async {
             loop {
                 if let Some(pick) = self.try_pick() {
@@ -133,7 +135,7 @@ impl Resolver {
     /// Picks an instance if there is one now.
     #[must_use]
     pub fn try_pick(&self) -> Option<Pick> {
-        let entry = self.choice.choose()?;
+        let entry = self.0.choice.choose()?;
         Some(Pick::new(entry, self.clone()))
     }
 
@@ -147,14 +149,14 @@ impl Resolver {
     }
 
     fn choice(&self) -> &Arc<Choice> {
-        &self.choice
+        &self.0.choice
     }
 
     async fn explain(&self, waited: Duration) -> NoInstance {
-        let shared = &self.core.0;
+        let shared = &self.0.core.0;
         let snapshot = self.snapshot();
         NoInstance {
-            service: self.service.clone(),
+            service: self.0.service.clone(),
             waited,
             looked_in: shared.describe(),
             namespace: shared.namespace(),
@@ -167,15 +169,15 @@ impl Resolver {
 
     /// The other services, as far as they are known within a moment.
     async fn known_services(&self) -> Vec<ServiceName> {
-        let Ok(reader) = self.core.0.reader(Scope::All) else {
+        let Ok(reader) = self.0.core.0.reader(Scope::All) else {
             return Vec::new();
         };
         let mut changes = reader.changes();
         let complete = changes.wait_for(|snapshot| snapshot.is_synced()).map(drop);
         // Whether it was complete or not, what is known by then is said.
-        let _ = self.core.0.within(KNOWN_DEADLINE, complete).await;
+        let _ = self.0.core.0.within(KNOWN_DEADLINE, complete).await;
         let mut services = reader.snapshot().services();
-        services.retain(|service| *service != self.service);
+        services.retain(|service| *service != self.0.service);
         services
     }
 }
@@ -198,8 +200,8 @@ async fn keep_fresh(reader: Reader, choice: Arc<Choice>, stop: CancellationToken
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
-            .field("service", &self.service)
-            .field("choice", &self.choice)
+            .field("service", &self.0.service)
+            .field("choice", &self.0.choice)
             .finish_non_exhaustive()
     }
 }

@@ -71,8 +71,7 @@ impl Host {
             host.in_namespace(|| {
                 for which in ["all", "default"] {
                     let path = format!("{IPV6_SETTINGS}/{which}/{setting}");
-                    fs::write(&path, value)
-                        .unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+                    fs::write(&path, value).unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
                 }
             });
         }
@@ -127,10 +126,7 @@ impl Host {
             Ok(Ok(value)) => value,
             Ok(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
             Ok(Err(error)) => panic!("the future on {} was not finished: {error}", self.name()),
-            Err(_) => panic!(
-                "the future on {} did not end within {LONGEST_RUN:?}",
-                self.name()
-            ),
+            Err(_) => panic!("the future on {} did not end within {LONGEST_RUN:?}", self.name()),
         }
     }
 

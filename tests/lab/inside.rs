@@ -40,9 +40,7 @@ impl Inside {
                 runtime.shutdown_timeout(GRACE);
             })
             .expect("a thread for a host");
-        let handle = started
-            .recv_timeout(START)
-            .expect("the host's runtime starts");
+        let handle = started.recv_timeout(START).expect("the host's runtime starts");
         Self {
             handle,
             stop: Some(stop),

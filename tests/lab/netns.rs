@@ -79,9 +79,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let deleted = Command::new("ip")
-            .args(["netns", "delete", &self.name])
-            .output();
+        let deleted = Command::new("ip").args(["netns", "delete", &self.name]).output();
         if let Some(reason) = failure(&deleted) {
             eprintln!("namespace {} is left behind: {reason}", self.name);
         }
@@ -107,10 +105,7 @@ pub(crate) fn unique_name(prefix: &str) -> String {
 pub(crate) fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(
-            started.elapsed() < limit,
-            "waited {limit:?} in vain: {what}"
-        );
+        assert!(started.elapsed() < limit, "waited {limit:?} in vain: {what}");
         thread::sleep(POLL);
     }
 }

@@ -27,10 +27,7 @@ impl Avahi {
             "sh",
             host.name(),
         ]));
-        let socket = PathBuf::from(format!(
-            "/proc/{}/root/run/dbus/system_bus_socket",
-            bus.id()
-        ));
+        let socket = PathBuf::from(format!("/proc/{}/root/run/dbus/system_bus_socket", bus.id()));
         let up = poll(START, || socket.exists() || bus.ends_within(Duration::ZERO));
         assert!(
             up && socket.exists(),
@@ -130,13 +127,7 @@ pub(crate) fn zeroconf_browser(host: &Host, service_type: &str, seconds: f32) ->
 /// A command in the mount and network namespaces of a host's message bus.
 fn enter(bus: &Process, program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.args([
-        "--mount",
-        "--net",
-        "--target",
-        &bus.id().to_string(),
-        program,
-    ]);
+    command.args(["--mount", "--net", "--target", &bus.id().to_string(), program]);
     command
 }
 

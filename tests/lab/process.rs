@@ -46,10 +46,7 @@ impl Process {
 
     /// What it wrote to standard error so far.
     pub(crate) fn log(&self) -> String {
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Its standard output, to be read by the caller from now on.
@@ -131,9 +128,7 @@ fn keep(mut errors: impl Read, log: &Mutex<String>) {
     let mut buffer = [0; 1024];
     while let Ok(length @ 1..) = errors.read(&mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..length]);
-        log.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_str(&text);
+        log.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
     }
 }
 

@@ -27,7 +27,9 @@ fn two_hosts_find_each_other() {
     let began = Instant::now();
     let registration = register(&a, &server, wanted);
     let (found, watch2) = b.run(async move {
-        let Event::Added(found) = next(&mut watch).await else { panic!("not added") };
+        let Event::Added(found) = next(&mut watch).await else {
+            panic!("not added")
+        };
         (found, watch)
     });
     println!("added after {:?}", began.elapsed());
@@ -65,7 +67,10 @@ fn loopback_alone_is_enough() {
     let _registration = register(&host, &server, instance("greeter", "one"));
     let snapshot = await_snapshot(&host, &client, "greeter", SOON, |s| s.len() == 1 && s.is_synced());
     assert_eq!(snapshot[0].addresses()[0].to_string(), "127.0.0.1:8080");
-    assert!(snapshot.stale().is_none(), "loopback alone from the start is no outage");
+    assert!(
+        snapshot.stale().is_none(),
+        "loopback alone from the start is no outage"
+    );
 }
 
 #[test]

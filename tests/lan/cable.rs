@@ -29,7 +29,11 @@ fn c7_cable_out_at_the_reader_keeps_what_is_known() {
     assert_eq!(ids(&kept), ["one", "own", "two"]);
     let outage = kept.stale().expect("stale since the event");
     assert!(outage.since >= pulled && outage.since <= SystemTime::now());
-    assert!(outage.error.in_full().contains("interface"), "{}", outage.error.in_full());
+    assert!(
+        outage.error.in_full().contains("interface"),
+        "{}",
+        outage.error.in_full()
+    );
     // Past the ten seconds that the peers of one interface of several have.
     seen.extend(events.during(Duration::from_secs(13)));
     assert_nothing_came_or_went(&seen);
@@ -41,7 +45,9 @@ fn c7_cable_out_at_the_reader_keeps_what_is_known() {
     // Past the 3 s in which peers have to answer after the return.
     seen.extend(events.during(Duration::from_secs(5)));
     assert_nothing_came_or_went(&seen);
-    let after = await_snapshot(&b, &client, "greeter", SOON, |s| s.stale().is_none() && s.is_synced());
+    let after = await_snapshot(&b, &client, "greeter", SOON, |s| {
+        s.stale().is_none() && s.is_synced()
+    });
     assert_eq!(ids(&after), ["one", "own", "two"]);
     assert!(after.iter().all(|i| !i.addresses().is_empty()), "{after:#?}");
 }
@@ -109,16 +115,26 @@ fn with_loopback_alone_nothing_leaves_this_machine() {
     far.until(SOON, "added theirs");
     // Another host sees it within milliseconds, were it sent there; an answer that was held back
     // comes within 1.3 s.
-    let (near_saw, far_saw) = (near.during(Duration::from_secs(4)), far.during(Duration::from_millis(1)));
+    let (near_saw, far_saw) = (
+        near.during(Duration::from_secs(4)),
+        far.during(Duration::from_millis(1)),
+    );
     assert!(near_saw.is_empty(), "{:#?}", shorts(&near_saw));
     assert!(far_saw.is_empty(), "{:#?}", shorts(&far_saw));
     let seen = snapshot(&a, &neighbour, "greeter");
-    assert!(seen[0].addresses().iter().all(|address| address.is_loopback()), "{seen:#?}");
+    assert!(
+        seen[0].addresses().iter().all(|address| address.is_loopback()),
+        "{seen:#?}"
+    );
 
     a.unplug();
     // Three looks at the interfaces, the time in which an outage would be seen.
     let seen = near.during(Duration::from_secs(7));
-    assert!(seen.is_empty(), "the cable of an interface that is not used: {:#?}", shorts(&seen));
+    assert!(
+        seen.is_empty(),
+        "the cable of an interface that is not used: {:#?}",
+        shorts(&seen)
+    );
     let registration = register(&a, &server, instance("greeter", "two"));
     near.until(SOON, "added two");
     drop(registration);

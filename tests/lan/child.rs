@@ -33,7 +33,11 @@ pub(crate) fn start(host: &Host, role: &str, id: &str) -> Process {
     let this = std::env::current_exe().expect("the path of this program");
     let mut command = host.command(&this.to_string_lossy());
     command
-        .args(["--exact", "child::a_program_of_its_own_publishes_and_dies", "--nocapture"])
+        .args([
+            "--exact",
+            "child::a_program_of_its_own_publishes_and_dies",
+            "--nocapture",
+        ])
         .env(ROLE, role)
         .env(ID, id);
     Process::spawn(&mut command)
@@ -74,7 +78,9 @@ fn publish(runtime: &Runtime) {
     runtime.block_on(async {
         let registry = Registry::new(Mdns::new().unwrap()).unwrap();
         let id = std::env::var(ID).unwrap();
-        let instance = Instance::new("greeter", port).and_then(|i| i.with_id(id)).unwrap();
+        let instance = Instance::new("greeter", port)
+            .and_then(|i| i.with_id(id))
+            .unwrap();
         let _registration = registry.register(instance).await.unwrap();
         println!("published at port {port}");
         std::future::pending::<()>().await;
@@ -84,14 +90,21 @@ fn publish(runtime: &Runtime) {
 /// Uses a registry, ends it, and prints what is left of it.
 fn end_and_count(runtime: &Runtime, role: &str) {
     // What the runtime and the standard library open on their first use is not the registry's.
-    runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
     let before = count();
     runtime.block_on(async {
         let (registry, registration, mut watch) = everything().await;
         watch.until(|s| s.len() == 1 && s.is_synced()).await.unwrap();
         let during = count();
-        println!("during: {} threads, {} files more", during.0 - before.0, during.1 - before.1);
-        assert!(during.0 > before.0 && during.1 > before.1, "otherwise nothing is shown below");
+        println!(
+            "during: {} threads, {} files more",
+            during.0 - before.0,
+            during.1 - before.1
+        );
+        assert!(
+            during.0 > before.0 && during.1 > before.1,
+            "otherwise nothing is shown below"
+        );
         let began = Instant::now();
         if role == CLOSE {
             registry.close().await.unwrap();
@@ -105,7 +118,12 @@ fn end_and_count(runtime: &Runtime, role: &str) {
             tokio::time::sleep(Duration::from_millis(10)).await;
             left = count();
         }
-        println!("left after {:?}: {} threads, {} files", began.elapsed(), left.0 - before.0, left.1 - before.1);
+        println!(
+            "left after {:?}: {} threads, {} files",
+            began.elapsed(),
+            left.0 - before.0,
+            left.1 - before.1
+        );
     });
 }
 

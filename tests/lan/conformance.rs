@@ -45,7 +45,9 @@ impl World for Wire {
         // Without loopback, an outage of the network is one for all.
         let network = Selection::Only(vec!["eth0".to_owned()]);
         let peer = host.spawn(async { Mdns::builder().interfaces(network).build() });
-        Ok(Box::new(peer.await.map_err(|error| Error::backend("mdns", error))??))
+        Ok(Box::new(
+            peer.await.map_err(|error| Error::backend("mdns", error))??,
+        ))
     }
 
     async fn outage(&self, begins: bool) -> Result<Support> {
@@ -91,7 +93,9 @@ fn say(packets: &[Vec<u8>]) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
     socket.set_reuse_port(true).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5353)).into()).unwrap();
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5353)).into())
+        .unwrap();
     let group = SocketAddr::from((Ipv4Addr::new(224, 0, 0, 251), 5353)).into();
     for packet in packets {
         // A datagram has its bounds too.
@@ -104,7 +108,10 @@ fn answer(label: &str, record: &[u8]) -> Vec<u8> {
     let service_type = Name::new_unchecked("_hereabouts._tcp.local");
     let full = format!("{label}._hereabouts._tcp.local");
     let (full, host) = (Name::new_unchecked(&full), Name::new_unchecked("stranger.local"));
-    let text = format!("m.raw={}", String::from_utf8_lossy(&record[..record.len().min(60)]));
+    let text = format!(
+        "m.raw={}",
+        String::from_utf8_lossy(&record[..record.len().min(60)])
+    );
     let mut txt = TXT::new();
     txt.add_string("txtvers=1").unwrap();
     txt.add_string(&text).unwrap();
@@ -116,14 +123,19 @@ fn answer(label: &str, record: &[u8]) -> Vec<u8> {
     };
     let mut packet = Packet::new_reply(0);
     let mut push = |name: &Name<'_>, data: RData<'_>| {
-        packet.answers.push(ResourceRecord::new(name.clone(), CLASS::IN, 120, data).into_owned());
+        packet
+            .answers
+            .push(ResourceRecord::new(name.clone(), CLASS::IN, 120, data).into_owned());
     };
     push(&service_type, RData::PTR(PTR(full.clone())));
     push(&full, RData::SRV(srv));
     push(&full, RData::TXT(txt));
-    push(&host, RData::A(A {
-        address: Ipv4Addr::new(10, 77, 0, 3).into(),
-    }));
+    push(
+        &host,
+        RData::A(A {
+            address: Ipv4Addr::new(10, 77, 0, 3).into(),
+        }),
+    );
     packet.build_bytes_vec().unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! A watch that runs on its host while the test waits for its events.
 
+use std::cell::Cell;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use crate::support::{SOON, short};
 #[derive(Debug)]
 pub(crate) struct Events {
     what: String,
-    received: mpsc::Receiver<Event>,
+    received: mpsc::Receiver<(Instant, Event)>,
+    awaited_at: Cell<Instant>,
     task: JoinHandle<()>,
 }
 
@@ -26,12 +28,18 @@ impl Events {
             let mut watch = registry.watch(service.as_str()).expect("the registry is open");
             drop(registry);
             while let Some(Ok(event)) = watch.next().await {
-                if sender.send(event).is_err() {
+                if sender.send((Instant::now(), event)).is_err() {
                     return;
                 }
             }
         });
-        Self { what, received, task }
+        let awaited_at = Cell::new(Instant::now());
+        Self {
+            what,
+            received,
+            awaited_at,
+            task,
+        }
     }
 
     /// The same, from the moment on when absence means absence.
@@ -59,9 +67,13 @@ impl Events {
         let end = Instant::now() + limit;
         let mut seen = Vec::new();
         loop {
-            match self.received.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(event) => {
+            match self
+                .received
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok((at, event)) => {
                     let found = wanted(&event);
+                    self.awaited_at.set(at);
                     seen.push(event);
                     if found {
                         return seen;
@@ -76,14 +88,22 @@ impl Events {
         }
     }
 
+    /// When the event came that was last waited for.
+    pub(crate) fn awaited_at(&self) -> Instant {
+        self.awaited_at.get()
+    }
+
     /// What comes within a time: all of it is waited, so that absence can be shown.
     #[track_caller]
     pub(crate) fn during(&self, time: Duration) -> Vec<Event> {
         let end = Instant::now() + time;
         let mut seen = Vec::new();
         loop {
-            match self.received.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(event) => seen.push(event),
+            match self
+                .received
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok((_, event)) => seen.push(event),
                 Err(RecvTimeoutError::Timeout) => return seen,
                 Err(RecvTimeoutError::Disconnected) => panic!("{}: the watch has ended", self.what),
             }

@@ -69,7 +69,12 @@ fn names_that_run_in_circles_harm_nobody() {
             // As the name of a record, and in the data of one of our type.
             packets.push(Response::new().record(&name, kind, true, &name).bytes());
             let ours = crate::raw::name(&TYPE);
-            packets.push(Response::new().record(&ours, kind, true, &name).ptr("after").bytes());
+            packets.push(
+                Response::new()
+                    .record(&ours, kind, true, &name)
+                    .ptr("after")
+                    .bytes(),
+            );
         }
     }
     // 49 bytes that made mdns-sd up to 0.21.0 hang: a name that points into the data of an earlier
@@ -95,7 +100,9 @@ fn c9_a_record_that_can_not_be_read_costs_itself_only_and_is_counted() {
     let counted = |name: &str| scene.client.stats().get(name).unwrap();
     let ip = Ipv4Addr::new(10, 77, 0, 3);
     let send = |label: &str, port: u16, txt: &[String]| {
-        scene.stranger.send(&Response::new().service(label, port, ip, txt).bytes());
+        scene
+            .stranger
+            .send(&Response::new().service(label, port, ip, txt).bytes());
     };
     let with = |id: &str, more: &[&str]| {
         let mut txt = txt_of("greeter", id);
@@ -106,7 +113,10 @@ fn c9_a_record_that_can_not_be_read_costs_itself_only_and_is_counted() {
         crate::lab::wait_until(name, SOON, || counted(name) >= at_least);
     };
 
-    let newer: Vec<_> = with("newer", &[]).iter().map(|s| s.replace("txtvers=1", "txtvers=2")).collect();
+    let newer: Vec<_> = with("newer", &[])
+        .iter()
+        .map(|s| s.replace("txtvers=1", "txtvers=2"))
+        .collect();
     send("newer-peer", 80, &newer);
     awaits("newer_peers", 1);
     send("elsewhere", 80, &with("elsewhere", &["n=another"]));
@@ -122,7 +132,9 @@ fn c9_a_record_that_can_not_be_read_costs_itself_only_and_is_counted() {
     awaits("bad_records", before + 6);
     // 16,000 bytes of TXT: over what is read of a packet.
     let huge: Vec<String> = (0..64).map(|n| format!("m.{n}={}", "x".repeat(245))).collect();
-    scene.stranger.send(&Response::new().service("huge", 80, ip, &huge).bytes());
+    scene
+        .stranger
+        .send(&Response::new().service("huge", 80, ip, &huge).bytes());
     scene.still_works("bad records");
     assert_eq!(scene.ids(), ["good"], "nothing of it is shown");
 
@@ -133,7 +145,10 @@ fn c9_a_record_that_can_not_be_read_costs_itself_only_and_is_counted() {
     send("turns-bad", 80, &with("turns-bad", &["v=2", "w=heavy"]));
     awaits("bad_records", before + 1);
     let seen = snapshot(&scene.reader, &scene.client, "greeter");
-    let kept = seen.iter().find(|i| i.id() == &"turns-bad").expect("the last good one stays");
+    let kept = seen
+        .iter()
+        .find(|i| i.id() == &"turns-bad")
+        .expect("the last good one stays");
     assert_eq!(kept.version(), "1");
     scene.end();
 }
@@ -146,7 +161,9 @@ fn escape_sequences_are_shown_escaped() {
     let packet = Response::new().service("escapes", 80, Ipv4Addr::new(10, 77, 0, 3), &txt);
     scene.stranger.send(&packet.bytes());
     let id = "x\u{202e}gpj.exe\u{200b}";
-    let events = scene.events.until_event(SOON, "added", |event| short(event).starts_with("added"));
+    let events = scene
+        .events
+        .until_event(SOON, "added", |event| short(event).starts_with("added"));
     let seen = await_snapshot(&scene.reader, &scene.client, "greeter", SOON, move |s| {
         s.iter().any(|i| i.id() == &id)
     });
@@ -204,11 +221,20 @@ fn one_address_fills_only_its_share() {
     let scene = Scene::new();
     let made_up = (0..4_000).map(|n| {
         let txt = txt_of("made-up", &format!("fake-{n}"));
-        Response::new().service(&format!("made-up-{n:032x}"), 80, Ipv4Addr::new(10, 77, 0, 3), &txt)
+        Response::new().service(
+            &format!("made-up-{n:032x}"),
+            80,
+            Ipv4Addr::new(10, 77, 0, 3),
+            &txt,
+        )
     });
     scene.flood(packed(made_up));
     let refused = || scene.client.stats().get("refused").unwrap() > 0;
-    crate::lab::wait_until("strangers are refused at the bound", Duration::from_secs(20), refused);
+    crate::lab::wait_until(
+        "strangers are refused at the bound",
+        Duration::from_secs(20),
+        refused,
+    );
     scene.still_works("4,000 services of one address");
     let known = scene.client.stats().get("instances").unwrap();
     assert!((1_500..=2_048 + 3).contains(&known), "{known} instances");
@@ -237,7 +263,16 @@ impl Scene {
         let good = register(&publisher, &server, instance("greeter", "good"));
         events.until(SOON, "added good");
         let stranger = Stranger::on(&third);
-        Self { publisher, reader, server, client, events, good, stranger, _third: third }
+        Self {
+            publisher,
+            reader,
+            server,
+            client,
+            events,
+            good,
+            stranger,
+            _third: third,
+        }
     }
 
     /// The good one is there, and another is found and leaves, all within 10 s.
@@ -250,14 +285,21 @@ impl Scene {
         self.publisher.run(async move { new.deregister().await.unwrap() });
         seen.extend(self.events.until(SOON, "removed new"));
         let lost = shorts(&seen).iter().any(|s| s == "removed good");
-        assert!(!lost && self.ids().contains(&"good".to_owned()), "{:?}", shorts(&seen));
+        assert!(
+            !lost && self.ids().contains(&"good".to_owned()),
+            "{:?}",
+            shorts(&seen)
+        );
     }
 
     #[track_caller]
     fn flood(&self, packets: Vec<Vec<u8>>) {
         let (count, began) = (packets.len(), Instant::now());
-        self.stranger.send_all(&self.reader, packets);
-        println!("{count} packets were taken in {:?}", began.elapsed());
+        let taken = self.stranger.send_all(&self.reader, &packets);
+        println!(
+            "{taken} of {count} packets were waited for, all sent in {:?}",
+            began.elapsed()
+        );
     }
 
     fn ids(&self) -> Vec<String> {

@@ -29,7 +29,10 @@ fn hosts_without_ipv6_find_each_other_and_those_with_it() {
             assert!(first.is_ipv4(), "{found}: what everybody can reach comes first");
         }
         for bare in seen.iter().filter(|i| i.id() != &hosts[2].name()) {
-            assert!(bare.addresses().iter().all(|a| a.ip().unwrap().is_ipv4()), "{bare:?}");
+            assert!(
+                bare.addresses().iter().all(|a| a.ip().unwrap().is_ipv4()),
+                "{bare:?}"
+            );
         }
     }
     drop(kept);
@@ -47,14 +50,18 @@ fn a_new_address_is_an_update_and_no_gap() {
     let began = Instant::now();
     a.readdress(51);
     let wanted = [a.address()];
-    let mut seen = events.until_event(SOON, "the new address", |event| {
-        matches!(event, Event::Updated { new, .. } if ipv4s(new).contains(&wanted[0]))
-    });
+    let mut seen = events.until_event(
+        SOON,
+        "the new address",
+        |event| matches!(event, Event::Updated { new, .. } if ipv4s(new).contains(&wanted[0])),
+    );
     println!("the new address is seen after {:?}", began.elapsed());
     if !matches!(seen.last(), Some(Event::Updated { new, .. }) if ipv4s(new) == wanted) {
-        seen.extend(events.until_event(SOON, "the old address gone", |event| {
-            matches!(event, Event::Updated { new, .. } if ipv4s(new) == wanted)
-        }));
+        seen.extend(events.until_event(
+            SOON,
+            "the old address gone",
+            |event| matches!(event, Event::Updated { new, .. } if ipv4s(new) == wanted),
+        ));
     }
     println!("the old one is gone after {:?}", began.elapsed());
     // The goodbye of the old address takes effect after a second.
@@ -113,7 +120,10 @@ fn peers_of_an_interface_that_vanishes_stay_ten_seconds_and_those_of_another_for
     let seen = events.until(Duration::from_secs(20), "removed goes");
     let after = began.elapsed();
     println!("removed {after:?} after its interface");
-    assert!(after >= Duration::from_secs(10), "a cable is put back within seconds");
+    assert!(
+        after >= Duration::from_secs(10),
+        "a cable is put back within seconds"
+    );
     assert!(after <= Duration::from_secs(15));
     // Nothing else: no outage, as there is another interface, and the other peer stays. As long
     // again, so that a mistake that only takes longer is seen.
@@ -133,7 +143,11 @@ fn started_with_no_network_at_all_it_says_so_and_goes_on_when_there_is_one() {
     let began = Instant::now();
     let registry = server.clone();
     let refused = a.run(async move { registry.register(instance("greeter", "impatient")).await });
-    println!("refused after {:?}: {}", began.elapsed(), refused.as_ref().unwrap_err().in_full());
+    println!(
+        "refused after {:?}: {}",
+        began.elapsed(),
+        refused.as_ref().unwrap_err().in_full()
+    );
     assert!(began.elapsed() < Duration::from_secs(7));
     let error = refused.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{}", error.in_full());
@@ -148,7 +162,11 @@ fn started_with_no_network_at_all_it_says_so_and_goes_on_when_there_is_one() {
     a.attach(&lan, "eth0", 1);
     let seen = events.until(SOON, "added patient");
     println!("found {:?} after the network came", began.elapsed());
-    assert_eq!(shorts(&seen), ["added patient"], "what was refused is not published later");
+    assert_eq!(
+        shorts(&seen),
+        ["added patient"],
+        "what was refused is not published later"
+    );
     let published = async move { registration.wait_for(|s| matches!(s, Status::Published)).await };
     a.run(async move { tokio::time::timeout(SOON, published).await.unwrap().unwrap() });
 }

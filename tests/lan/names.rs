@@ -36,7 +36,11 @@ fn any_valid_name_and_id_arrives_as_it_is() {
         .iter()
         .map(|name| {
             // The id is as hard as the name.
-            register(&a, &server, Instance::new(*name, 8080).and_then(|i| i.with_id(*name)).unwrap())
+            register(
+                &a,
+                &server,
+                Instance::new(*name, 8080).and_then(|i| i.with_id(*name)).unwrap(),
+            )
         })
         .collect();
     for name in names {
@@ -45,7 +49,10 @@ fn any_valid_name_and_id_arrives_as_it_is() {
         assert_eq!(seen[0].id().as_str(), name);
     }
     // Each left alone takes itself away alone.
-    let events: Vec<_> = names.iter().map(|name| Events::synced(&b, &client, name)).collect();
+    let events: Vec<_> = names
+        .iter()
+        .map(|name| Events::synced(&b, &client, name))
+        .collect();
     for registration in kept {
         a.run(async move { registration.deregister().await.unwrap() });
     }
@@ -80,7 +87,9 @@ fn the_largest_valid_instance_arrives_byte_for_byte() {
         }
     }
     assert!(largest.clone().with_metadata("one", "").is_err());
-    let many = (0..64).try_fold(instance("greeter", "many"), |i, n| i.with_metadata(format!("key{n}"), ""));
+    let many = (0..64).try_fold(instance("greeter", "many"), |i, n| {
+        i.with_metadata(format!("key{n}"), "")
+    });
     let many = many.unwrap();
     assert_eq!(many.metadata().len(), 64);
 
@@ -90,7 +99,10 @@ fn the_largest_valid_instance_arrives_byte_for_byte() {
         let seen = await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 2);
         let found = seen.iter().find(|i| i.id() == sent.id()).unwrap();
         let pairs = |i: &Instance| -> Vec<(String, String)> {
-            i.metadata().iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+            i.metadata()
+                .iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect()
         };
         assert_eq!(pairs(found), pairs(&sent));
         assert_eq!(found.version(), sent.version());
@@ -116,9 +128,11 @@ fn c10_the_later_owner_of_an_id_wins() {
     events.until(SOON, "added one");
 
     let later = register(&b, &on_b, version("later"));
-    let mut seen = events.until_event(SOON, "the later one", |event| {
-        matches!(event, Event::Updated { new, .. } if new.version() == "later")
-    });
+    let mut seen = events.until_event(
+        SOON,
+        "the later one",
+        |event| matches!(event, Event::Updated { new, .. } if new.version() == "later"),
+    );
     let (status, refused) = a.run(async move {
         let superseded = earlier.wait_for(|s| matches!(s, Status::Superseded { .. }));
         let status = tokio::time::timeout(SOON, superseded).await.unwrap().unwrap();
@@ -126,7 +140,9 @@ fn c10_the_later_owner_of_an_id_wins() {
         drop(earlier);
         (status, refused)
     });
-    let Status::Superseded { by } = status else { panic!("{status:?}") };
+    let Status::Superseded { by } = status else {
+        panic!("{status:?}")
+    };
     assert_eq!(by.version(), "later");
     assert!(matches!(refused, Err(Error::Superseded { .. })), "{refused:?}");
 
@@ -193,7 +209,11 @@ fn namespaces_do_not_see_each_other() {
     // What is sent is there within milliseconds, so that a second is a long time.
     for events in &events {
         let more = events.during(Duration::from_secs(1));
-        assert!(!shorts(&more).iter().any(|s| s.starts_with("added")), "{:?}", shorts(&more));
+        assert!(
+            !shorts(&more).iter().any(|s| s.starts_with("added")),
+            "{:?}",
+            shorts(&more)
+        );
     }
     for registry in &on_b {
         assert_eq!(snapshot(&b, registry, "greeter").len(), 1);
@@ -212,12 +232,18 @@ fn c5_many_updates_are_merged_and_draining_is_told_at_once() {
     let (registration, took) = a.run(async move {
         let began = Instant::now();
         for n in 1..=25 {
-            registration.update(|i| i.with_version(format!("v{n}"))).await.unwrap();
+            registration
+                .update(|i| i.with_version(format!("v{n}")))
+                .await
+                .unwrap();
         }
         (registration, began.elapsed())
     });
     println!("25 updates took {took:?}");
-    assert!(took < Duration::from_secs(5), "those that have to wait do not make the caller wait");
+    assert!(
+        took < Duration::from_secs(5),
+        "those that have to wait do not make the caller wait"
+    );
     let before = events.during(Duration::from_secs(2));
     let updates = shorts(&before).iter().filter(|s| *s == "updated one up").count();
     assert!((1..=11).contains(&updates), "{:?}", shorts(&before));
@@ -234,7 +260,12 @@ fn c5_many_updates_are_merged_and_draining_is_told_at_once() {
     });
     let seen = events.until(SOON, "updated one draining");
     println!("draining is told after {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(2), "it does not wait for its minute");
-    let Some(Event::Updated { new, .. }) = seen.last() else { unreachable!() };
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "it does not wait for its minute"
+    );
+    let Some(Event::Updated { new, .. }) = seen.last() else {
+        unreachable!()
+    };
     assert_eq!(new.version(), "v25", "the last one wins");
 }

@@ -58,12 +58,21 @@ fn a_fresh_watch_finds_a_hundred() {
     assert_eq!((all.len(), all.is_synced()), (100, true));
 }
 
-fn register_many(host: &crate::lab::Host, registry: &hereabouts::Registry, count: usize) -> Vec<Registration> {
+fn register_many(
+    host: &crate::lab::Host,
+    registry: &hereabouts::Registry,
+    count: usize,
+) -> Vec<Registration> {
     let registry = registry.clone();
     host.run(async move {
         let all = (0..count).map(|n| {
             let registry = registry.clone();
-            async move { registry.register(instance("greeter", &format!("n{n}"))).await.unwrap() }
+            async move {
+                registry
+                    .register(instance("greeter", &format!("n{n}")))
+                    .await
+                    .unwrap()
+            }
         });
         futures_util::future::join_all(all).await
     })

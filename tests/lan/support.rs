@@ -55,7 +55,10 @@ pub(crate) fn await_snapshot(
 /// The next event of a watch, on a host.
 pub(crate) async fn next(watch: &mut Watch) -> Event {
     let event = tokio::time::timeout(SOON, watch.next()).await;
-    event.expect("an event in time").expect("the watch goes on").expect("the registry is open")
+    event
+        .expect("an event in time")
+        .expect("the watch goes on")
+        .expect("the registry is open")
 }
 
 /// Events, in short.

@@ -55,7 +55,10 @@ fn send_v6(packet: &[u8], interface: u32) -> std::io::Result<()> {
 fn socket(domain: Domain) -> std::io::Result<Socket> {
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
-    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+    #[cfg(all(
+        unix,
+        not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))
+    ))]
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -126,7 +129,11 @@ mod tests {
         let labels = vec!["greeter-0123".to_owned(), "clock-4567".to_owned()];
         let bytes = packet(&Ask::Labels(labels), "_hereabouts._tcp.local.");
         let read = Packet::parse(&bytes).unwrap();
-        let questions: Vec<_> = read.questions.iter().map(|q| (q.qname.to_string(), q.qtype)).collect();
+        let questions: Vec<_> = read
+            .questions
+            .iter()
+            .map(|q| (q.qname.to_string(), q.qtype))
+            .collect();
         let srv = QTYPE::TYPE(TYPE::SRV);
         assert_eq!(
             questions,

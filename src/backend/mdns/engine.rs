@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
 use mdns_sd::{
-    DaemonEvent, DaemonStatus, IfKind, IfPredicate, Receiver, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo,
+    DaemonEvent, DaemonStatus, IfKind, IfPredicate, Receiver, ScopedIp, ServiceDaemon, ServiceEvent,
+    ServiceInfo,
 };
 
 use super::wire::Resolved;
@@ -323,6 +324,7 @@ fn label_of(name: &str, service_type: &str) -> Option<String> {
     (!label.is_empty()).then_some(label)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
 fn refused(error: mdns_sd::Error) -> Refused {
     match error {
         mdns_sd::Error::Again => Refused::Busy,

@@ -64,7 +64,10 @@ impl Heal {
     /// What is to be asked now.
     pub(super) fn due(&mut self, now: Instant) -> Option<Ask> {
         self.lost.retain(|_, lost| now < lost.since + GIVE_UP);
-        let due = self.lost.iter_mut().filter(|(_, lost)| lost.next <= now + TOGETHER);
+        let due = self
+            .lost
+            .iter_mut()
+            .filter(|(_, lost)| lost.next <= now + TOGETHER);
         let labels: Vec<String> = due
             .map(|(label, lost)| {
                 lost.interval = (lost.interval * 2).min(MAX_INTERVAL);

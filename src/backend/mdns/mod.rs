@@ -106,8 +106,18 @@ impl MdnsBuilder {
         let (observed, driver_observed) = mpsc::unbounded_channel();
         let feed = Feed::new();
         let counters = Arc::new(Counters::default());
-        let Settings { namespace, interfaces, .. } = self.0.clone();
-        let driver = Driver::new(self.0, driver_commands, driver_observed, feed.clone(), counters.clone());
+        let Settings {
+            namespace,
+            interfaces,
+            ..
+        } = self.0.clone();
+        let driver = Driver::new(
+            self.0,
+            driver_commands,
+            driver_observed,
+            feed.clone(),
+            counters.clone(),
+        );
         runtime.spawn(driver.run());
         Ok(Mdns {
             commands,
@@ -137,7 +147,10 @@ impl Mdns {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Error::Closed)?;
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)
     }
 }

@@ -44,7 +44,8 @@ impl Prober {
         if !self.running.is_empty() {
             return;
         }
-        self.failures.retain(|label, _| labels.iter().any(|(known, _)| known == label));
+        self.failures
+            .retain(|label, _| labels.iter().any(|(known, _)| known == label));
         let deadline = self.every.min(CONNECT_DEADLINE);
         for (label, instance) in labels.into_iter().take(MAX_PROBED) {
             self.running.push(Box::pin(probe(label, instance, deadline)));

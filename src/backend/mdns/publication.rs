@@ -13,7 +13,7 @@ use super::engine::{Announcement, Place};
 use super::wire;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
-use crate::instance::{Instance, Listen, Namespace, State};
+use crate::instance::{Instance, Namespace, State};
 use crate::net::Local;
 
 /// One publication.
@@ -215,7 +215,7 @@ fn place(instance: &Instance, local: &Local) -> Result<Place> {
     let why = format!(
         "{} is on no interface in use ({}): bind the server to 0.0.0.0 or [::], or say with HEREABOUTS_ADVERTISE \
          which address to publish",
-        listen.map_or(SocketAddr::new(ip, 0), |listen: Listen| SocketAddr::new(ip, listen.port())),
+        SocketAddr::new(ip, listen.map_or(0, |listen| listen.port())),
         names.join(", ")
     );
     Err(Error::backend("mdns", why))
@@ -248,7 +248,9 @@ mod tests {
         let draining = Arc::new(Instance::clone(&up).with_state(State::Draining).unwrap());
         let mut update = |instance: &Arc<Instance>, at: u64| {
             let now = start + Duration::from_secs(at);
-            publication.update(instance.clone(), Ticket::new(2), &local, now).unwrap()
+            publication
+                .update(instance.clone(), Ticket::new(2), &local, now)
+                .unwrap()
         };
         for second in 0..10 {
             assert!(update(&up, second), "update {second}");
@@ -257,17 +259,30 @@ mod tests {
         assert!(update(&draining, 11));
         assert!(update(&up, 72), "the minute is over");
         let late = Instant::clone(&start) + Duration::from_secs(200);
-        assert_eq!(publication.is_due(late), Due::Send, "and what had to wait is sent");
+        assert_eq!(
+            publication.is_due(late),
+            Due::Send,
+            "and what had to wait is sent"
+        );
     }
 
     #[test]
     fn an_address_of_no_interface_is_an_error_with_the_remedy() {
         let address: SocketAddr = "203.0.113.9:80".parse().unwrap();
         let instance = Instance::new("greeter", address).unwrap();
-        let result = Publication::new(Arc::new(instance), Ticket::new(1), &Local::default(), Instant::now());
+        let result = Publication::new(
+            Arc::new(instance),
+            Ticket::new(1),
+            &Local::default(),
+            Instant::now(),
+        );
         let error = result.unwrap_err();
         assert!(!error.is_transient());
-        assert!(error.in_full().contains("HEREABOUTS_ADVERTISE"), "{}", error.in_full());
+        assert!(
+            error.in_full().contains("HEREABOUTS_ADVERTISE"),
+            "{}",
+            error.in_full()
+        );
     }
 
     #[test]

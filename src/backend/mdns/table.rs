@@ -104,10 +104,9 @@ impl Table {
             return None;
         }
         let known = self.labels.get(label);
-        if let Some(record) = known {
-            if record.instance.generation() > instance.generation() {
-                instance = Instance::clone(&record.instance).at(instance.addresses().to_vec());
-            }
+        let later = known.filter(|record| record.instance.generation() > instance.generation());
+        if let Some(record) = later {
+            instance = Instance::clone(&record.instance).at(instance.addresses().to_vec());
         }
         let heard_on = resolved.addresses.iter().map(|(_, index)| *index).collect();
         let unreachable = known.is_some_and(|record| {
@@ -187,7 +186,7 @@ impl Table {
 
     /// Puts an instance of this registry's own.
     pub(super) fn put_own(&mut self, label: &str, instance: Instance) {
-        self.insert(label, instance.as_found(), true, BTreeSet::new(), false);
+        self.insert(label, instance.into_found(), true, BTreeSet::new(), false);
     }
 
     /// Takes a label away at once. Returns it where an instance was lost with it.
@@ -214,15 +213,20 @@ impl Table {
     /// The label whose instance is shown for a key, and the instance.
     pub(super) fn shown(&self, key: &Key) -> Option<(&str, &Arc<Instance>)> {
         let labels = self.keys.get(key)?;
-        let records = labels.iter().filter_map(|label| Some((label, self.labels.get(label)?)));
+        let records = labels
+            .iter()
+            .filter_map(|label| Some((label, self.labels.get(label)?)));
         let reachable = records.filter(|(_, record)| !record.unreachable);
-        let (label, record) = reachable.max_by_key(|(label, record)| (record.instance.generation(), *label))?;
+        let (label, record) =
+            reachable.max_by_key(|(label, record)| (record.instance.generation(), *label))?;
         Some((label, &record.instance))
     }
 
     /// Whether a label is there and not under suspicion.
     pub(super) fn is_well(&self, label: &str) -> bool {
-        self.labels.get(label).is_some_and(|record| record.suspect.is_none())
+        self.labels
+            .get(label)
+            .is_some_and(|record| record.suspect.is_none())
     }
 
     /// Whether a label is this registry's own.
@@ -246,7 +250,9 @@ impl Table {
     pub(super) fn probed(&self) -> Vec<(String, Arc<Instance>)> {
         let up = |record: &Record| !record.own && record.instance.state() == State::Up;
         let strangers = self.labels.iter().filter(|(_, record)| up(record));
-        strangers.map(|(label, record)| (label.clone(), record.instance.clone())).collect()
+        strangers
+            .map(|(label, record)| (label.clone(), record.instance.clone()))
+            .collect()
     }
 
     /// What a probe has found: whether somebody accepts connections there.
@@ -285,7 +291,11 @@ impl Table {
         unreachable: bool,
     ) -> Key {
         let key = key_of(&instance);
-        if self.labels.get(label).is_some_and(|known| key_of(&known.instance) != key) {
+        if self
+            .labels
+            .get(label)
+            .is_some_and(|known| key_of(&known.instance) != key)
+        {
             // A label that changes its identity is another publication.
             self.take(label);
         }
@@ -347,7 +357,11 @@ impl Table {
             instances,
             instances_per_address,
         } = self.limits;
-        let full = |ip: &IpAddr| self.per_address.get(ip).is_some_and(|n| *n >= instances_per_address);
+        let full = |ip: &IpAddr| {
+            self.per_address
+                .get(ip)
+                .is_some_and(|n| *n >= instances_per_address)
+        };
         let bound = if self.labels.len() >= instances {
             format!("{instances} instances")
         } else if ips(instance).any(|ip| full(&ip)) {

@@ -133,10 +133,7 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
         return Err(Skip::NoTxt);
     }
     let text = |key: &str| -> Result<Option<&str>, Skip> {
-        let pair = resolved
-            .txt
-            .iter()
-            .find(|(k, _)| k.eq_ignore_ascii_case(key));
+        let pair = resolved.txt.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
         match pair.map(|(_, value)| std::str::from_utf8(value)) {
             None => Ok(None),
             Some(Ok(value)) => Ok(Some(value)),
@@ -172,7 +169,11 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
     };
     let mut instance = Instance::found(service, id, addresses).with_generation(generation);
     instance.set_read(version, weight, State::read(text("st")?.unwrap_or_default()));
-    for item in text("p")?.unwrap_or_default().split(',').filter(|i| !i.is_empty()) {
+    for item in text("p")?
+        .unwrap_or_default()
+        .split(',')
+        .filter(|i| !i.is_empty())
+    {
         let port = item
             .rsplit_once(':')
             .and_then(|(name, port)| instance.ports_mut().insert(name, port.parse().ok()?).ok());
@@ -236,10 +237,7 @@ mod tests {
     fn read(txt: &[(String, String)], namespace: &Namespace) -> Result<Instance, Skip> {
         let resolved = Resolved {
             port: 8080,
-            addresses: vec![
-                ("10.0.0.1".parse().unwrap(), 2),
-                ("fe80::1".parse().unwrap(), 2),
-            ],
+            addresses: vec![("10.0.0.1".parse().unwrap(), 2), ("fe80::1".parse().unwrap(), 2)],
             txt: txt
                 .iter()
                 .map(|(k, v)| (k.clone(), v.clone().into_bytes()))
@@ -307,16 +305,12 @@ mod tests {
     fn reads_what_it_writes() {
         let team = namespace("team-a");
         let read = read(&encode(&full(), &team), &team).unwrap();
-        assert_eq!(read, full().as_found());
+        assert_eq!(read, full().into_found());
     }
 
     #[test]
     fn addresses_of_the_host_where_none_are_explicit() {
-        let read = read(
-            &encode(&least(), &Namespace::default()),
-            &Namespace::default(),
-        )
-        .unwrap();
+        let read = read(&encode(&least(), &Namespace::default()), &Namespace::default()).unwrap();
         let shown: Vec<_> = read.addresses().iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.1:8080", "[fe80::1%2]:8080"]);
     }
@@ -351,10 +345,7 @@ mod tests {
             ("p", "metrics"),
             ("p", "metrics:0"),
         ] {
-            assert!(
-                matches!(with(key, value), Err(Skip::Bad(_))),
-                "{key}={value}"
-            );
+            assert!(matches!(with(key, value), Err(Skip::Bad(_))), "{key}={value}");
         }
         assert_eq!(with("future", "key").unwrap().id(), &"one");
         assert_eq!(with("st", "sleeping").unwrap().state(), State::Unknown);
@@ -372,10 +363,7 @@ mod tests {
         {
             instance = more;
         }
-        let instance = instance
-            .with_state(State::Draining)
-            .unwrap()
-            .with_weight(65535);
+        let instance = instance.with_state(State::Draining).unwrap().with_weight(65535);
         let instance = instance.with_generation(Generation::new(u64::MAX, u64::MAX));
         let longest = "n".repeat(63);
         assert!(bytes(&encode(&instance, &namespace(&longest))).len() <= 1024);

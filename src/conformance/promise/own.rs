@@ -144,8 +144,8 @@ async fn leaves_while_on_its_way(stage: &Stage<'_>) -> Held {
             drain(&mut watch)?;
             // From here to the next one nothing may come.
             let ghost = tokio::time::timeout(moment * 2, watch.next()).await;
-            if let Ok(Some(event)) = ghost {
-                return unwanted("dropped, and then", &event?);
+            if let Ok(Some(Ok(event @ Event::Added(_)))) = ghost {
+                return unwanted("dropped, and then", &event);
             }
         }
     }

@@ -58,16 +58,29 @@ impl Driver {
         if local.interfaces() == self.local.interfaces() {
             return;
         }
-        let lost = self.local.interfaces().names().any(|name| local.interfaces().by_name(name).is_none());
+        let lost = self
+            .local
+            .interfaces()
+            .names()
+            .any(|name| local.interfaces().by_name(name).is_none());
         if lost {
             self.links.lost_at = Some(now);
         }
-        let gained = local.interfaces().names().any(|name| self.local.interfaces().by_name(name).is_none());
+        let gained = local
+            .interfaces()
+            .names()
+            .any(|name| self.local.interfaces().by_name(name).is_none());
         self.local = local;
-        self.links.up = self.local.interfaces().iter().map(|interface| interface.index).collect();
+        self.links.up = self
+            .local
+            .interfaces()
+            .iter()
+            .map(|interface| interface.index)
+            .collect();
         for publication in self.publications.values() {
             if self.table.is_own(&publication.label) {
-                self.table.put_own(&publication.label, publication.located(&self.local));
+                self.table
+                    .put_own(&publication.label, publication.located(&self.local));
             }
         }
         let network = self.local.interfaces().reach_others();

@@ -105,7 +105,12 @@ impl Driver {
         counters: Arc<Counters>,
     ) -> Self {
         let now = Instant::now();
-        let table = Table::new(settings.namespace.clone(), settings.limits, feed.clone(), counters.clone());
+        let table = Table::new(
+            settings.namespace.clone(),
+            settings.limits,
+            feed.clone(),
+            counters.clone(),
+        );
         Self {
             prober: settings.probe.map(|every| Prober::new(every, now)),
             settings,
@@ -245,9 +250,12 @@ impl Driver {
                 self.engine_noticed(now);
                 self.heal.ask_soon(now);
                 let fixed: Vec<_> = self.publications.values().filter(|p| p.is_fixed()).collect();
-                let again: Vec<_> =
-                    fixed.iter().map(|p| p.announcement(&self.settings.namespace)).collect();
-                self.orders.extend(again.into_iter().map(|a| Order::Register(Box::new(a))));
+                let again: Vec<_> = fixed
+                    .iter()
+                    .map(|p| p.announcement(&self.settings.namespace))
+                    .collect();
+                self.orders
+                    .extend(again.into_iter().map(|a| Order::Register(Box::new(a))));
             }
             Heard::AddressRemoved => {
                 self.links.lost_at = Some(now);
@@ -293,19 +301,16 @@ impl Driver {
             self.clock.synced = None;
             self.feed.synced();
         }
-        if self.heal.next().is_some_and(|at| at <= now) && !self.links.outage {
-            if let Some(ask) = self.heal.due(now) {
-                let service_type = wire::type_of(&self.settings.namespace);
-                let sent = ask::send(&ask, &service_type, self.local.interfaces());
-                self.counters.healing(sent);
-            }
+        let heals = self.heal.next().is_some_and(|at| at <= now) && !self.links.outage;
+        if let Some(ask) = heals.then(|| self.heal.due(now)).flatten() {
+            let service_type = wire::type_of(&self.settings.namespace);
+            let sent = ask::send(&ask, &service_type, self.local.interfaces());
+            self.counters.healing(sent);
         }
         self.publications_due(now);
         self.verified(now);
-        if let Some(prober) = &mut self.prober {
-            if prober.next_round() <= now {
-                prober.begin_round(now, self.table.probed());
-            }
+        if let Some(prober) = self.prober.as_mut().filter(|prober| prober.next_round() <= now) {
+            prober.begin_round(now, self.table.probed());
         }
         if self.clock.measure <= now {
             self.clock.measure = now + MEASURE_EVERY;
@@ -319,7 +324,9 @@ impl Driver {
 
     fn are_gone(&mut self, gone: Vec<Gone>, now: Instant) {
         for Gone { label, replaced } in gone {
-            let waiting = self.verifying.extract_if(.., |(_, verified, _)| *verified == label);
+            let waiting = self
+                .verifying
+                .extract_if(.., |(_, verified, _)| *verified == label);
             for (_, _, reply) in waiting.collect::<Vec<_>>() {
                 // Who no longer waits need not know.
                 let _ = reply.send(Verdict::Gone);
@@ -396,7 +403,10 @@ impl Driver {
         self.feed.close();
         let engines = [self.engine.take(), self.retired.take().map(|(engine, _)| engine)];
         for mut engine in engines.into_iter().flatten() {
-            engine.shut_down().await.map_err(|why| Error::backend("mdns", why))?;
+            engine
+                .shut_down()
+                .await
+                .map_err(|why| Error::backend("mdns", why))?;
         }
         if left > 0 {
             return Err(Error::Incomplete {

@@ -143,7 +143,10 @@ impl Driver {
         if let Some(mut publication) = self.publications.remove(label) {
             self.unschedule(&publication);
             self.tickets.remove(&publication.ticket);
-            publication.failed(Error::backend("mdns", "the mDNS engine does not take this instance"));
+            publication.failed(Error::backend(
+                "mdns",
+                "the mDNS engine does not take this instance",
+            ));
         }
     }
 
@@ -162,7 +165,10 @@ impl Driver {
                 }
                 Due::GiveUp => {
                     let names: Vec<&str> = self.local.interfaces().names().collect();
-                    let why = format!("nothing could be sent on the interfaces in use ({})", names.join(", "));
+                    let why = format!(
+                        "nothing could be sent on the interfaces in use ({})",
+                        names.join(", ")
+                    );
                     publication.failed(Error::unavailable("mdns", why));
                     self.withdraw(&label, None);
                 }
@@ -195,7 +201,8 @@ impl Driver {
     }
 
     pub(super) fn schedule(&mut self, publication: &Publication) {
-        self.due.extend(publication.due.map(|at| (at, publication.label.clone())));
+        self.due
+            .extend(publication.due.map(|at| (at, publication.label.clone())));
     }
 
     pub(super) fn unschedule(&mut self, publication: &Publication) {

@@ -25,13 +25,19 @@ fn resolved(instance: &Instance, ip: &str) -> Resolved {
     Resolved {
         port: 80,
         addresses: vec![(ip.parse().unwrap(), 2)],
-        txt: txt.into_iter().map(|(key, value)| (key, value.into_bytes())).collect(),
+        txt: txt
+            .into_iter()
+            .map(|(key, value)| (key, value.into_bytes()))
+            .collect(),
     }
 }
 
 fn shown(table: &Table) -> Vec<(String, u64)> {
-    let mut all: Vec<_> =
-        table.all().iter().map(|i| (i.id().to_string(), i.generation().millis())).collect();
+    let mut all: Vec<_> = table
+        .all()
+        .iter()
+        .map(|i| (i.id().to_string(), i.generation().millis()))
+        .collect();
     all.sort();
     all
 }
@@ -57,7 +63,11 @@ fn c10_the_greatest_generation_of_an_id_is_shown() {
     table.resolved("early", &resolved(&instance("a", 1), "10.0.0.1"));
     let gone = table.take("late").unwrap();
     assert!(gone.replaced);
-    assert_eq!(shown(&table), [("a".to_owned(), 1)], "an earlier one that is there is shown again");
+    assert_eq!(
+        shown(&table),
+        [("a".to_owned(), 1)],
+        "an earlier one that is there is shown again"
+    );
 }
 
 #[test]
@@ -154,7 +164,10 @@ fn at_a_bound_the_newest_stranger_is_refused_and_there_is_room_again_later() {
     }
     assert_eq!(table.len(), 100, "in all");
     table.resolved("a0", &resolved(&instance("a0", 2), "10.0.0.1"));
-    assert!(shown(&table).contains(&("a0".to_owned(), 2)), "what is in use stays");
+    assert!(
+        shown(&table).contains(&("a0".to_owned(), 2)),
+        "what is in use stays"
+    );
     assert!(!table.has_room_again());
     for n in 0..15 {
         table.take(&format!("b{n}"));
@@ -189,7 +202,10 @@ fn what_nobody_accepts_is_not_shown_until_somebody_does() {
 fn an_own_label_is_not_taken_over_by_what_is_heard() {
     let mut table = table();
     table.put_own("a", instance("a", 5));
-    assert_eq!(table.resolved("a", &resolved(&instance("a", 9), "10.6.6.6")), None);
+    assert_eq!(
+        table.resolved("a", &resolved(&instance("a", 9), "10.6.6.6")),
+        None
+    );
     table.removed("a", Instant::now());
     assert_eq!(shown(&table), [("a".to_owned(), 5)]);
     table.resolved("b", &resolved(&instance("a", 9), "10.0.0.2"));

@@ -42,8 +42,11 @@ impl Overlay {
     /// Lays `instance` over, unless its owner has withdrawn it while it was being published.
     pub(super) fn publish(&mut self, instance: Arc<Instance>) {
         let key = key_of(&instance);
-        let left = self.withdrawn.get(&key).map(|ghost| ghost.until.millis());
-        if left == Some(instance.generation().millis()) {
+        if self
+            .withdrawn
+            .get(&key)
+            .is_some_and(|ghost| ghost.hides(&instance))
+        {
             return;
         }
         self.withdrawn.remove(&key);

@@ -163,8 +163,14 @@ fn observe(shared: &Arc<Shared>, scope: &Scope) -> BoxStream<'static, Update> {
     let Scope::Service(service) = scope.clone() else {
         return shared.backend.observe(scope.clone());
     };
-    let changes = tokio_stream::wrappers::WatchStream::new(all.changes());
-    changes
+    let states = futures_util::stream::unfold((all.changes(), true), |(mut changes, first)| async move {
+        if !first {
+            changes.changed().await.ok()?;
+        }
+        let state = changes.borrow_and_update().clone();
+        Some((state, (changes, false)))
+    });
+    states
         .flat_map(move |snapshot| {
             // Keeps the room of all services observed while this one is.
             let _keeps = &all;

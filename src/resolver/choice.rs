@@ -110,6 +110,12 @@ impl Choice {
         self.made.send_replace(());
     }
 
+    /// Leaves nothing to pick.
+    pub(super) fn empty(&self) {
+        self.set.store(Arc::default());
+        self.made.send_replace(());
+    }
+
     /// Takes an instance out at once. Returns whether it was in.
     pub(super) fn take_out(&self, entry: &Entry) -> bool {
         let was_in = !entry.out.swap(true, Ordering::Relaxed);

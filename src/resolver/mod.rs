@@ -108,9 +108,6 @@ impl Resolver {
     /// As for [`pick`](Self::pick).
     pub async fn pick_within(&self, deadline: Duration) -> Result<Pick> {
         let shared = &self.0.core.0;
-        if shared.closed.is_cancelled() {
-            return Err(Error::Closed);
-        }
         if let Some(pick) = self.try_pick() {
             return Ok(pick);
         }
@@ -132,7 +129,7 @@ impl Resolver {
         }
     }
 
-    /// Picks an instance if there is one now.
+    /// Picks an instance if there is one now; none once the registry is closed. Takes no lock.
     #[must_use]
     pub fn try_pick(&self) -> Option<Pick> {
         let entry = self.0.choice.choose()?;
@@ -182,16 +179,27 @@ impl Resolver {
     }
 }
 
+/// Leaves nothing to pick behind when the task that keeps it fresh ends.
+struct Emptied(Arc<Choice>);
+
+impl Drop for Emptied {
+    fn drop(&mut self) {
+        self.0.empty();
+    }
+}
+
 /// Makes the choice again whenever the snapshot changes or an instance fails or is well again.
 async fn keep_fresh(reader: Reader, choice: Arc<Choice>, stop: CancellationToken, closed: CancellationToken) {
     let mut changes = reader.changes();
+    // Also when the runtime drops this task.
+    let choice = Emptied(choice);
     loop {
         let snapshot = changes.borrow_and_update().clone();
-        choice.remake(&snapshot);
+        choice.0.remake(&snapshot);
         tokio::select! {
             () = stop.cancelled() => return,
             () = closed.cancelled() => return,
-            () = choice.outdated() => {}
+            () = choice.0.outdated() => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
     }

@@ -7,6 +7,7 @@
 
 mod ask;
 mod counters;
+mod crowd;
 mod driver;
 mod engine;
 mod heal;

@@ -5,13 +5,13 @@
 //! and the greatest generation is shown.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::counters::Counters;
+use super::crowd::Crowd;
 use super::wire::{self, Resolved};
 use crate::backend::{Feed, Limits};
 use crate::instance::{Instance, InstanceId, Namespace, ServiceName, State};
@@ -33,14 +33,12 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Table {
     namespace: Namespace,
-    limits: Limits,
+    crowd: Crowd,
     feed: Feed,
     counters: Arc<Counters>,
     labels: HashMap<String, Record>,
     keys: HashMap<Key, Vec<String>>,
-    per_address: HashMap<IpAddr, usize>,
     suspects: BTreeSet<(Instant, String)>,
-    refused: bool,
 }
 
 #[derive(Debug)]
@@ -74,14 +72,12 @@ impl Table {
     pub(super) fn new(namespace: Namespace, limits: Limits, feed: Feed, counters: Arc<Counters>) -> Self {
         Self {
             namespace,
-            limits,
+            crowd: Crowd::new(limits),
             feed,
             counters,
             labels: HashMap::new(),
             keys: HashMap::new(),
-            per_address: HashMap::new(),
             suspects: BTreeSet::new(),
-            refused: false,
         }
     }
 
@@ -100,7 +96,10 @@ impl Table {
                 return None;
             }
         };
-        if known.is_none() && !self.admits(&instance) {
+        if known.is_none()
+            && let Err(bound) = self.crowd.admit(self.labels.len(), &instance)
+        {
+            self.counters.refused(&bound);
             return None;
         }
         let known = self.labels.get(label);
@@ -195,7 +194,9 @@ impl Table {
         if let Some(suspect) = record.suspect {
             self.suspects.remove(&(suspect.due, label.to_owned()));
         }
-        self.count_addresses(&record.instance, record.own, false);
+        if !record.own {
+            self.crowd.leaves(&record.instance);
+        }
         let key = key_of(&record.instance);
         let others = self.keys.entry(key.clone()).or_default();
         others.retain(|other| other != label);
@@ -269,11 +270,7 @@ impl Table {
 
     /// Whether strangers were refused and there is room again; says so once.
     pub(super) fn has_room_again(&mut self) -> bool {
-        let room = self.refused && self.labels.len() < self.limits.instances * 9 / 10;
-        if room {
-            self.refused = false;
-        }
-        room
+        self.crowd.has_room_again(self.labels.len())
     }
 
     /// Everything that is shown, for a reset.
@@ -300,7 +297,9 @@ impl Table {
             self.take(label);
         }
         let instance = Arc::new(instance);
-        self.count_addresses(&instance, own, true);
+        if !own {
+            self.crowd.comes(&instance);
+        }
         let record = Record {
             instance,
             own,
@@ -309,7 +308,9 @@ impl Table {
             unreachable,
         };
         if let Some(before) = self.labels.insert(label.to_owned(), record) {
-            self.count_addresses(&before.instance, before.own, false);
+            if !before.own {
+                self.crowd.leaves(&before.instance);
+            }
             if let Some(suspect) = before.suspect {
                 self.suspects.remove(&(suspect.due, label.to_owned()));
             }
@@ -350,47 +351,6 @@ impl Table {
         });
         self.suspects.insert((due, label.to_owned()));
     }
-
-    /// Whether a newcomer finds room; what is in use stays.
-    fn admits(&mut self, instance: &Instance) -> bool {
-        let Limits {
-            instances,
-            instances_per_address,
-        } = self.limits;
-        let full = |ip: &IpAddr| {
-            self.per_address
-                .get(ip)
-                .is_some_and(|n| *n >= instances_per_address)
-        };
-        let bound = if self.labels.len() >= instances {
-            format!("{instances} instances")
-        } else if ips(instance).any(|ip| full(&ip)) {
-            format!("{instances_per_address} instances at one address")
-        } else {
-            return true;
-        };
-        self.counters.refused(&bound);
-        self.refused = true;
-        false
-    }
-
-    fn count_addresses(&mut self, instance: &Instance, own: bool, more: bool) {
-        if own {
-            return;
-        }
-        for ip in ips(instance) {
-            let count = self.per_address.entry(ip).or_default();
-            *count = if more { *count + 1 } else { count.saturating_sub(1) };
-            if *count == 0 {
-                self.per_address.remove(&ip);
-            }
-        }
-    }
-}
-
-fn ips(instance: &Instance) -> impl Iterator<Item = IpAddr> {
-    let ips: BTreeSet<IpAddr> = instance.addresses().iter().filter_map(|a| a.ip()).collect();
-    ips.into_iter()
 }
 
 pub(super) fn key_of(instance: &Instance) -> Key {

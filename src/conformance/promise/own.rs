@@ -145,7 +145,7 @@ async fn leaves_while_on_its_way(stage: &Stage<'_>) -> Held {
             // From here to the next one nothing may come.
             let ghost = tokio::time::timeout(moment * 2, watch.next()).await;
             if let Ok(Some(Ok(event @ Event::Added(_)))) = ghost {
-                return unwanted("dropped, and then", &event);
+                return unwanted(&format!("dropped within {moment:?}, and then"), &event);
             }
         }
     }

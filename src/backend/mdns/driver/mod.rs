@@ -3,6 +3,7 @@
 //! Nothing in its loop waits for anything but the next event, so that the engine's bounded queues
 //! are emptied as fast as they fill.
 
+mod clock;
 mod links;
 mod orders;
 mod publishing;
@@ -17,17 +18,16 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use self::links::Relearn;
+use self::clock::Clock;
 use self::orders::Order;
 use self::publishing::Departed;
-use super::ask;
+use super::Settings;
 use super::counters::Counters;
 use super::engine::{Announcement, Engine, Heard, Sizes, VERIFY_TIME};
 use super::heal::Heal;
 use super::probe::Prober;
 use super::publication::Publication;
-use super::table::{Gone, Key, Links, Table};
-use super::{Settings, wire};
+use super::table::{Key, Links, Table};
 use crate::backend::{Feed, Published, Ticket, Verdict};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
@@ -82,20 +82,6 @@ pub(super) struct Driver {
     clock: Clock,
 }
 
-/// When what comes by itself is next to be done.
-#[derive(Debug)]
-struct Clock {
-    look: Instant,
-    looked: Option<Instant>,
-    relearn: Option<(Instant, Relearn)>,
-    measure: Instant,
-    flush: Option<Instant>,
-    synced: Option<Instant>,
-    settled: Option<Instant>,
-    restart: Option<Instant>,
-    restarted: Option<Instant>,
-}
-
 impl Driver {
     pub(super) fn new(
         settings: Settings,
@@ -136,17 +122,7 @@ impl Driver {
             local: Local::default(),
             links: Links::default(),
             had_network: false,
-            clock: Clock {
-                look: now,
-                looked: None,
-                relearn: None,
-                measure: now + MEASURE_EVERY,
-                flush: None,
-                synced: None,
-                settled: None,
-                restart: None,
-                restarted: None,
-            },
+            clock: Clock::starting(now),
         }
     }
 
@@ -274,78 +250,6 @@ impl Driver {
         }
     }
 
-    fn tick(&mut self, now: Instant) {
-        if self.clock.restart.is_some_and(|at| at <= now) {
-            self.clock.restart = None;
-            self.start();
-        }
-        if self.engine.is_none() {
-            return;
-        }
-        if self.clock.look <= now {
-            self.look(now);
-        }
-        if let Some((_, how)) = self.clock.relearn.take_if(|(at, _)| *at <= now) {
-            self.relearn(how, now);
-        }
-        let gone = self.table.review(now, &self.links);
-        self.are_gone(gone, now);
-        if self.clock.settled.is_some_and(|at| at <= now) && !self.links.outage {
-            self.clock.settled = None;
-            if self.feed.is_stale() {
-                self.feed.reset(self.table.all());
-                self.clock.synced = Some(now);
-            }
-        }
-        if self.clock.synced.is_some_and(|at| at <= now) && !self.feed.is_stale() {
-            self.clock.synced = None;
-            self.feed.synced();
-        }
-        let heals = self.heal.next().is_some_and(|at| at <= now) && !self.links.outage;
-        if let Some(ask) = heals.then(|| self.heal.due(now)).flatten() {
-            let service_type = wire::type_of(&self.settings.namespace);
-            let sent = ask::send(&ask, &service_type, self.local.interfaces());
-            self.counters.healing(sent);
-        }
-        self.publications_due(now);
-        self.verified(now);
-        if let Some(prober) = self.prober.as_mut().filter(|prober| prober.next_round() <= now) {
-            prober.begin_round(now, self.table.probed());
-        }
-        if self.clock.measure <= now {
-            self.clock.measure = now + MEASURE_EVERY;
-            self.sizes.extend(self.engine.as_ref().and_then(Engine::sizes));
-        }
-        if self.retired.as_ref().is_some_and(|(_, at)| *at <= now) {
-            // Its goodbyes are for labels that have been replaced.
-            self.retired = None;
-        }
-    }
-
-    fn are_gone(&mut self, gone: Vec<Gone>, now: Instant) {
-        for Gone { label, replaced } in gone {
-            let waiting = self
-                .verifying
-                .extract_if(.., |(_, verified, _)| *verified == label);
-            for (_, _, reply) in waiting.collect::<Vec<_>>() {
-                // Who no longer waits need not know.
-                let _ = reply.send(Verdict::Gone);
-            }
-            if !replaced {
-                self.heal.lost(label, now);
-            }
-        }
-    }
-
-    fn verified(&mut self, now: Instant) {
-        let due = self.verifying.extract_if(.., |(until, _, _)| *until <= now);
-        for (_, label, reply) in due.collect::<Vec<_>>() {
-            let alive = self.table.is_well(&label);
-            // Who no longer waits need not know.
-            let _ = reply.send(if alive { Verdict::Alive } else { Verdict::Gone });
-        }
-    }
-
     /// There is room again for strangers that were refused: asks who is there.
     fn order_look_for_refused(&mut self) {
         if self.table.has_room_again() {
@@ -353,30 +257,6 @@ impl Driver {
                 forget: self.table.len() > REPLAYABLE,
             });
         }
-    }
-
-    fn next_wake(&self) -> Option<Instant> {
-        if self.engine.is_none() {
-            return self.clock.restart;
-        }
-        let outage = self.links.outage;
-        [
-            Some(self.clock.look),
-            Some(self.clock.measure),
-            self.clock.flush,
-            self.clock.relearn.map(|(at, _)| at),
-            self.clock.synced.filter(|_| !outage),
-            self.clock.settled.filter(|_| !outage),
-            self.table.next_review().filter(|_| !outage),
-            self.heal.next().filter(|_| !outage),
-            self.due.first().map(|(at, _)| *at),
-            self.verifying.iter().map(|(until, _, _)| *until).min(),
-            self.prober.as_ref().map(Prober::next_round),
-            self.retired.as_ref().map(|(_, at)| *at),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
     }
 
     /// Says goodbye for all, waits until that is sent twice, and ends the engine.
@@ -450,7 +330,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// What a new browse has to find again before it counts as gone.
 const RELEARN_TIME: Duration = Duration::from_secs(5);
 const VERIFY_SPARE: Duration = Duration::from_millis(500);

@@ -1,0 +1,143 @@
+//! What comes by itself: when it is next to be done, and doing it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::engine::Engine;
+use super::super::probe::Prober;
+use super::super::table::Gone;
+use super::super::{ask, wire};
+use super::Driver;
+use super::links::Relearn;
+use crate::backend::Verdict;
+
+/// When what comes by itself is next to be done.
+#[derive(Debug)]
+pub(super) struct Clock {
+    pub(super) look: Instant,
+    pub(super) looked: Option<Instant>,
+    pub(super) relearn: Option<(Instant, Relearn)>,
+    pub(super) measure: Instant,
+    pub(super) flush: Option<Instant>,
+    pub(super) synced: Option<Instant>,
+    pub(super) settled: Option<Instant>,
+    pub(super) restart: Option<Instant>,
+    pub(super) restarted: Option<Instant>,
+}
+
+impl Clock {
+    pub(super) fn starting(now: Instant) -> Self {
+        Self {
+            look: now,
+            looked: None,
+            relearn: None,
+            measure: now + MEASURE_EVERY,
+            flush: None,
+            synced: None,
+            settled: None,
+            restart: None,
+            restarted: None,
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.clock.restart.is_some_and(|at| at <= now) {
+            self.clock.restart = None;
+            self.start();
+        }
+        if self.engine.is_none() {
+            return;
+        }
+        if self.clock.look <= now {
+            self.look(now);
+        }
+        if let Some((_, how)) = self.clock.relearn.take_if(|(at, _)| *at <= now) {
+            self.relearn(how, now);
+        }
+        let gone = self.table.review(now, &self.links);
+        self.are_gone(gone, now);
+        if self.clock.settled.is_some_and(|at| at <= now) && !self.links.outage {
+            self.clock.settled = None;
+            if self.feed.is_stale() {
+                self.feed.reset(self.table.all());
+                self.clock.synced = Some(now);
+            }
+        }
+        if self.clock.synced.is_some_and(|at| at <= now) && !self.feed.is_stale() {
+            self.clock.synced = None;
+            self.feed.synced();
+        }
+        let heals = self.heal.next().is_some_and(|at| at <= now) && !self.links.outage;
+        if let Some(ask) = heals.then(|| self.heal.due(now)).flatten() {
+            let service_type = wire::type_of(&self.settings.namespace);
+            let sent = ask::send(&ask, &service_type, self.local.interfaces());
+            self.counters.healing(sent);
+        }
+        self.publications_due(now);
+        self.verified(now);
+        if let Some(prober) = self.prober.as_mut().filter(|prober| prober.next_round() <= now) {
+            prober.begin_round(now, self.table.probed());
+        }
+        if self.clock.measure <= now {
+            self.clock.measure = now + MEASURE_EVERY;
+            self.sizes.extend(self.engine.as_ref().and_then(Engine::sizes));
+        }
+        if self.retired.as_ref().is_some_and(|(_, at)| *at <= now) {
+            // Its goodbyes are for labels that have been replaced.
+            self.retired = None;
+        }
+    }
+
+    pub(super) fn are_gone(&mut self, gone: Vec<Gone>, now: Instant) {
+        for Gone { label, replaced } in gone {
+            let waiting = self
+                .verifying
+                .extract_if(.., |(_, verified, _)| *verified == label);
+            for (_, _, reply) in waiting.collect::<Vec<_>>() {
+                // Who no longer waits need not know.
+                let _ = reply.send(Verdict::Gone);
+            }
+            if !replaced {
+                self.heal.lost(label, now);
+            }
+        }
+    }
+
+    pub(super) fn verified(&mut self, now: Instant) {
+        let due = self.verifying.extract_if(.., |(until, _, _)| *until <= now);
+        for (_, label, reply) in due.collect::<Vec<_>>() {
+            let alive = self.table.is_well(&label);
+            // Who no longer waits need not know.
+            let _ = reply.send(if alive { Verdict::Alive } else { Verdict::Gone });
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        if self.engine.is_none() {
+            return self.clock.restart;
+        }
+        let outage = self.links.outage;
+        [
+            Some(self.clock.look),
+            Some(self.clock.measure),
+            self.clock.flush,
+            self.clock.relearn.map(|(at, _)| at),
+            self.clock.synced.filter(|_| !outage),
+            self.clock.settled.filter(|_| !outage),
+            self.table.next_review().filter(|_| !outage),
+            self.heal.next().filter(|_| !outage),
+            self.due.first().map(|(at, _)| *at),
+            self.verifying.iter().map(|(until, _, _)| *until).min(),
+            self.prober.as_ref().map(Prober::next_round),
+            self.retired.as_ref().map(|(_, at)| *at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+const MEASURE_EVERY: Duration = Duration::from_secs(5);

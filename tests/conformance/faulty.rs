@@ -285,5 +285,8 @@ fn lossy(mut updates: BoxStream<'static, Update>) -> BoxStream<'static, Update> 
             let _ = sender.try_send(update);
         }
     });
-    tokio_stream::wrappers::ReceiverStream::new(receiver).boxed()
+    let next = |mut receiver: tokio::sync::mpsc::Receiver<Update>| async move {
+        Some((receiver.recv().await?, receiver))
+    };
+    futures_util::stream::unfold(receiver, next).boxed()
 }

@@ -96,6 +96,11 @@ impl Process {
         true
     }
 
+    /// Whether it has ended, and well.
+    pub(crate) fn succeeded(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(status)) if status.success())
+    }
+
     /// Asks it to end, so that it can say goodbye, and insists after a while.
     pub(crate) fn stop(&mut self) {
         if self.ends_within(Duration::ZERO) {

@@ -21,11 +21,11 @@ fn garbage_and_what_is_cut_off_or_twisted_harms_nobody() {
         let length = random.usize(0..1472);
         (0..length).map(|_| random.u8(..)).collect::<Vec<u8>>()
     });
-    scene.flood(garbage.collect());
+    scene.flood(&garbage.collect::<Vec<_>>());
     scene.still_works("garbage");
 
     let good = twin().bytes();
-    scene.flood((0..good.len()).map(|length| good[..length].to_vec()).collect());
+    scene.flood(&(0..good.len()).map(|length| good[..length].to_vec()).collect::<Vec<_>>());
     scene.still_works("cut off");
 
     // Every byte once as the largest number, and once as the begin of a pointer.
@@ -36,7 +36,7 @@ fn garbage_and_what_is_cut_off_or_twisted_harms_nobody() {
             packet
         })
     });
-    scene.flood(twisted.collect());
+    scene.flood(&twisted.collect::<Vec<_>>());
     // Some of them are still good ones under another name, so more may be there than before.
     scene.still_works("twisted");
     scene.end();
@@ -89,7 +89,7 @@ fn names_that_run_in_circles_harm_nobody() {
         question.swap(5, 7);
         packets.push(question);
     }
-    scene.flood(packets);
+    scene.flood(&packets);
     scene.still_works("names in circles");
     scene.end();
 }
@@ -165,9 +165,9 @@ fn escape_sequences_are_shown_escaped() {
         .events
         .until_event(SOON, "added", |event| short(event).starts_with("added"));
     let seen = await_snapshot(&scene.reader, &scene.client, "greeter", SOON, move |s| {
-        s.iter().any(|i| i.id() == &id)
+        s.iter().any(|i| *i.id() == id)
     });
-    let found = seen.iter().find(|i| i.id() == &id).unwrap();
+    let found = seen.iter().find(|i| *i.id() == id).unwrap();
     assert_eq!(
         found.metadata().get("note"),
         Some("\u{1b}[31mred\u{1b}]0;title\u{7}\u{9b}2J\r\n"),
@@ -185,7 +185,7 @@ fn twenty_thousand_names_without_more_are_not_shown() {
     let scene = Scene::new();
     let before = rss();
     let made_up = (0..MANY).map(|n| Response::new().ptr(&format!("greeter-{n:032x}")));
-    scene.flood(packed(made_up));
+    scene.flood(&packed(made_up));
     let _early = scene.still_finds("early", "20,000 names");
     let events = scene.events.during(Duration::from_secs(15));
     assert_nothing_came_or_went(&events);
@@ -205,7 +205,7 @@ fn twenty_thousand_made_up_services_are_bounded() {
         let txt = txt_of("made-up", &format!("fake-{n}"));
         Response::new().service(&format!("made-up-{n:032x}"), 80, ip, &txt)
     });
-    scene.flood(packed(made_up));
+    scene.flood(&packed(made_up));
     let _early = scene.still_finds("early", "20,000 services");
     let events = scene.events.during(Duration::from_secs(10));
     assert_nothing_came_or_went(&events);
@@ -228,7 +228,7 @@ fn one_address_fills_only_its_share() {
             &txt,
         )
     });
-    scene.flood(packed(made_up));
+    scene.flood(&packed(made_up));
     let refused = || scene.client.stats().get("refused").unwrap() > 0;
     crate::lab::wait_until(
         "strangers are refused at the bound",
@@ -247,7 +247,7 @@ fn an_engine_that_strangers_have_filled_is_replaced() {
     let before = rss();
     // The engine keeps records of our type that belong to nothing, and evicts none.
     let made_up = (0..25_000).map(|n| Response::new().srv(&format!("nobody-{n:032x}"), "nowhere", 80));
-    scene.flood(packed(made_up));
+    scene.flood(&packed(made_up));
     let replaced = || scene.client.stats().get("engine_restarts").unwrap() > 0;
     crate::lab::wait_until("the engine is replaced", Duration::from_secs(15), replaced);
     // What the new one does not find again within 5 s would be gone.
@@ -325,9 +325,9 @@ impl Scene {
     }
 
     #[track_caller]
-    fn flood(&self, packets: Vec<Vec<u8>>) {
+    fn flood(&self, packets: &[Vec<u8>]) {
         let (count, began) = (packets.len(), Instant::now());
-        let taken = self.stranger.send_all(&self.reader, &packets);
+        let taken = self.stranger.send_all(&self.reader, packets);
         println!(
             "{taken} of {count} packets were waited for, all sent in {:?}",
             began.elapsed()

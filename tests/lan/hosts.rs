@@ -23,12 +23,12 @@ fn hosts_without_ipv6_find_each_other_and_those_with_it() {
             s.len() == 3 && s.iter().all(|i| !ipv4s(i).is_empty())
         });
         for publisher in &hosts {
-            let found = seen.iter().find(|i| i.id() == &publisher.name()).unwrap();
+            let found = seen.iter().find(|i| *i.id() == publisher.name()).unwrap();
             assert_eq!(ipv4s(found), [publisher.address()], "{found} on {}", host.name());
             let first = found.addresses()[0].ip().unwrap();
             assert!(first.is_ipv4(), "{found}: what everybody can reach comes first");
         }
-        for bare in seen.iter().filter(|i| i.id() != &hosts[2].name()) {
+        for bare in seen.iter().filter(|i| *i.id() != hosts[2].name()) {
             assert!(
                 bare.addresses().iter().all(|a| a.ip().unwrap().is_ipv4()),
                 "{bare:?}"
@@ -96,7 +96,7 @@ fn an_interface_that_comes_is_used() {
     second.until(SOON, "added one");
     println!("found on the second network after {:?}", began.elapsed());
     await_snapshot(&c, &on_second, "greeter", SOON, move |s| {
-        s.iter().any(|i| i.id() == &"one" && ipv4s(i).contains(&address))
+        s.iter().any(|i| *i.id() == "one" && ipv4s(i).contains(&address))
     });
     // And it finds who is there.
     await_snapshot(&a, &server, "greeter", SOON, |s| ids(s) == ["one", "theirs"]);

@@ -9,6 +9,7 @@ mod child;
 mod conformance;
 mod crash;
 mod events;
+mod examples;
 mod hostile;
 mod hosts;
 mod leaving;

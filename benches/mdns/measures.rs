@@ -32,6 +32,12 @@ pub(crate) fn all(quick: bool, only: &[String]) -> Outcome<()> {
         table.add(rows.map_err(|why| format!("{name}: {why}"))?);
     }
     eprintln!("[{:3} s] done", began.elapsed().as_secs());
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!(
+        "{} cores, load {} at the end",
+        thread::available_parallelism()?,
+        load.split(' ').next().unwrap_or("?"),
+    );
     print!("{table}");
     Ok(())
 }
@@ -65,7 +71,10 @@ fn arrivals(on_ours: &Pair, on_raw: &Pair, quick: bool) -> Outcome<Vec<Row>> {
 
 /// P2.
 fn first_looks(on_ours: &Pair, on_raw: &Pair, quick: bool) -> Outcome<Vec<Row>> {
-    let (mut ours, mut raw) = (Ours::start(on_ours)?, Raw::start(on_raw)?);
+    let (mut ours, mut raw) = (
+        ours::Publisher::start(&on_ours.a)?,
+        raw::Publisher::start(&on_raw.a)?,
+    );
     let registrations = ours.publish(WATCHED)?;
     raw.publish(WATCHED)?;
     thread::sleep(ANNOUNCED);
@@ -121,7 +130,10 @@ fn crowds(on_ours: &Pair, on_raw: &Pair, quick: bool) -> Outcome<Vec<Row>> {
 
 /// P9.
 fn idleness(on_ours: &Pair, on_raw: &Pair, quick: bool) -> Outcome<Vec<Row>> {
-    let (mut ours, mut raw) = (Ours::start(on_ours)?, Raw::start(on_raw)?);
+    let (mut ours, mut raw) = (
+        ours::Publisher::start(&on_ours.a)?,
+        raw::Publisher::start(&on_raw.a)?,
+    );
     let registrations = ours.publish(WATCHED)?;
     raw.publish(WATCHED)?;
     thread::sleep(ANNOUNCED);

@@ -12,18 +12,63 @@ use crate::lab::Host;
 use crate::measures::{LONGEST, SETTLE, SYNC};
 use crate::pair::Pair;
 
+/// A registry that publishes, and nothing else.
+pub(crate) struct Publisher<'a> {
+    host: &'a Host,
+    registry: Registry,
+    count: usize,
+}
+
 /// A registry that publishes on A, and one that watches on B.
 pub(crate) struct Ours<'a> {
     pair: &'a Pair,
-    server: Registry,
+    server: Publisher<'a>,
     client: Registry,
     watch: Option<Watch>,
-    count: usize,
+}
+
+impl<'a> Publisher<'a> {
+    pub(crate) fn start(host: &'a Host) -> Outcome<Self> {
+        let registry = registry(host)?;
+        Ok(Self {
+            host,
+            registry,
+            count: 0,
+        })
+    }
+
+    /// For P2 and P9: publishes that many instances, until the registrations are dropped.
+    pub(crate) fn publish(&mut self, count: usize) -> Outcome<Vec<Registration>> {
+        let instances: Vec<Instance> = (0..count).map(|_| self.next_instance()).collect::<Outcome<_>>()?;
+        let registry = self.registry.clone();
+        let all = async move { try_join_all(instances.into_iter().map(|i| registry.register(i))).await };
+        Ok(self.host.run(all)?)
+    }
+
+    pub(crate) fn close(self) -> Outcome<()> {
+        let registry = self.registry;
+        Ok(self.host.run(async move { registry.close().await })?)
+    }
+
+    fn register(&self, instance: Instance) -> Outcome<(Instant, Registration)> {
+        let registry = self.registry.clone();
+        self.host.run(async move {
+            let began = Instant::now();
+            let registration = registry.register(instance).await?;
+            Ok((began, registration))
+        })
+    }
+
+    fn next_instance(&mut self) -> Outcome<Instance> {
+        self.count += 1;
+        let id = format!("instance-{:06}", self.count);
+        Ok(Instance::new("bench", 8080).and_then(|i| i.with_id(id))?)
+    }
 }
 
 impl<'a> Ours<'a> {
     pub(crate) fn start(pair: &'a Pair) -> Outcome<Self> {
-        let (server, client) = (registry(&pair.a)?, registry(&pair.b)?);
+        let (server, client) = (Publisher::start(&pair.a)?, registry(&pair.b)?);
         let mut watch = client.watch(Scope::All)?;
         let watch = pair.b.run(async move {
             watch.until(Snapshot::is_synced).await?;
@@ -34,13 +79,12 @@ impl<'a> Ours<'a> {
             server,
             client,
             watch: Some(watch),
-            count: 0,
         })
     }
 
     /// P1: from `register` on A to `Added` on B.
     pub(crate) fn register_to_added(&mut self) -> Outcome<Duration> {
-        let wanted = self.next_instance()?;
+        let wanted = self.server.next_instance()?;
         let id = wanted.id().clone();
         let mut watch = self.watch.take().ok_or("the watch has ended")?;
         let seen = self.pair.b.spawn(async move {
@@ -53,7 +97,7 @@ impl<'a> Ours<'a> {
             }
             Outcome::Ok((Instant::now(), watch))
         });
-        let (began, registration) = self.register(wanted)?;
+        let (began, registration) = self.server.register(wanted)?;
         let (at, watch) = self.pair.b.run(within(seen))?;
         self.watch = Some(watch);
         self.pair.a.run(registration.deregister())?;
@@ -62,10 +106,10 @@ impl<'a> Ours<'a> {
 
     /// P3: from `deregister` on A to a resolver on B that has nothing to pick.
     pub(crate) fn deregister_to_unpicked(&mut self) -> Outcome<Duration> {
-        let wanted = self.next_instance()?;
+        let wanted = self.server.next_instance()?;
         let resolver = self.client.resolver(wanted.service().clone())?;
         let mut watch = self.client.watch(wanted.service())?;
-        let (_, registration) = self.register(wanted)?;
+        let (_, registration) = self.server.register(wanted)?;
         let ready = resolver.clone();
         self.pair.b.run(async move { ready.wait_ready(LONGEST).await })?;
         std::thread::sleep(SETTLE);
@@ -85,14 +129,6 @@ impl<'a> Ours<'a> {
         Ok(self.pair.b.run(within(left))? - began)
     }
 
-    /// For P2 and P9: publishes that many instances on A, until the registry is closed.
-    pub(crate) fn publish(&mut self, count: usize) -> Outcome<Vec<Registration>> {
-        let instances: Vec<Instance> = (0..count).map(|_| self.next_instance()).collect::<Outcome<_>>()?;
-        let server = self.server.clone();
-        let all = async move { try_join_all(instances.into_iter().map(|i| server.register(i))).await };
-        Ok(self.pair.a.run(all)?)
-    }
-
     /// P8: from the first `register` on A to all of them in a watch that runs on B.
     pub(crate) fn register_all(mut self, count: usize) -> Outcome<Duration> {
         std::thread::sleep(SYNC);
@@ -102,7 +138,7 @@ impl<'a> Ours<'a> {
             Outcome::Ok(Instant::now())
         });
         let began = Instant::now();
-        let registrations = self.publish(count)?;
+        let registrations = self.server.publish(count)?;
         let at = self.pair.b.run(within(seen))?;
         self.close()?;
         drop(registrations);
@@ -110,24 +146,9 @@ impl<'a> Ours<'a> {
     }
 
     pub(crate) fn close(self) -> Outcome<()> {
-        let (server, client) = (self.server, self.client);
-        self.pair.a.run(async move { server.close().await })?;
-        self.pair.b.run(async move { client.close().await })?;
-        Ok(())
-    }
-
-    fn register(&self, instance: Instance) -> Outcome<(Instant, Registration)> {
-        let server = self.server.clone();
-        self.pair.a.run(async move {
-            let began = Instant::now();
-            let registration = server.register(instance).await?;
-            Ok((began, registration))
-        })
-    }
-
-    fn next_instance(&mut self) -> Outcome<Instance> {
-        self.count += 1;
-        instance(self.count)
+        let client = self.client;
+        self.server.close()?;
+        Ok(self.pair.b.run(async move { client.close().await })?)
     }
 }
 
@@ -154,11 +175,6 @@ pub(crate) async fn idle(count: usize, settled: impl Future<Output = ()>) -> Out
     tokio::select! { () = watching => Err("the watch has ended")?, () = settled => {} }
     registry.close().await?;
     Ok(())
-}
-
-/// The instances that both sides publish.
-pub(crate) fn instance(number: usize) -> Outcome<Instance> {
-    Ok(Instance::new("bench", 8080).and_then(|i| i.with_id(format!("instance-{number:06}")))?)
 }
 
 fn registry(host: &Host) -> Outcome<Registry> {

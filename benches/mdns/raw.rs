@@ -13,85 +13,47 @@ use crate::lab::Host;
 use crate::measures::{LONGEST, SETTLE, SYNC};
 use crate::pair::Pair;
 
-/// A daemon that publishes on A, and one that browses on B.
-pub(crate) struct Raw {
-    server: ServiceDaemon,
-    client: ServiceDaemon,
-    events: Receiver<ServiceEvent>,
+/// A daemon that publishes, and nothing else.
+pub(crate) struct Publisher {
+    daemon: ServiceDaemon,
     count: usize,
 }
 
-impl Raw {
-    pub(crate) fn start(pair: &Pair) -> Outcome<Self> {
-        let (server, client) = (daemon(&pair.a)?, daemon(&pair.b)?);
-        let events = client.browse(TYPE)?;
-        thread::sleep(SYNC);
+/// A daemon that publishes on A, and one that browses on B.
+pub(crate) struct Raw {
+    server: Publisher,
+    client: ServiceDaemon,
+    events: Receiver<ServiceEvent>,
+}
+
+impl Publisher {
+    pub(crate) fn start(host: &Host) -> Outcome<Self> {
         Ok(Self {
-            server,
-            client,
-            events,
+            daemon: daemon(host)?,
             count: 0,
         })
     }
 
-    /// P1: from `register` on A to `ServiceResolved` on B.
-    pub(crate) fn register_to_resolved(&mut self, probe: bool) -> Outcome<Duration> {
-        let info = self.next_info(probe)?;
-        let name = info.get_fullname().to_owned();
-        let began = Instant::now();
-        insist(|| self.server.register(info.clone()))?;
-        let at =
-            self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
-        insist(|| self.server.unregister(&name))?;
-        Ok(at - began)
-    }
-
-    /// P3: from `unregister` on A to `ServiceRemoved` on B.
-    pub(crate) fn unregister_to_removed(&mut self) -> Outcome<Duration> {
-        let info = self.next_info(false)?;
-        let name = info.get_fullname().to_owned();
-        insist(|| self.server.register(info.clone()))?;
-        self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
-        thread::sleep(SETTLE);
-        let began = Instant::now();
-        insist(|| self.server.unregister(&name))?;
-        let at = self.wait_for(|event| matches!(event, ServiceEvent::ServiceRemoved(_, n) if *n == name))?;
-        Ok(at - began)
-    }
-
-    /// For P2 and P9: publishes that many services on A.
+    /// For P2 and P9: publishes that many services.
     pub(crate) fn publish(&mut self, count: usize) -> Outcome<()> {
         for _ in 0..count {
             let info = self.next_info(false)?;
-            insist(|| self.server.register(info.clone()))?;
+            self.register(&info)?;
         }
         Ok(())
     }
 
-    /// P8: from the first `register` on A to all of them resolved by a browse that runs on B.
-    pub(crate) fn register_all(mut self, count: usize) -> Outcome<Duration> {
-        let events = self.events.clone();
-        let receiver = thread::spawn(move || all_resolved(&events, count));
-        let began = Instant::now();
-        self.publish(count)?;
-        let at = receiver.join().map_err(|_| "the receiver has panicked")??;
-        self.close()?;
-        Ok(at - began)
-    }
-
     pub(crate) fn close(self) -> Outcome<()> {
-        shut_down(&self.server)?;
-        shut_down(&self.client)
+        shut_down(&self.daemon)
     }
 
-    fn wait_for(&self, wanted: impl Fn(&ServiceEvent) -> bool) -> Outcome<Instant> {
-        let ends = Instant::now() + LONGEST;
-        loop {
-            let event = self.events.recv_deadline(ends)?;
-            if wanted(&event) {
-                return Ok(Instant::now());
-            }
-        }
+    fn register(&self, info: &ServiceInfo) -> Outcome<()> {
+        Ok(insist(|| self.daemon.register(info.clone()))?)
+    }
+
+    fn unregister(&self, name: &str) -> Outcome<()> {
+        insist(|| self.daemon.unregister(name))?;
+        Ok(())
     }
 
     fn next_info(&mut self, probe: bool) -> Outcome<ServiceInfo> {
@@ -109,6 +71,70 @@ impl Raw {
         let mut info = ServiceInfo::new(TYPE, &label, &host, none, 8080, txt.as_slice())?.enable_addr_auto();
         info.set_requires_probe(probe);
         Ok(info)
+    }
+}
+
+impl Raw {
+    pub(crate) fn start(pair: &Pair) -> Outcome<Self> {
+        let (server, client) = (Publisher::start(&pair.a)?, daemon(&pair.b)?);
+        let events = client.browse(TYPE)?;
+        thread::sleep(SYNC);
+        Ok(Self {
+            server,
+            client,
+            events,
+        })
+    }
+
+    /// P1: from `register` on A to `ServiceResolved` on B.
+    pub(crate) fn register_to_resolved(&mut self, probe: bool) -> Outcome<Duration> {
+        let info = self.server.next_info(probe)?;
+        let name = info.get_fullname().to_owned();
+        let began = Instant::now();
+        self.server.register(&info)?;
+        let at =
+            self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
+        self.server.unregister(&name)?;
+        Ok(at - began)
+    }
+
+    /// P3: from `unregister` on A to `ServiceRemoved` on B.
+    pub(crate) fn unregister_to_removed(&mut self) -> Outcome<Duration> {
+        let info = self.server.next_info(false)?;
+        let name = info.get_fullname().to_owned();
+        self.server.register(&info)?;
+        self.wait_for(|event| matches!(event, ServiceEvent::ServiceResolved(s) if s.fullname == name))?;
+        thread::sleep(SETTLE);
+        let began = Instant::now();
+        self.server.unregister(&name)?;
+        let at = self.wait_for(|event| matches!(event, ServiceEvent::ServiceRemoved(_, n) if *n == name))?;
+        Ok(at - began)
+    }
+
+    /// P8: from the first `register` on A to all of them resolved by a browse that runs on B.
+    pub(crate) fn register_all(mut self, count: usize) -> Outcome<Duration> {
+        let events = self.events.clone();
+        let receiver = thread::spawn(move || all_resolved(&events, count));
+        let began = Instant::now();
+        self.server.publish(count)?;
+        let at = receiver.join().map_err(|_| "the receiver has panicked")??;
+        self.close()?;
+        Ok(at - began)
+    }
+
+    pub(crate) fn close(self) -> Outcome<()> {
+        self.server.close()?;
+        shut_down(&self.client)
+    }
+
+    fn wait_for(&self, wanted: impl Fn(&ServiceEvent) -> bool) -> Outcome<Instant> {
+        let ends = Instant::now() + LONGEST;
+        loop {
+            let event = self.events.recv_deadline(ends)?;
+            if wanted(&event) {
+                return Ok(Instant::now());
+            }
+        }
     }
 }
 

@@ -289,13 +289,13 @@ impl Shared {
 
     async fn shut_down(&self) -> Outcome {
         self.keepers.close();
-        let kept = tokio::time::timeout(CLOSE_DEADLINE, self.keepers.wait()).await;
-        let why = match tokio::time::timeout(CLOSE_DEADLINE, self.backend.close()).await {
+        let kept = tokio::time::timeout(KEEPERS_DEADLINE, self.keepers.wait()).await;
+        let why = match tokio::time::timeout(BACKEND_DEADLINE, self.backend.close()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
             Err(_) => Some(Error::Timeout {
                 doing: format!("closing {}", self.backend.describe()),
-                after: CLOSE_DEADLINE,
+                after: BACKEND_DEADLINE,
                 source: None,
             }),
         };
@@ -310,7 +310,7 @@ impl Shared {
         }
         self.closed.cancel();
         self.tasks.close();
-        if tokio::time::timeout(CLOSE_DEADLINE, self.tasks.wait())
+        if tokio::time::timeout(TASKS_DEADLINE, self.tasks.wait())
             .await
             .is_err()
         {
@@ -365,4 +365,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Services that a backend is asked for one by one, at most; beyond, it is asked for all.
 const MAX_OBSERVED_SERVICES: usize = 256;
 const LOCAL_IS_FRESH: Duration = Duration::from_secs(5);
-const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+const KEEPERS_DEADLINE: Duration = Duration::from_secs(5);
+const BACKEND_DEADLINE: Duration = Duration::from_secs(4);
+const TASKS_DEADLINE: Duration = Duration::from_secs(1);

@@ -85,21 +85,25 @@ fn instances(old: &Snapshot, new: &Snapshot, events: &mut Vec<Event>) {
             }
         }
     }
-    let mut moved: HashMap<(&ServiceName, &InstanceId), &Arc<Instance>> = HashMap::new();
+    // What is gone in one place, until it is found to have come in another.
+    let mut moved: HashMap<(&ServiceName, &InstanceId), usize> = HashMap::new();
     if !come.is_empty() {
-        moved.extend(gone.iter().map(|i| ((i.service(), i.id()), *i)));
+        let keys = gone.iter().enumerate();
+        moved.extend(keys.map(|(position, i)| ((i.service(), i.id()), position)));
     }
+    let mut stays = vec![false; gone.len()];
     let mut added = Vec::new();
     for instance in come {
-        match moved.remove(&(instance.service(), instance.id())) {
-            Some(old) => {
-                gone.retain(|i| !Arc::ptr_eq(i, old));
-                changed(old, instance, events);
+        match moved.get(&(instance.service(), instance.id())) {
+            Some(&position) => {
+                stays[position] = true;
+                changed(gone[position], instance, events);
             }
             None => added.push(Event::Added(instance.clone())),
         }
     }
-    events.extend(gone.into_iter().cloned().map(Event::Removed));
+    let left = gone.into_iter().zip(stays).filter(|(_, stays)| !stays);
+    events.extend(left.map(|(instance, _)| Event::Removed(instance.clone())));
     events.append(&mut added);
 }
 

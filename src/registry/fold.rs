@@ -116,6 +116,8 @@ impl Overlay {
 pub(super) struct Fold {
     scope: Scope,
     local: Arc<Local>,
+    /// Whether it hears the backend itself, so that a removal confirms a withdrawal.
+    first_hand: bool,
     found: HashMap<Key, Arc<Instance>>,
     shown: BTreeMap<(ServiceName, Distance, InstanceId), Arc<Instance>>,
     distances: HashMap<Key, Distance>,
@@ -129,6 +131,7 @@ impl Fold {
         let mut fold = Self {
             scope,
             local,
+            first_hand: true,
             found: HashMap::new(),
             shown: BTreeMap::new(),
             distances: HashMap::new(),
@@ -140,6 +143,11 @@ impl Fold {
             fold.show(key, overlay);
         }
         fold
+    }
+
+    /// It is filtered from another scope's snapshots, or not.
+    pub(super) fn set_first_hand(&mut self, first_hand: bool) {
+        self.first_hand = first_hand;
     }
 
     /// Takes one update in. A lower generation than the one known is dropped, except that of a
@@ -159,7 +167,7 @@ impl Fold {
             Update::Upsert(_) => {}
             Update::Remove(service, id) => {
                 let key = (service, id);
-                if let Some(gone) = self.found.remove(&key) {
+                if let Some(gone) = self.found.remove(&key).filter(|_| self.first_hand) {
                     overlay.forget(&key, gone.generation());
                 }
                 self.show(&key, overlay);
@@ -185,7 +193,9 @@ impl Fold {
         let before = std::mem::replace(&mut self.found, found);
         for (key, gone) in before {
             if !self.found.contains_key(&key) {
-                overlay.forget(&key, gone.generation());
+                if self.first_hand {
+                    overlay.forget(&key, gone.generation());
+                }
                 self.show(&key, overlay);
             }
         }

@@ -45,6 +45,7 @@ pub struct Registration {
     service: ServiceName,
     id: InstanceId,
     wanted: Arc<Mutex<Arc<Instance>>>,
+    updating: tokio::sync::Mutex<()>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
     over: bool,
@@ -78,6 +79,7 @@ impl Registration {
             service,
             id,
             wanted,
+            updating: tokio::sync::Mutex::new(()),
             commands,
             status,
             over: false,
@@ -190,9 +192,9 @@ impl Registration {
     {
         self.core.0.check_open()?;
         {
-            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = wanted.generation().next_revision();
-            let changed = change(Instance::clone(&wanted))?;
+            // One update after the other; the caller's code runs under no lock that it could need.
+            let _turn = self.updating.lock().await;
+            let changed = change(Instance::clone(&self.instance()))?;
             if changed.service() != &self.service || changed.id() != &self.id {
                 let id = changed.id().as_str();
                 return Err(Invalid::new(
@@ -202,6 +204,8 @@ impl Registration {
                 )
                 .into());
             }
+            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = wanted.generation().next_revision();
             *wanted = Arc::new(changed.with_generation(next));
         }
         self.publish("updating").await

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::core::Shared;
 use super::fold::{Fold, Key};
@@ -123,24 +124,21 @@ pub(super) async fn follow(shared: Arc<Shared>, room: Arc<Room>) {
         }
     };
     let following = async {
+        let mut warned = false;
         loop {
-            let mut updates = observe(&shared, &room.scope).ready_chunks(MAX_BATCH);
-            let ended = loop {
-                match AssertUnwindSafe(updates.next()).catch_unwind().await {
-                    Ok(Some(batch)) => {
-                        retry.reset();
-                        room.take(batch, &shared);
-                    }
-                    Ok(None) => break "the observation ended early",
-                    Err(_) => break "the observation panicked",
-                }
-            };
+            let began = Instant::now();
+            let ended = hear(&shared, &room).await;
             if shared.closing.is_cancelled() {
                 // The backend is closed, and so is this soon.
                 return std::future::pending().await;
             }
+            if began.elapsed() >= LIVED {
+                retry.reset();
+            }
             let name = shared.backend.name();
-            tracing::warn!(backend = name, scope = %room.scope, "{ended}; observing again");
+            if !std::mem::replace(&mut warned, true) {
+                tracing::warn!(backend = name, scope = %room.scope, "{ended}; observing again");
+            }
             let outage = Outage::now(Error::backend(name, ended));
             room.take(vec![Update::Stale(outage)], &shared);
             tokio::time::sleep(retry.next_delay(true)).await;
@@ -154,15 +152,33 @@ pub(super) async fn follow(shared: Arc<Shared>, room: Arc<Room>) {
     }
 }
 
+/// Hears one observation to its end, and says how it ended.
+async fn hear(shared: &Arc<Shared>, room: &Room) -> &'static str {
+    let begun = std::panic::catch_unwind(AssertUnwindSafe(|| observe(shared, room)));
+    let Ok(updates) = begun else {
+        return "the observation panicked";
+    };
+    let mut updates = updates.ready_chunks(MAX_BATCH);
+    loop {
+        match AssertUnwindSafe(updates.next()).catch_unwind().await {
+            Ok(Some(batch)) => room.take(batch, shared),
+            Ok(None) => return "the observation ended early",
+            Err(_) => return "the observation panicked",
+        }
+    }
+}
+
 /// The updates of a scope: filtered from the room of all services where that is live, so that a
 /// backend is asked once.
-fn observe(shared: &Arc<Shared>, scope: &Scope) -> BoxStream<'static, Update> {
-    let Some(all) = shared.all_for(scope) else {
-        return shared.backend.observe(scope.clone());
+fn observe(shared: &Arc<Shared>, room: &Room) -> BoxStream<'static, Update> {
+    let (all, service) = match (shared.all_for(&room.scope), &room.scope) {
+        (Some(all), Scope::Service(service)) => (all, service.clone()),
+        _ => {
+            room.change(|fold| fold.set_first_hand(true));
+            return shared.backend.observe(room.scope.clone());
+        }
     };
-    let Scope::Service(service) = scope.clone() else {
-        return shared.backend.observe(scope.clone());
-    };
+    room.change(|fold| fold.set_first_hand(false));
     let states = futures_util::stream::unfold((all.changes(), true), |(mut changes, first)| async move {
         if !first {
             changes.changed().await.ok()?;
@@ -186,5 +202,7 @@ fn observe(shared: &Arc<Shared>, scope: &Scope) -> BoxStream<'static, Update> {
 
 /// How long an observation goes on after its last reader.
 const LINGER: Duration = Duration::from_secs(30);
+/// After this long an observation has not failed at once.
+const LIVED: Duration = Duration::from_secs(10);
 /// Updates that are folded in before a snapshot is made, at most.
 const MAX_BATCH: usize = 4096;

@@ -44,7 +44,10 @@ use crate::error::{Error, Result};
 /// ```
 pub struct Watch {
     states: Snapshots,
+    /// What the events have led to.
     last: Arc<Snapshot>,
+    /// What `until` has seen since.
+    ahead: Option<Arc<Snapshot>>,
     events: VecDeque<Event>,
 }
 
@@ -64,6 +67,7 @@ impl Watch {
         Self {
             states: Snapshots::new(core, reader),
             last: Arc::new(Snapshot::empty(scope)),
+            ahead: None,
             events: VecDeque::new(),
         }
     }
@@ -79,7 +83,8 @@ impl Watch {
         self.states.reader.snapshot()
     }
 
-    /// Waits for a state that `wanted` accepts, the present one first. Events go on from there.
+    /// Waits for a state that `wanted` accepts, the present one first. The next events are the
+    /// difference between what they have told and the state by then.
     ///
     /// There is no deadline: wrap it in `tokio::time::timeout`. Dropping the future loses nothing.
     ///
@@ -91,11 +96,10 @@ impl Watch {
         let come = tokio::task::unconstrained(StreamExt::next(&mut self.states)).now_or_never();
         let mut state = match come {
             Some(state) => state.unwrap_or(Err(Error::Closed))?,
-            None => self.last.clone(),
+            None => self.ahead.as_ref().unwrap_or(&self.last).clone(),
         };
         loop {
-            self.events.extend(diff(&self.last, &state));
-            self.last = state.clone();
+            self.ahead = Some(state.clone());
             if wanted(&state) {
                 return Ok(state);
             }
@@ -124,6 +128,12 @@ impl Stream for Watch {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(state) = self.ahead.take() {
+                let events = diff(&self.last, &state);
+                self.events.extend(events);
+                self.last = state;
+                continue;
             }
             match ready!(self.states.poll_next_unpin(context)) {
                 Some(Ok(state)) => {

@@ -215,5 +215,5 @@ impl fmt::Debug for Resolver {
 }
 
 const KNOWN_DEADLINE: Duration = Duration::from_millis(200);
-const CONTAINER_HINT: &str = "this seems to be a container, where multicast rarely reaches other hosts: set \
-     HEREABOUTS_REGISTRY to etcd://host:2379 or static:service=host:port";
+const CONTAINER_HINT: &str = "this seems to be a container, where multicast rarely reaches other hosts: use the host's network, \
+     or set HEREABOUTS_REGISTRY to static:service=host:port";

@@ -11,7 +11,11 @@ use crate::lab::{Host, Lan, Process};
 fn example(name: &str) -> String {
     let tests: PathBuf = std::env::current_exe().unwrap();
     let path = tests.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is missing: run cargo build --all-features --examples", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run cargo build --all-features --examples",
+        path.display()
+    );
     path.display().to_string()
 }
 
@@ -23,7 +27,11 @@ fn tells_the_whole_story(host: &Host) {
         println!("{line}");
         said.push(line);
     }
-    assert!(demo.ends_within(Duration::from_secs(5)), "it goes on; it said {}", demo.log());
+    assert!(
+        demo.ends_within(Duration::from_secs(5)),
+        "it goes on; it said {}",
+        demo.log()
+    );
     assert!(demo.succeeded(), "{}", demo.log());
     let took = began.elapsed();
     for fact in [
@@ -39,7 +47,11 @@ fn tells_the_whole_story(host: &Host) {
         "it is listed no more",
         "closed; nothing is left running",
     ] {
-        assert!(said.iter().any(|line| line.contains(fact)), "it does not say {fact:?}; {}", demo.log());
+        assert!(
+            said.iter().any(|line| line.contains(fact)),
+            "it does not say {fact:?}; {}",
+            demo.log()
+        );
     }
     assert!(took < Duration::from_secs(20), "it took {took:?}");
 }
@@ -70,12 +82,24 @@ fn a_caller_on_another_host_survives_restarts() {
         let seen = watch.line_within(SOON, |line| line.contains(" + greeter"));
         assert!(seen.is_some(), "round {round}: not seen; {}", watch.log());
         greeter.signal(Signal::SIGTERM);
-        assert!(greeter.ends_within(SOON), "round {round}: it goes on; {}", greeter.log());
+        assert!(
+            greeter.ends_within(SOON),
+            "round {round}: it goes on; {}",
+            greeter.log()
+        );
         let left = watch.line_within(SOON, |line| line.contains(" - greeter"));
-        assert!(left.is_some(), "round {round}: its goodbye was not seen; {}", watch.log());
+        assert!(
+            left.is_some(),
+            "round {round}: its goodbye was not seen; {}",
+            watch.log()
+        );
     }
     for process in [&mut watch, &mut caller] {
         process.signal(Signal::SIGTERM);
-        assert!(process.ends_within(SOON) && process.succeeded(), "{}", process.log());
+        assert!(
+            process.ends_within(SOON) && process.succeeded(),
+            "{}",
+            process.log()
+        );
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Engine {
     events: Receiver<ServiceEvent>,
     monitor: Receiver<DaemonEvent>,
     service_type: String,
+    /// The browse has ended, and has to be begun again.
+    browse_ended: bool,
     down: bool,
 }
 
@@ -94,6 +96,7 @@ impl Engine {
                 events,
                 monitor,
                 service_type: service_type.to_owned(),
+                browse_ended: false,
                 down: false,
             }),
             Err(error) => {
@@ -113,9 +116,12 @@ impl Engine {
                 Ok(event) => heard.extend(of_monitor(event, &self.service_type)),
                 Err(_) => return vec![Heard::Died],
             },
-            event = self.events.recv_async() => match event {
+            event = self.events.recv_async(), if !self.browse_ended => match event {
                 Ok(event) => heard.extend(of_browse(event, &self.service_type)),
-                Err(_) => return vec![if self.is_dead() { Heard::Died } else { Heard::BrowseEnded }],
+                Err(_) => {
+                    self.browse_ended = true;
+                    return vec![if self.is_dead() { Heard::Died } else { Heard::BrowseEnded }];
+                }
             },
         }
         let more = self.monitor.try_iter().take(MAX_BATCH);
@@ -154,6 +160,7 @@ impl Engine {
             self.daemon.stop_browse(&self.service_type).map_err(refused)?;
         }
         self.events = self.daemon.browse(&self.service_type).map_err(refused)?;
+        self.browse_ended = false;
         Ok(())
     }
 

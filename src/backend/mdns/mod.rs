@@ -90,9 +90,9 @@ impl MdnsBuilder {
 
     /// Connects to every instance that is up at this interval (TCP, closed at once), and takes
     /// one that refuses twice as gone: finds a dead process in seconds, where multicast DNS takes
-    /// up to 120. Off by default. At least 100 ms.
+    /// up to 120. Off by default. Between 100 ms and an hour.
     pub fn probe(mut self, every: Duration) -> Self {
-        self.0.probe = Some(every.max(MIN_PROBE));
+        self.0.probe = Some(every.clamp(MIN_PROBE, MAX_PROBE));
         self
     }
 
@@ -218,7 +218,8 @@ impl Backend for Mdns {
     }
 
     fn reaches_other_hosts(&self) -> bool {
-        self.interfaces != Selection::Only(vec!["lo".to_owned()])
+        let used = Interfaces::read().unwrap_or_default().used(&self.interfaces);
+        used.reach_others()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
@@ -230,3 +231,4 @@ impl Backend for Mdns {
 
 const COMMANDS: usize = 256;
 const MIN_PROBE: Duration = Duration::from_millis(100);
+const MAX_PROBE: Duration = Duration::from_secs(3600);

@@ -18,6 +18,8 @@ pub(super) struct Prober {
     every: Duration,
     next_round: Instant,
     failures: HashMap<String, u32>,
+    /// Where the next round begins, if there are more labels than one round takes.
+    turn: usize,
     running: FuturesUnordered<BoxFuture<'static, (String, bool)>>,
 }
 
@@ -27,6 +29,7 @@ impl Prober {
             every,
             next_round: now + every,
             failures: HashMap::new(),
+            turn: 0,
             running: FuturesUnordered::new(),
         }
     }
@@ -35,8 +38,13 @@ impl Prober {
         self.next_round
     }
 
+    /// Begins to count anew.
+    pub(super) fn forget_failures(&mut self) {
+        self.failures.clear();
+    }
+
     /// Begins a round over these labels, if it is time and the last one is over.
-    pub(super) fn begin_round(&mut self, now: Instant, labels: Vec<(String, Arc<Instance>)>) {
+    pub(super) fn begin_round(&mut self, now: Instant, mut labels: Vec<(String, Arc<Instance>)>) {
         if now < self.next_round {
             return;
         }
@@ -47,6 +55,10 @@ impl Prober {
         self.failures
             .retain(|label, _| labels.iter().any(|(known, _)| known == label));
         let deadline = self.every.min(CONNECT_DEADLINE);
+        labels.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let turn = self.turn.checked_rem(labels.len()).unwrap_or(0);
+        labels.rotate_left(turn);
+        self.turn = turn + MAX_PROBED.min(labels.len());
         for (label, instance) in labels.into_iter().take(MAX_PROBED) {
             self.running.push(Box::pin(probe(label, instance, deadline)));
         }
@@ -69,13 +81,17 @@ impl Prober {
     }
 }
 
+/// Tries all addresses of an instance at once, so that one that is silent delays no other.
 async fn probe(label: String, instance: Arc<Instance>, deadline: Duration) -> (String, bool) {
-    for address in instance.addresses() {
-        if net::accepts(address, deadline).await {
+    let addresses = instance.addresses();
+    let mut tries: FuturesUnordered<_> = addresses.iter().map(|a| net::accepts(a, deadline)).collect();
+    while let Some(accepts) = tries.next().await {
+        if accepts {
             return (label, true);
         }
     }
-    (label, instance.addresses().is_empty())
+    // What names no address can't be probed.
+    (label, addresses.is_empty())
 }
 
 const FAILURES: u32 = 2;

@@ -223,11 +223,9 @@ impl Table {
         Some((label, &record.instance))
     }
 
-    /// Whether a label is there and not under suspicion.
-    pub(super) fn is_well(&self, label: &str) -> bool {
-        self.labels
-            .get(label)
-            .is_some_and(|record| record.suspect.is_none())
+    /// Whether a label is above suspicion; none where it is not there.
+    pub(super) fn standing(&self, label: &str) -> Option<bool> {
+        self.labels.get(label).map(|record| record.suspect.is_none())
     }
 
     /// Whether a label is this registry's own.

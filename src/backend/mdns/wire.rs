@@ -156,7 +156,7 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
         .parse()
         .map_err(|_| Skip::Bad("a bad generation"))?;
     let addresses = match text("a")? {
-        Some(list) => explicit(list)?,
+        Some(list) => explicit(list, resolved)?,
         None => heard(resolved)?,
     };
     let version = text("v")?.unwrap_or_default();
@@ -190,9 +190,19 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
     Ok(instance)
 }
 
-fn explicit(list: &str) -> Result<Vec<Address>, Skip> {
+/// What was written explicitly. A scope id is the reader's own: that of the interface on which the
+/// record was heard.
+fn explicit(list: &str, resolved: &Resolved) -> Result<Vec<Address>, Skip> {
+    let scope = resolved.addresses.first().map_or(0, |(_, index)| *index);
+    let scoped = |address: Address| match address.without_scope() {
+        Address::Ip(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() => {
+            SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope)).into()
+        }
+        other => other,
+    };
     let addresses: Result<Vec<Address>, _> = list.split(',').take(MAX_ADDRESSES).map(str::parse).collect();
-    addresses.map_err(|_| Skip::Bad("a bad address"))
+    let addresses = addresses.map_err(|_| Skip::Bad("a bad address"))?;
+    Ok(addresses.into_iter().map(scoped).collect())
 }
 
 fn heard(resolved: &Resolved) -> Result<Vec<Address>, Skip> {
@@ -313,6 +323,15 @@ mod tests {
         let read = read(&encode(&least(), &Namespace::default()), &Namespace::default()).unwrap();
         let shown: Vec<_> = read.addresses().iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.1:8080", "[fe80::1%2]:8080"]);
+    }
+
+    #[test]
+    fn a_scope_id_is_the_readers_own() {
+        let none = Namespace::default();
+        let mut txt = encode(&least(), &none);
+        txt.push(("a".to_owned(), "[fe80::1%7]:80".to_owned()));
+        let read = read(&txt, &none).unwrap();
+        assert_eq!(read.addresses()[0].to_string(), "[fe80::1%2]:80");
     }
 
     #[test]

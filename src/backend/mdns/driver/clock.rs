@@ -78,8 +78,14 @@ impl Driver {
         }
         self.publications_due(now);
         self.verified(now);
-        if let Some(prober) = self.prober.as_mut().filter(|prober| prober.next_round() <= now) {
-            prober.begin_round(now, self.table.probed());
+        let probes = self.prober.as_mut().filter(|prober| prober.next_round() <= now);
+        if let Some(prober) = probes {
+            let probed = if self.links.outage {
+                Vec::new()
+            } else {
+                self.table.probed()
+            };
+            prober.begin_round(now, probed);
         }
         if self.clock.measure <= now {
             self.clock.measure = now + MEASURE_EVERY;
@@ -103,15 +109,21 @@ impl Driver {
             if !replaced {
                 self.heal.lost(label, now);
             }
+            self.order_look_for_refused(now);
         }
     }
 
     pub(super) fn verified(&mut self, now: Instant) {
         let due = self.verifying.extract_if(.., |(until, _, _)| *until <= now);
         for (_, label, reply) in due.collect::<Vec<_>>() {
-            let alive = self.table.is_well(&label);
+            let verdict = match self.table.standing(&label) {
+                Some(true) => Verdict::Alive,
+                // It is kept for a while, since a link was lost with it.
+                Some(false) => Verdict::Unknown,
+                None => Verdict::Gone,
+            };
             // Who no longer waits need not know.
-            let _ = reply.send(if alive { Verdict::Alive } else { Verdict::Gone });
+            let _ = reply.send(verdict);
         }
     }
 
@@ -125,7 +137,7 @@ impl Driver {
             Some(self.clock.measure),
             self.clock.flush,
             self.clock.relearn.map(|(at, _)| at),
-            self.clock.synced.filter(|_| !outage),
+            self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),
             self.table.next_review().filter(|_| !outage),
             self.heal.next().filter(|_| !outage),

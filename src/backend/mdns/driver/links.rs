@@ -32,12 +32,23 @@ impl Driver {
         match Engine::start(&service_type, &self.settings.interfaces) {
             Ok(engine) => {
                 self.engine = Some(engine);
+                self.no_engine = None;
                 self.look(now);
-                self.clock.synced = Some(now + SYNCED_AFTER);
+                if self.feed.is_stale() {
+                    // It knows nothing yet: what does not answer it is gone.
+                    self.table.suspect_all(now, now + RELEARN_TIME);
+                    self.clock.settled = Some(now + RELEARN_TIME);
+                } else {
+                    self.clock.synced = Some(now + SYNCED_AFTER);
+                }
             }
             Err(why) => {
-                tracing::warn!("can't start mDNS: {why}; trying again");
-                self.feed.stale(Outage::now(Error::unavailable("mdns", why)));
+                if self.no_engine.is_none() {
+                    tracing::warn!("can't start mDNS: {why}; trying again");
+                    self.feed
+                        .stale(Outage::now(Error::unavailable("mdns", why.clone())));
+                }
+                self.no_engine = Some(why);
                 self.clock.restart = Some(now + RESTART_AFTER);
             }
         }
@@ -88,12 +99,19 @@ impl Driver {
         self.had_network |= network;
         if outage && !self.links.outage {
             self.links.outage = true;
+            self.clock.relearn = None;
+            self.clock.settled = None;
             tracing::warn!("mdns: the last network interface is down; what is known is kept");
             let why = Error::unavailable("mdns", "the last network interface is down");
             self.feed.stale(Outage::now(why));
         } else if !outage && self.links.outage {
             self.links.outage = false;
+            if let Some(prober) = &mut self.prober {
+                prober.forget_failures();
+            }
             tracing::info!("mdns: there is a network again");
+            // Nothing is taken away before it has been asked for.
+            self.table.links_are_back(now + ENGINE_NOTICES + RETURN_TIME);
             self.relearn_at(now + ENGINE_NOTICES, Relearn::All);
         } else if gained && !first {
             // Another link is there: what was lost with it has a moment to answer.
@@ -119,17 +137,15 @@ impl Driver {
     /// within the last second is not answered again (RFC 6762, 6).
     pub(super) fn relearn(&mut self, how: Relearn, now: Instant) {
         let all = how == Relearn::All;
+        if all || self.table.len() <= REPLAYABLE {
+            self.order_browse(all, now);
+        }
         if all {
-            // Whether the engine has noticed the outage or not: who does not answer is gone.
+            // Whether the engine has noticed the outage or not: who does not answer is gone (C7).
             self.table.suspect_all(now, now + RETURN_TIME);
             self.clock.settled = Some(now + RETURN_TIME);
         }
-        let forget = all || self.table.len() > REPLAYABLE;
-        if forget && !all {
-            // There are too many to be replayed, and the engine has asked for the new link.
-            return self.heal.ask_soon(now);
-        }
-        self.orders.push_back(Order::Browse { forget });
+        // Otherwise there are too many to be replayed, and the engine has asked for the new link.
         self.heal.ask_soon(now);
         for words in std::mem::take(&mut self.unsaid) {
             let label = words.label.clone();
@@ -138,8 +154,25 @@ impl Driver {
         }
     }
 
+    /// Begins the browse anew, once. Where there are too many labels to be replayed, the engine
+    /// has to forget them first, and then each has a moment to answer.
+    pub(super) fn order_browse(&mut self, forget: bool, now: Instant) {
+        let forget = forget || self.table.len() > REPLAYABLE;
+        if forget {
+            self.table.suspect_all(now, now + RELEARN_TIME);
+        }
+        let before = self.orders.iter_mut().find_map(|order| match order {
+            Order::Browse { forget } => Some(forget),
+            _ => None,
+        });
+        match before {
+            Some(before) => *before |= forget,
+            None => self.orders.push_front(Order::Browse { forget }),
+        }
+    }
+
     /// The engine these orders were for is gone, and with it what was to be withdrawn.
-    fn drop_orders(&mut self) {
+    pub(super) fn drop_orders(&mut self) {
         for order in self.orders.drain(..) {
             if let Order::Unregister(_, Some(reply)) = order {
                 // Who no longer waits need not know.
@@ -185,8 +218,6 @@ impl Driver {
         let died = || Error::unavailable("mdns", "the mDNS engine has died");
         self.feed.stale(Outage::now(died()));
         self.lose_all(died);
-        self.table.suspect_all(now, now + RELEARN_TIME);
-        self.clock.settled = Some(now + RELEARN_TIME);
         self.clock.restart = Some(now + RESTART_AFTER);
     }
 }

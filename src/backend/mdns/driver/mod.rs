@@ -58,6 +58,8 @@ pub(super) struct Driver {
     feed: Feed,
     counters: Arc<Counters>,
     engine: Option<Engine>,
+    /// Why there is none, where one can't be started.
+    no_engine: Option<String>,
     /// The engine before this one, which says goodbye for its labels when ours are known.
     retired: Option<(Engine, Instant)>,
     orders: VecDeque<Order>,
@@ -105,6 +107,7 @@ impl Driver {
             feed,
             counters,
             engine: None,
+            no_engine: None,
             retired: None,
             orders: VecDeque::new(),
             table,
@@ -157,7 +160,8 @@ impl Driver {
                 Some(()) = self.goodbyes.next() => {}
                 Some(sizes) = self.sizes.next() => self.measured(sizes),
                 finding = find(&mut self.prober) => {
-                    if let Some((label, reachable)) = finding {
+                    // In an outage nobody can be reached, and nobody is gone for that.
+                    if let Some((label, reachable)) = finding.filter(|_| !self.links.outage) {
                         self.table.set_reachable(&label, reachable);
                     }
                 }
@@ -175,7 +179,17 @@ impl Driver {
                 instance,
                 replaces,
                 reply,
-            } => self.publish(instance, replaces, reply),
+            } => match self.engine {
+                Some(_) => self.publish(instance, replaces, reply),
+                None => {
+                    let why = self
+                        .no_engine
+                        .as_deref()
+                        .unwrap_or("the mDNS engine is being restarted");
+                    // Who no longer waits need not know.
+                    drop(reply.send(Err(Error::unavailable("mdns", why))));
+                }
+            },
             Command::Withdraw { ticket, reply } => match self.tickets.get(&ticket).cloned() {
                 Some(label) => self.withdraw(&label, Some(reply)),
                 None => drop(reply.send(Ok(()))),
@@ -219,7 +233,7 @@ impl Driver {
             Heard::Announced(label) => self.sent(&label),
             Heard::Removed(label) => {
                 self.table.removed(&label, now);
-                self.order_look_for_refused();
+                self.order_look_for_refused(now);
             }
             Heard::AddressAdded => {
                 self.look(now);
@@ -240,22 +254,16 @@ impl Driver {
             Heard::BrowseEnded => {
                 self.counters.browse_restarted();
                 tracing::debug!("the browse has lost events; beginning it again");
-                let forget = self.table.len() > REPLAYABLE;
-                if forget {
-                    self.table.suspect_all(now, now + RELEARN_TIME);
-                }
-                self.orders.push_back(Order::Browse { forget });
+                self.order_browse(false, now);
             }
             Heard::Died => self.engine_died(now),
         }
     }
 
     /// There is room again for strangers that were refused: asks who is there.
-    fn order_look_for_refused(&mut self) {
+    fn order_look_for_refused(&mut self, now: Instant) {
         if self.table.has_room_again() {
-            self.orders.push_back(Order::Browse {
-                forget: self.table.len() > REPLAYABLE,
-            });
+            self.order_browse(false, now);
         }
     }
 
@@ -263,6 +271,10 @@ impl Driver {
     async fn close(&mut self) -> Result<()> {
         for label in self.publications.keys().cloned().collect::<Vec<_>>() {
             self.withdraw(&label, None);
+        }
+        if self.engine.is_none() {
+            // Nothing is published where there is no engine.
+            self.drop_orders();
         }
         let ends = Instant::now() + CLOSE_TIME;
         while self.engine.is_some() && !(self.orders.is_empty() && self.goodbyes.is_empty()) {

@@ -23,7 +23,10 @@ impl Driver {
     /// Tells the engine what it has room for.
     pub(super) fn flush(&mut self) {
         self.clock.flush = None;
-        while let (Some(order), Some(engine)) = (self.orders.pop_front(), self.engine.as_mut()) {
+        while let Some(engine) = self.engine.as_mut() {
+            let Some(order) = self.orders.pop_front() else {
+                return;
+            };
             let result = match &order {
                 Order::Register(announcement) => engine.register(announcement).map(|()| None),
                 Order::Verify(label) => engine.verify(label).map(|()| None),

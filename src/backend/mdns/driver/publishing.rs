@@ -130,7 +130,7 @@ impl Driver {
         publication.failed(Error::Closed);
         let last_words = publication.last_words(&self.settings.namespace);
         self.look_again(Instant::now());
-        if self.links.outage {
+        if self.links.outage && self.unsaid.len() < MAX_UNSAID {
             self.unsaid.push(last_words.clone());
         }
         self.orders.push_back(Order::Register(Box::new(last_words)));
@@ -214,3 +214,5 @@ impl Driver {
 
 /// Caches hold what said goodbye for a second (RFC 6762, 10.1), and the engine repeats itself.
 const ECHO_TIME: Duration = Duration::from_secs(5);
+/// Goodbyes that are kept for the return of the network; others are left to their time to live.
+const MAX_UNSAID: usize = 1024;

@@ -180,7 +180,7 @@ impl Measured {
         ours: impl FnOnce() -> Outcome<Duration>,
         raw: impl FnOnce() -> Outcome<Duration>,
     ) -> Outcome<()> {
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             self.ours.push(ours()?);
             self.raw.push(raw()?);
         } else {

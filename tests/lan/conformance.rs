@@ -12,7 +12,7 @@ use hereabouts::{Backend, Error, Result, async_trait};
 use simple_dns::rdata::{A, PTR, RData, SRV, TXT};
 use simple_dns::{CLASS, Name, Packet, ResourceRecord};
 
-use crate::lab::{Burn, Host, Lan};
+use crate::lab::{Host, Lan};
 
 /// Two hosts, whose peers take turns, and a third that says what it should not.
 struct Wire {
@@ -139,27 +139,11 @@ fn answer(label: &str, record: &[u8]) -> Vec<u8> {
     packet.build_bytes_vec().unwrap()
 }
 
-fn holds(loss: u8) {
+pub(crate) fn holds(loss: u8) {
     let lan = Lan::new();
     let wire = Wire::new(&lan, loss);
     let host = wire.hosts[0].clone();
     let report = host.run(async move { conformance::run(&wire).await });
     println!("mdns, {loss} % loss\n{report}");
     report.assert_passed();
-}
-
-#[test]
-fn the_contract_holds() {
-    holds(0);
-}
-
-#[test]
-fn the_contract_holds_with_ten_percent_loss() {
-    holds(10);
-}
-
-#[test]
-fn the_contract_holds_on_busy_cores() {
-    let _burn = Burn::all_cores();
-    holds(0);
 }

@@ -1,4 +1,5 @@
 //! A watch that runs on its host while the test waits for its events.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::cell::Cell;
 use std::sync::mpsc::{self, RecvTimeoutError};

@@ -10,14 +10,22 @@ mod conformance;
 mod crash;
 mod events;
 mod examples;
-mod flood;
 mod hostile;
 mod hosts;
 mod leaving;
 mod names;
 mod peers;
 mod raw;
-mod scale;
 mod scene;
 mod slow;
 mod support;
+
+#[test]
+fn the_contract_holds() {
+    conformance::holds(0);
+}
+
+#[test]
+fn the_contract_holds_with_ten_percent_loss() {
+    conformance::holds(10);
+}

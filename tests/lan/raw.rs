@@ -1,4 +1,5 @@
 //! Packets written by hand, as somebody on the link can send them who keeps to no rule.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! A publisher, a reader, and a stranger on one link who keeps to no rule.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;

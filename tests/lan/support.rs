@@ -1,4 +1,5 @@
 //! What the tests of a LAN have in common.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -238,5 +238,5 @@ const RESTART_AFTER: Duration = Duration::from_millis(500);
 const RESTART_PAUSE: Duration = Duration::from_secs(30);
 const RETIRE_AFTER: Duration = Duration::from_secs(2);
 /// What the engine may keep beside what is there (about 1.5 KiB each).
-const SPARE_CACHE: usize = 20_000;
+const SPARE_CACHE: usize = 10_000;
 const SPARE_TIMERS: usize = 200_000;

@@ -10,6 +10,7 @@ use crate::scene::{Scene, rss};
 
 #[test]
 fn twenty_thousand_names_without_more_are_not_shown() {
+    let _alone = crate::alone();
     let scene = Scene::new();
     let before = rss();
     let made_up = (0..MANY).map(|n| Response::new().ptr(&format!("greeter-{n:032x}")));
@@ -25,6 +26,7 @@ fn twenty_thousand_names_without_more_are_not_shown() {
 
 #[test]
 fn twenty_thousand_made_up_services_are_bounded() {
+    let _alone = crate::alone();
     let scene = Scene::new();
     let before = rss();
     let made_up = (0..MANY).map(|n| {
@@ -46,6 +48,7 @@ fn twenty_thousand_made_up_services_are_bounded() {
 
 #[test]
 fn one_address_fills_only_its_share() {
+    let _alone = crate::alone();
     let scene = Scene::new();
     let made_up = (0..4_000).map(|n| {
         let txt = txt_of("made-up", &format!("fake-{n}"));
@@ -71,6 +74,7 @@ fn one_address_fills_only_its_share() {
 
 #[test]
 fn an_engine_that_strangers_have_filled_is_replaced() {
+    let _alone = crate::alone();
     let scene = Scene::new();
     let before = rss();
     // The engine keeps records of our type that belong to nothing, and evicts none.

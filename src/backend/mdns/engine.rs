@@ -30,6 +30,8 @@ pub(super) struct Engine {
 /// What the engine has heard.
 #[derive(Debug)]
 pub(super) enum Heard {
+    /// There is a label of which nothing more is known yet.
+    Found,
     /// A label is there, with all that is known of it.
     Resolved(String, Resolved),
     /// A label has left, by a goodbye or since its time is over.
@@ -316,6 +318,7 @@ fn of_browse(event: ServiceEvent, service_type: &str) -> Option<Heard> {
             };
             Some(Heard::Resolved(label, resolved))
         }
+        ServiceEvent::ServiceFound(..) => Some(Heard::Found),
         ServiceEvent::ServiceRemoved(_, name) => Some(Heard::Removed(label_of(&name, service_type)?)),
         _ => None,
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::engine::Engine;
+use super::super::heal::Ask;
 use super::super::probe::Prober;
 use super::super::table::Gone;
 use super::super::{ask, wire};
@@ -76,6 +77,11 @@ impl Driver {
             let sent = ask::send(&ask, &service_type, self.local.interfaces());
             self.counters.healing(sent);
         }
+        if !self.links.outage && self.storm.asks(now) {
+            let service_type = wire::type_of(&self.settings.namespace);
+            let sent = ask::send(&Ask::Type, &service_type, self.local.interfaces());
+            self.counters.healing(sent);
+        }
         self.publications_due(now);
         self.verified(now);
         let probes = self.prober.as_mut().filter(|prober| prober.next_round() <= now);
@@ -141,6 +147,7 @@ impl Driver {
             self.clock.settled.filter(|_| !outage),
             self.table.next_review().filter(|_| !outage),
             self.heal.next().filter(|_| !outage),
+            self.storm.next().filter(|_| !outage),
             self.due.first().map(|(at, _)| *at),
             self.verifying.iter().map(|(until, _, _)| *until).min(),
             self.prober.as_ref().map(Prober::next_round),

@@ -7,6 +7,7 @@ mod clock;
 mod links;
 mod orders;
 mod publishing;
+mod storm;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use self::clock::Clock;
 use self::orders::Order;
 use self::publishing::Departed;
+use self::storm::Storm;
 use super::Settings;
 use super::counters::Counters;
 use super::engine::{Announcement, Engine, Heard, Sizes, VERIFY_TIME};
@@ -81,6 +83,7 @@ pub(super) struct Driver {
     local: Local,
     links: Links,
     had_network: bool,
+    storm: Storm,
     clock: Clock,
 }
 
@@ -125,6 +128,7 @@ impl Driver {
             local: Local::default(),
             links: Links::default(),
             had_network: false,
+            storm: Storm::default(),
             clock: Clock::starting(now),
         }
     }
@@ -218,6 +222,7 @@ impl Driver {
     fn heard(&mut self, heard: Heard) {
         let now = Instant::now();
         match heard {
+            Heard::Found => self.storm.one_more(now),
             Heard::Resolved(label, resolved) => {
                 if self.publications.contains_key(&label) {
                     return self.sent(&label);

@@ -1,0 +1,79 @@
+//! When so much is heard at once that the kernel has dropped some of it: it is asked for again.
+//!
+//! The engine's socket has the kernel's default buffer and says nothing of what did not fit in. A
+//! newcomer whose announcements are lost in a storm would be found at the engine's next query only,
+//! which may be an hour away.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many names have come lately, and when to ask who is there.
+#[derive(Debug, Default)]
+pub(super) struct Storm {
+    window: Option<(Instant, usize)>,
+    next: Option<Instant>,
+    asks_left: u32,
+}
+
+impl Storm {
+    /// A name has come that was not known.
+    pub(super) fn one_more(&mut self, now: Instant) {
+        let window = self.window.get_or_insert((now, 0));
+        if now - window.0 > WINDOW {
+            *window = (now, 0);
+        }
+        window.1 += 1;
+        if window.1 == STORM {
+            self.asks_left = ASKS;
+            self.next.get_or_insert(now + WAIT);
+        }
+    }
+
+    /// When it is next time to ask.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Whether to ask now.
+    pub(super) fn asks(&mut self, now: Instant) -> bool {
+        if self.next.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.asks_left = self.asks_left.saturating_sub(1);
+        self.next = (self.asks_left > 0).then(|| now + 2 * WAIT);
+        true
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(1);
+/// Names a second: about as many packets fit into a default receive buffer.
+const STORM: usize = 200;
+const WAIT: Duration = Duration::from_secs(2);
+const ASKS: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(names: usize, seconds: u64) -> Vec<u64> {
+        let start = Instant::now();
+        let mut storm = Storm::default();
+        for _ in 0..names {
+            storm.one_more(start);
+        }
+        let mut asked = Vec::new();
+        for second in 0..seconds {
+            if storm.asks(start + Duration::from_secs(second)) {
+                asked.push(second);
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn a_storm_is_asked_about_twice_and_a_breeze_is_not() {
+        assert_eq!(asked(STORM, 60), [2, 6]);
+        assert!(asked(STORM - 1, 60).is_empty());
+    }
+}

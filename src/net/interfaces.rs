@@ -97,7 +97,8 @@ impl Interfaces {
     /// Those that `selection` uses.
     #[must_use]
     pub fn used(&self, selection: &Selection) -> Self {
-        let default_route = route::default_sources();
+        // Only asked for where it matters.
+        let default_route = std::cell::LazyCell::new(route::default_sources);
         let uses = |interface: &&Interface| match selection {
             Selection::Only(names) => names.contains(&interface.name),
             Selection::Usable => {

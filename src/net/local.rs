@@ -29,8 +29,12 @@ impl Local {
     /// Reads this machine's interfaces; none where the system can't list them.
     #[must_use]
     pub fn read(selection: &Selection) -> Self {
+        Self::of_interfaces(Interfaces::read().unwrap_or_default().used(selection))
+    }
+
+    pub(crate) fn of_interfaces(interfaces: Interfaces) -> Self {
         Self {
-            interfaces: Interfaces::read().unwrap_or_default().used(selection),
+            interfaces,
             default_sources: route::default_sources(),
         }
     }

@@ -10,7 +10,7 @@ use super::orders::Order;
 use super::{Driver, RELEARN_TIME, REPLAYABLE};
 use crate::backend::Outage;
 use crate::error::Error;
-use crate::net::Local;
+use crate::net::{Interfaces, Local};
 
 /// What is to be asked for, since a link is back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,13 @@ impl Driver {
     pub(super) fn look(&mut self, now: Instant) {
         self.clock.look = now + LOOK_EVERY;
         let first = self.clock.looked.replace(now).is_none();
-        let local = Local::read(&self.settings.interfaces);
-        if local.interfaces() == self.local.interfaces() {
+        let interfaces = Interfaces::read()
+            .unwrap_or_default()
+            .used(&self.settings.interfaces);
+        if interfaces == *self.local.interfaces() {
             return;
         }
+        let local = Local::of_interfaces(interfaces);
         let lost = self
             .local
             .interfaces()

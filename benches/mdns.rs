@@ -52,8 +52,12 @@ fn main() -> ExitCode {
         }
     };
     let measured = match &args {
-        Args::Idle { who, seconds } => idle::child(*who, *seconds),
-        Args::Measure { quick, only } => pair::can_be_made().and_then(|()| measures::all(*quick, only)),
+        Args::Idle { who, settle, seconds } => idle::child(*who, *settle, *seconds),
+        Args::Measure { quick, only } => pair::can_be_made().and_then(|()| {
+            let all = || measures::all(*quick, only);
+            // The lab panics where it can't go on, and has said why.
+            std::panic::catch_unwind(all).unwrap_or_else(|_| Err("the lab has failed".into()))
+        }),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

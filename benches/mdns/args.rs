@@ -11,7 +11,7 @@ pub(crate) enum Args {
     /// Take these measures; all where none is named.
     Measure { quick: bool, only: Vec<String> },
     /// Be the idle process whose cost P9 takes.
-    Idle { who: Who, seconds: u64 },
+    Idle { who: Who, settle: u64, seconds: u64 },
 }
 
 /// Whose cost is taken.
@@ -54,9 +54,10 @@ impl Args {
                 "--bench" => bench = true,
                 "--quick" => quick = true,
                 "--idle" => {
-                    let who = words.next().ok_or("--idle takes who")?.parse()?;
-                    let seconds = words.next().ok_or("--idle takes who, and seconds")?.parse()?;
-                    return Ok(Some(Self::Idle { who, seconds }));
+                    let mut next = || words.next().ok_or("--idle takes who, and two times in seconds");
+                    let who = next()?.parse()?;
+                    let (settle, seconds) = (next()?.parse()?, next()?.parse()?);
+                    return Ok(Some(Self::Idle { who, settle, seconds }));
                 }
                 name => {
                     let known = MEASURES.iter().find(|known| known.eq_ignore_ascii_case(name));

@@ -18,12 +18,12 @@ pub(crate) struct Cost {
     pub(crate) threads: usize,
 }
 
-/// Starts a process on a host that watches for that long.
-pub(crate) fn start(host: &Host, who: Who, seconds: u64) -> Outcome<Child> {
+/// Starts a process on a host that watches; its cost is taken for that long, once it has settled.
+pub(crate) fn start(host: &Host, who: Who, settle: u64, seconds: u64) -> Outcome<Child> {
     let own = std::env::current_exe()?;
     let own = own.to_str().ok_or("this program's path is not UTF-8")?;
     let mut command = host.command(own);
-    command.args(["--idle", who.as_str(), &seconds.to_string()]);
+    command.args(["--idle", who.as_str(), &settle.to_string(), &seconds.to_string()]);
     Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)
 }
 
@@ -40,14 +40,13 @@ pub(crate) fn read(child: Child) -> Outcome<Cost> {
 }
 
 /// Is such a process.
-pub(crate) fn child(who: Who, seconds: u64) -> Outcome<()> {
+pub(crate) fn child(who: Who, settle: u64, seconds: u64) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let measured = async {
-            // A thread that tokio has started for the beginning ends after 10 s.
-            tokio::time::sleep(SETTLED).await;
+            tokio::time::sleep(Duration::from_secs(settle)).await;
             let before = cpu();
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             match (before, cpu(), threads()) {
@@ -81,5 +80,3 @@ fn cpu() -> Outcome<Duration> {
 fn threads() -> Outcome<usize> {
     Ok(fs::read_dir("/proc/self/task")?.count())
 }
-
-const SETTLED: Duration = Duration::from_secs(12);

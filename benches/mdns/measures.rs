@@ -137,11 +137,12 @@ fn idleness(on_ours: &Pair, on_raw: &Pair, quick: bool) -> Outcome<Vec<Row>> {
     let registrations = ours.publish(WATCHED)?;
     raw.publish(WATCHED)?;
     thread::sleep(ANNOUNCED);
-    let seconds = if quick { 5 } else { 20 };
+    // A browse asks 1, 3, 7, 15 and 31 s after its beginning (RFC 6762, 5.2), then once a minute and less.
+    let (settle, seconds) = if quick { (8, 5) } else { (35, 20) };
     let children = [
-        idle::start(&on_ours.b, Who::Ours, seconds)?,
-        idle::start(&on_raw.b, Who::Raw, seconds)?,
-        idle::start(&on_raw.b, Who::Nobody, seconds)?,
+        idle::start(&on_ours.b, Who::Ours, settle, seconds)?,
+        idle::start(&on_raw.b, Who::Raw, settle, seconds)?,
+        idle::start(&on_raw.b, Who::Nobody, settle, seconds)?,
     ];
     let [with_ours, with_raw, with_none] = children.map(idle::read);
     let costs = [

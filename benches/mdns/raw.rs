@@ -154,8 +154,16 @@ pub(crate) fn fresh_browse(host: &Host, count: usize) -> Outcome<Duration> {
 pub(crate) async fn idle(count: usize, settled: impl Future<Output = ()>) -> Outcome<()> {
     let client = ServiceDaemon::new()?;
     let events = client.browse(TYPE)?;
-    let all = events.clone();
-    tokio::task::spawn_blocking(move || all_resolved(&all, count)).await??;
+    let resolved = async {
+        let mut names = HashSet::new();
+        while names.len() < count {
+            if let ServiceEvent::ServiceResolved(service) = events.recv_async().await? {
+                names.insert(service.fullname);
+            }
+        }
+        Outcome::Ok(())
+    };
+    tokio::time::timeout(LONGEST, resolved).await??;
     let browsing = async { while events.recv_async().await.is_ok() {} };
     tokio::select! { () = browsing => Err("the browse has ended")?, () = settled => {} }
     shut_down(&client)

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
 use mdns_sd::{
-    DaemonEvent, DaemonStatus, IfKind, IfPredicate, Receiver, ScopedIp, ServiceDaemon, ServiceEvent,
-    ServiceInfo,
+    DaemonEvent, DaemonStatus, IfKind, IfPredicate, Receiver, RecvError, ScopedIp, ServiceDaemon,
+    ServiceEvent, ServiceInfo,
 };
 
 use super::wire::Resolved;
@@ -19,11 +19,10 @@ use crate::net::Selection;
 /// The engine, with one browse for the whole type.
 pub(super) struct Engine {
     daemon: ServiceDaemon,
-    events: Receiver<ServiceEvent>,
+    /// None before the browse has begun, and after it has ended.
+    events: Option<Receiver<ServiceEvent>>,
     monitor: Receiver<DaemonEvent>,
     service_type: String,
-    /// The browse has ended, and has to be begun again.
-    browse_ended: bool,
     down: bool,
 }
 
@@ -79,7 +78,7 @@ pub(super) enum Refused {
 }
 
 impl Engine {
-    /// Starts an engine that browses `service_type` on the interfaces of `selection`. It opens
+    /// Starts an engine for `service_type` on the interfaces of `selection`. It opens
     /// its sockets on its own thread, in the network namespace of the caller's.
     pub(super) fn start(service_type: &str, selection: &Selection) -> Result<Self, String> {
         let failed = |error: mdns_sd::Error| error.to_string();
@@ -90,15 +89,14 @@ impl Engine {
             let monitor = daemon.monitor()?;
             daemon.disable_interface(IfKind::Predicate(unused))?;
             daemon.set_ip_check_interval(IP_CHECK_SECONDS)?;
-            Ok((monitor, daemon.browse(service_type)?))
+            Ok(monitor)
         };
         match setup() {
-            Ok((monitor, events)) => Ok(Self {
+            Ok(monitor) => Ok(Self {
                 daemon,
-                events,
+                events: None,
                 monitor,
                 service_type: service_type.to_owned(),
-                browse_ended: false,
                 down: false,
             }),
             Err(error) => {
@@ -118,17 +116,21 @@ impl Engine {
                 Ok(event) => heard.extend(of_monitor(event, &self.service_type)),
                 Err(_) => return vec![Heard::Died],
             },
-            event = self.events.recv_async(), if !self.browse_ended => match event {
+            event = next(self.events.as_ref()) => match event {
                 Ok(event) => heard.extend(of_browse(event, &self.service_type)),
                 Err(_) => {
-                    self.browse_ended = true;
+                    self.events = None;
                     return vec![if self.is_dead() { Heard::Died } else { Heard::BrowseEnded }];
                 }
             },
         }
         let more = self.monitor.try_iter().take(MAX_BATCH);
         heard.extend(more.filter_map(|event| of_monitor(event, &self.service_type)));
-        let more = self.events.try_iter().take(MAX_BATCH);
+        let more = self
+            .events
+            .iter()
+            .flat_map(|events| events.try_iter())
+            .take(MAX_BATCH);
         heard.extend(more.filter_map(|event| of_browse(event, &self.service_type)));
         heard
     }
@@ -155,14 +157,13 @@ impl Engine {
         self.daemon.verify(name, VERIFY_TIME).map_err(refused)
     }
 
-    /// Begins the browse again, which replays what the engine has cached. With `forget`, the
+    /// Begins the browse, or begins it again, which replays what the engine has cached. With `forget`, the
     /// cache is emptied first, since a large one would overflow the queue at once.
-    pub(super) fn browse_again(&mut self, forget: bool) -> Result<(), Refused> {
+    pub(super) fn browse(&mut self, forget: bool) -> Result<(), Refused> {
         if forget {
             self.daemon.stop_browse(&self.service_type).map_err(refused)?;
         }
-        self.events = self.daemon.browse(&self.service_type).map_err(refused)?;
-        self.browse_ended = false;
+        self.events = Some(self.daemon.browse(&self.service_type).map_err(refused)?);
         Ok(())
     }
 
@@ -253,6 +254,14 @@ fn sizes(metrics: &HashMap<String, i64>) -> Sizes {
     Sizes {
         cached: cached.map(|(_, value)| size(*value)).sum(),
         timers: metrics.get("timer").map_or(0, |value| size(*value)),
+    }
+}
+
+/// The next event of the browse, where there is one.
+async fn next(events: Option<&Receiver<ServiceEvent>>) -> Result<ServiceEvent, RecvError> {
+    match events {
+        Some(events) => events.recv_async().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Clock {
     pub(super) relearn: Option<(Instant, Relearn)>,
     pub(super) measure: Instant,
     pub(super) flush: Option<Instant>,
+    /// When to browse, though nobody observes.
+    pub(super) browse: Option<Instant>,
     pub(super) synced: Option<Instant>,
     pub(super) settled: Option<Instant>,
     pub(super) restart: Option<Instant>,
@@ -35,6 +37,7 @@ impl Clock {
             relearn: None,
             measure: now + MEASURE_EVERY,
             flush: None,
+            browse: None,
             synced: None,
             settled: None,
             restart: None,
@@ -55,6 +58,9 @@ impl Driver {
         if self.clock.look <= now {
             self.look(now);
         }
+        if self.clock.browse.is_some_and(|at| at <= now) {
+            self.browse(now);
+        }
         if let Some((_, how)) = self.clock.relearn.take_if(|(at, _)| *at <= now) {
             self.relearn(how, now);
         }
@@ -64,7 +70,7 @@ impl Driver {
             self.clock.settled = None;
             if self.feed.is_stale() {
                 self.feed.reset(self.table.all());
-                self.clock.synced = Some(now);
+                self.clock.synced = self.browses.then_some(now);
             }
         }
         if self.clock.synced.is_some_and(|at| at <= now) && !self.feed.is_stale() {
@@ -142,6 +148,7 @@ impl Driver {
             Some(self.clock.look),
             Some(self.clock.measure),
             self.clock.flush,
+            self.clock.browse,
             self.clock.relearn.map(|(at, _)| at),
             self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),

@@ -38,8 +38,9 @@ impl Driver {
                     // It knows nothing yet: what does not answer it is gone.
                     self.table.suspect_all(now, now + RELEARN_TIME);
                     self.clock.settled = Some(now + RELEARN_TIME);
-                } else {
-                    self.clock.synced = Some(now + SYNCED_AFTER);
+                }
+                if self.browses {
+                    self.order_browse(false, now);
                 }
             }
             Err(why) => {
@@ -50,6 +51,17 @@ impl Driver {
                 }
                 self.no_engine = Some(why);
                 self.clock.restart = Some(now + RESTART_AFTER);
+            }
+        }
+    }
+
+    /// Begins to browse, where that has not begun.
+    pub(super) fn browse(&mut self, now: Instant) {
+        self.clock.browse = None;
+        if !std::mem::replace(&mut self.browses, true) {
+            self.order_browse(false, now);
+            if !self.feed.is_stale() {
+                self.clock.synced = Some(now + SYNCED_AFTER);
             }
         }
     }
@@ -140,13 +152,16 @@ impl Driver {
     /// within the last second is not answered again (RFC 6762, 6).
     pub(super) fn relearn(&mut self, how: Relearn, now: Instant) {
         let all = how == Relearn::All;
-        if all || self.table.len() <= REPLAYABLE {
+        if self.browses && (all || self.table.len() <= REPLAYABLE) {
             self.order_browse(all, now);
         }
         if all {
             // Whether the engine has noticed the outage or not: who does not answer is gone (C7).
             self.table.suspect_all(now, now + RETURN_TIME);
             self.clock.settled = Some(now + RETURN_TIME);
+            // The engine asks twice in that time; on a link that loses packets that is not enough.
+            self.storm
+                .plan([now + RETURN_TIME / 2, now + RETURN_TIME * 4 / 5]);
         }
         // Otherwise there are too many to be replayed, and the engine has asked for the new link.
         self.heal.ask_soon(now);
@@ -208,7 +223,6 @@ impl Driver {
         }
         self.drop_orders();
         self.start();
-        self.clock.synced = None;
         self.table.suspect_all(now, now + RELEARN_TIME);
         self.lose_all(|| Error::unavailable("mdns", "the mDNS engine is being replaced"));
     }

@@ -83,6 +83,8 @@ pub(super) struct Driver {
     local: Local,
     links: Links,
     had_network: bool,
+    /// The engine browses, or is about to.
+    browses: bool,
     storm: Storm,
     clock: Clock,
 }
@@ -128,6 +130,7 @@ impl Driver {
             local: Local::default(),
             links: Links::default(),
             had_network: false,
+            browses: false,
             storm: Storm::default(),
             clock: Clock::starting(now),
         }
@@ -160,7 +163,10 @@ impl Driver {
                     }
                 },
                 // Somebody observes.
-                Some(()) = self.observed.recv() => self.start(),
+                Some(()) = self.observed.recv() => {
+                    self.start();
+                    self.browse(Instant::now());
+                }
                 Some(()) = self.goodbyes.next() => {}
                 Some(sizes) = self.sizes.next() => self.measured(sizes),
                 finding = find(&mut self.prober) => {

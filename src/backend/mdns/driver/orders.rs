@@ -34,7 +34,7 @@ impl Driver {
             let result = match &order {
                 Order::Register(announcement) => engine.register(announcement).map(|()| None),
                 Order::Verify(label) => engine.verify(label).map(|()| None),
-                Order::Browse { forget } => engine.browse_again(*forget).map(|()| None),
+                Order::Browse { forget } => engine.browse(*forget).map(|()| None),
                 Order::Unregister(label, _) => engine.unregister(label).map(Some),
             };
             match (result, order) {

@@ -53,6 +53,11 @@ impl Driver {
             // Who no longer waits need not know.
             return drop(reply.send(Err(why)));
         }
+        if !self.browses {
+            // Who publishes learns that a later owner has taken its id over (C10), but not before its
+            // own start-up is through: a browse costs the engine as much as publishing does.
+            self.clock.browse = Some(now + BROWSE_AFTER);
+        }
         self.next_ticket += 1;
         let ticket = Ticket::new(self.next_ticket);
         let known = replaces.and_then(|ticket| self.tickets.remove(&ticket));
@@ -216,3 +221,4 @@ impl Driver {
 const ECHO_TIME: Duration = Duration::from_secs(5);
 /// Goodbyes that are kept for the return of the network; others are left to their time to live.
 const MAX_UNSAID: usize = 1024;
+const BROWSE_AFTER: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@
 //! newcomer whose announcements are lost in a storm would be found at the engine's next query only,
 //! which may be an hour away.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ pub(super) struct Storm {
     window: Option<(Instant, usize)>,
     next: Option<Instant>,
     asks_left: u32,
+    planned: BTreeSet<Instant>,
 }
 
 impl Storm {
@@ -30,15 +32,24 @@ impl Storm {
         }
     }
 
+    /// Asks at these times too, whatever comes.
+    pub(super) fn plan(&mut self, asks: impl IntoIterator<Item = Instant>) {
+        self.planned.extend(asks);
+    }
+
     /// When it is next time to ask.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.next
+        let planned = self.planned.first().copied();
+        self.next.into_iter().chain(planned).min()
     }
 
     /// Whether to ask now.
     pub(super) fn asks(&mut self, now: Instant) -> bool {
+        let before = self.planned.len();
+        self.planned.retain(|at| *at > now);
+        let planned = self.planned.len() < before;
         if self.next.is_none_or(|at| at > now) {
-            return false;
+            return planned;
         }
         self.asks_left = self.asks_left.saturating_sub(1);
         self.next = (self.asks_left > 0).then(|| now + 2 * WAIT);
@@ -69,6 +80,16 @@ mod tests {
             }
         }
         asked
+    }
+
+    #[test]
+    fn what_is_planned_is_asked_once() {
+        let start = Instant::now();
+        let mut storm = Storm::default();
+        storm.plan([start + Duration::from_secs(1), start + Duration::from_secs(2)]);
+        let asked = [0, 1, 2, 3].map(|second| storm.asks(start + Duration::from_secs(second)));
+        assert_eq!(asked, [false, true, true, false]);
+        assert_eq!(storm.next(), None);
     }
 
     #[test]

@@ -158,7 +158,8 @@ fn idleness(on_ours: &Pair, on_raw: &Pair, quick: bool) -> Outcome<Vec<Row>> {
         .iter()
         .map(|(who, cost)| Row::times("", who, &[cost.cpu]))
         .collect();
-    rows[0] = Row::times(what, "ours", &[costs[0].1.cpu]).goal(Goal::AtMost(CPU_TICK));
+    let most = Duration::from_secs(seconds).mul_f64(UNSEEN).as_secs_f64() * 1e3;
+    rows[0] = Row::times(what, "ours", &[costs[0].1.cpu]).goal(Goal::AtMost(most));
     let threads = costs.iter().map(|(who, cost)| Row::count("", who, cost.threads));
     rows.extend(threads);
     rows[3] =
@@ -212,7 +213,7 @@ pub(crate) const SYNC: Duration = Duration::from_millis(1500);
 const ANNOUNCED: Duration = Duration::from_millis(2500);
 /// A record is multicast once a second (RFC 6762, 6): who asks earlier gets no answer.
 const RATE: Duration = Duration::from_millis(1300);
-/// One tick of the kernel's clock for processes, below which nothing is measurable, in ms.
-const CPU_TICK: f64 = 10.0;
+/// The thousandth part of a core, below which `top` shows nothing.
+const UNSEEN: f64 = 0.001;
 /// Whatever takes longer has been lost.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);

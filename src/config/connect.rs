@@ -7,6 +7,7 @@ use super::vars::REGISTRY;
 use crate::backend::fixed::Fixed;
 use crate::backend::memory::Memory;
 use crate::error::{ConfigError, Result};
+use crate::net::{Interfaces, Selection};
 use crate::registry::{Registry, RegistryBuilder};
 
 /// Makes the registry, and says in one line what it uses and who said so.
@@ -19,6 +20,9 @@ pub(super) fn connect(plan: &Plan) -> Result<Registry> {
     tracing::info!("{}", line(plan, &registry.describe()));
     for note in plan.notes() {
         tracing::info!("{note}");
+    }
+    if let Some(warning) = absent_interfaces(plan, &Interfaces::read().unwrap_or_default()) {
+        tracing::warn!("{warning}");
     }
     Ok(registry)
 }
@@ -80,6 +84,32 @@ fn line(plan: &Plan, describe: &str) -> String {
         line.push_str(&format!(", advertising {advertise}"));
     }
     line
+}
+
+/// Which of the interfaces that were named are not up; that is no error, since they may come.
+fn absent_interfaces(plan: &Plan, up: &Interfaces) -> Option<String> {
+    let Selection::Only(wanted) = plan.interfaces.value() else {
+        return None;
+    };
+    let absent: Vec<&str> = wanted
+        .iter()
+        .map(String::as_str)
+        .filter(|name| up.by_name(name).is_none())
+        .collect();
+    if absent.is_empty() || !matches!(plan.details, Details::Mdns { .. }) {
+        return None;
+    }
+    let up: Vec<&str> = up.names().collect();
+    Some(format!(
+        "{} names {}, which is not up now; it is used as soon as it is (up now: {})",
+        plan.interfaces.origin(),
+        absent.join(", "),
+        if up.is_empty() {
+            "none".to_owned()
+        } else {
+            up.join(", ")
+        },
+    ))
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Interfaces {
     pub fn read() -> io::Result<Self> {
         let mut interfaces: Vec<Interface> = Vec::new();
         for found in if_addrs::get_if_addrs()? {
-            if !found.is_oper_up() && !found.is_loopback() {
+            if !found.is_oper_up() {
                 continue;
             }
             let (ip, prefix) = match &found.addr {

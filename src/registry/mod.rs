@@ -144,10 +144,10 @@ impl Registry {
         let shared = &self.core.0;
         shared.check_open()?;
         let unreachable = instance.listen().filter(|listen| {
-            shared.backend.reaches_other_hosts()
-                && shared.advertise.is_none()
+            shared.advertise.is_none()
                 && instance.explicit_addresses().is_empty()
                 && !shared.local_now().is_reachable(*listen)
+                && shared.backend.reaches_other_hosts()
         });
         if let Some(ip) = unreachable.and_then(|listen| listen.specific_ip()) {
             tracing::warn!(

@@ -146,6 +146,24 @@ async fn mdns_gets_namespace_and_interfaces() {
 }
 
 #[test]
+fn an_interface_that_is_not_there_is_warned_of() {
+    let warning = |variables: &[(&str, &str)]| {
+        let config = Config::from_vars(variables.iter().copied()).unwrap();
+        absent_interfaces(&config.resolve().unwrap(), &Interfaces::default())
+    };
+    assert_eq!(
+        warning(&[("HEREABOUTS_INTERFACES", "eth0,wlan9")]).unwrap(),
+        "HEREABOUTS_INTERFACES names eth0, wlan9, which is not up now; it is used as soon as it is (up now: none)"
+    );
+    assert_eq!(warning(&[]), None);
+    let unused = [
+        ("HEREABOUTS_INTERFACES", "eth0"),
+        ("HEREABOUTS_REGISTRY", "memory"),
+    ];
+    assert_eq!(warning(&unused), None, "it has no effect, which a note says");
+}
+
+#[test]
 fn outside_a_runtime_it_is_an_error() {
     let plan = Config::from_url("memory").unwrap().resolve().unwrap();
     assert!(matches!(connect(&plan), Err(crate::Error::NoRuntime(_))));

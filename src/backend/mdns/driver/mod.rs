@@ -86,6 +86,9 @@ pub(super) struct Driver {
     /// The engine browses, or is about to.
     browses: bool,
     storm: Storm,
+    heard_at: Option<Instant>,
+    /// Until when the engine is not listened to.
+    pause: Option<Instant>,
     clock: Clock,
 }
 
@@ -132,6 +135,8 @@ impl Driver {
             had_network: false,
             browses: false,
             storm: Storm::default(),
+            heard_at: None,
+            pause: None,
             clock: Clock::starting(now),
         }
     }
@@ -142,7 +147,8 @@ impl Driver {
             self.flush();
             let wake = self.next_wake();
             tokio::select! {
-                heard = hear(&mut self.engine) => {
+                heard = hear(&mut self.engine, self.pause) => {
+                    self.pause_if_busy(Instant::now());
                     for heard in heard {
                         self.heard(heard);
                     }
@@ -179,6 +185,14 @@ impl Driver {
             }
             self.tick(Instant::now());
         }
+    }
+
+    /// While much is heard, or the engine has much to do, it is not listened to all the time: each
+    /// word would wake this task, which costs the engine more than what it says.
+    fn pause_if_busy(&mut self, now: Instant) {
+        let busy = !self.orders.is_empty() || self.heard_at.is_some_and(|at| now - at < BUSY);
+        self.heard_at = Some(now);
+        self.pause = busy.then(|| now + PAUSE);
     }
 
     fn command(&mut self, command: Command) {
@@ -332,7 +346,11 @@ impl Drop for Driver {
     }
 }
 
-async fn hear(engine: &mut Option<Engine>) -> Vec<Heard> {
+/// What the engine has heard, once `pause` is over.
+async fn hear(engine: &mut Option<Engine>, pause: Option<Instant>) -> Vec<Heard> {
+    if let Some(pause) = pause.filter(|pause| *pause > Instant::now()) {
+        tokio::time::sleep_until(pause).await;
+    }
     match engine {
         Some(engine) => engine.hear().await,
         None => std::future::pending().await,
@@ -355,6 +373,10 @@ async fn sleep_until(at: Option<Instant>) {
 
 /// What a new browse has to find again before it counts as gone.
 const RELEARN_TIME: Duration = Duration::from_secs(5);
+/// What follows this soon is part of a burst.
+const BUSY: Duration = Duration::from_millis(2);
+/// Far less than its queues hold.
+const PAUSE: Duration = Duration::from_millis(1);
 const VERIFY_SPARE: Duration = Duration::from_millis(500);
 /// The engine repeats a goodbye after 120 ms.
 const GOODBYE_REPEATED: Duration = Duration::from_millis(150);

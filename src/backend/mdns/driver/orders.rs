@@ -69,4 +69,4 @@ impl Driver {
     }
 }
 
-const FLUSH_AGAIN: Duration = Duration::from_millis(1);
+const FLUSH_AGAIN: Duration = Duration::from_millis(2);

@@ -45,6 +45,9 @@ fn c7_cable_out_at_the_reader_keeps_what_is_known() {
     // Past the 3 s in which peers have to answer after the return.
     seen.extend(events.during(Duration::from_secs(5)));
     assert_nothing_came_or_went(&seen);
+    let changed = |event: &&Event| matches!(event, Event::Updated { new, .. } if *new.id() != "own");
+    let changed: Vec<_> = seen.iter().filter(changed).collect();
+    assert!(changed.is_empty(), "the others are as they were: {changed:#?}");
     let after = await_snapshot(&b, &client, "greeter", SOON, |s| {
         s.stale().is_none() && s.is_synced()
     });

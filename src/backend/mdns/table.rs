@@ -4,12 +4,15 @@
 //! A label belongs to a publication, not to an instance: two owners of one id have two labels,
 //! and the greatest generation is shown.
 
+mod fewer;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::fewer::Fewer;
 use super::counters::Counters;
 use super::crowd::Crowd;
 use super::wire::{self, Resolved};
@@ -39,6 +42,7 @@ pub(super) struct Table {
     labels: HashMap<String, Record>,
     keys: HashMap<Key, Vec<String>>,
     suspects: BTreeSet<(Instant, String)>,
+    fewer: BTreeSet<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -49,6 +53,8 @@ struct Record {
     heard_on: BTreeSet<u32>,
     /// The engine has dropped it, and when that is looked at.
     suspect: Option<Suspect>,
+    /// Some of its addresses are lost.
+    fewer: Option<Fewer>,
     /// Nobody accepts connections there.
     unreachable: bool,
 }
@@ -78,12 +84,13 @@ impl Table {
             labels: HashMap::new(),
             keys: HashMap::new(),
             suspects: BTreeSet::new(),
+            fewer: BTreeSet::new(),
         }
     }
 
     /// Takes in what the engine has resolved of a stranger's label. Returns its key where it can
     /// be read.
-    pub(super) fn resolved(&mut self, label: &str, resolved: &Resolved) -> Option<Key> {
+    pub(super) fn resolved(&mut self, label: &str, resolved: &Resolved, now: Instant) -> Option<Key> {
         let known = self.labels.get(label);
         if known.is_some_and(|record| record.own) {
             return None;
@@ -107,11 +114,19 @@ impl Table {
         if let Some(record) = later {
             instance = Instance::clone(&record.instance).at(instance.addresses().to_vec());
         }
-        let heard_on = resolved.addresses.iter().map(|(_, index)| *index).collect();
         let unreachable = known.is_some_and(|record| {
             record.unreachable && record.instance.generation() == instance.generation()
         });
-        Some(self.insert(label, instance, false, heard_on, unreachable))
+        let (instance, fewer) = fewer::keep(known, instance, now);
+        let record = Record {
+            instance: Arc::new(instance),
+            own: false,
+            heard_on: resolved.addresses.iter().map(|(_, index)| *index).collect(),
+            suspect: None,
+            fewer,
+            unreachable,
+        };
+        Some(self.insert(label, record))
     }
 
     /// The engine has dropped a label. One that was draining has said goodbye; another is looked
@@ -133,6 +148,9 @@ impl Table {
 
     /// Looks at what is due, and takes away what has no excuse.
     pub(super) fn review(&mut self, now: Instant, links: &Links) -> Vec<Gone> {
+        if !links.outage {
+            self.review_addresses(now);
+        }
         let mut gone = Vec::new();
         while let Some((due, label)) = self.suspects.first().cloned() {
             if due > now || links.outage {
@@ -180,23 +198,27 @@ impl Table {
 
     /// When something is next to be looked at.
     pub(super) fn next_review(&self) -> Option<Instant> {
-        self.suspects.first().map(|(due, _)| *due)
+        let next = [self.suspects.first(), self.fewer.first()];
+        next.into_iter().flatten().map(|(due, _)| *due).min()
     }
 
     /// Puts an instance of this registry's own.
     pub(super) fn put_own(&mut self, label: &str, instance: Instance) {
-        self.insert(label, instance.into_found(), true, BTreeSet::new(), false);
+        let record = Record {
+            instance: Arc::new(instance.into_found()),
+            own: true,
+            heard_on: BTreeSet::new(),
+            suspect: None,
+            fewer: None,
+            unreachable: false,
+        };
+        self.insert(label, record);
     }
 
     /// Takes a label away at once. Returns it where an instance was lost with it.
     pub(super) fn take(&mut self, label: &str) -> Option<Gone> {
         let record = self.labels.remove(label)?;
-        if let Some(suspect) = record.suspect {
-            self.suspects.remove(&(suspect.due, label.to_owned()));
-        }
-        if !record.own {
-            self.crowd.leaves(&record.instance);
-        }
+        self.forget(label, &record);
         let key = key_of(&record.instance);
         let others = self.keys.entry(key.clone()).or_default();
         others.retain(|other| other != label);
@@ -277,15 +299,8 @@ impl Table {
         shown.map(|(_, instance)| instance.clone()).collect()
     }
 
-    fn insert(
-        &mut self,
-        label: &str,
-        instance: Instance,
-        own: bool,
-        heard_on: BTreeSet<u32>,
-        unreachable: bool,
-    ) -> Key {
-        let key = key_of(&instance);
+    fn insert(&mut self, label: &str, record: Record) -> Key {
+        let key = key_of(&record.instance);
         if self
             .labels
             .get(label)
@@ -294,31 +309,33 @@ impl Table {
             // A label that changes its identity is another publication.
             self.take(label);
         }
-        let instance = Arc::new(instance);
-        if !own {
-            self.crowd.comes(&instance);
+        if !record.own {
+            self.crowd.comes(&record.instance);
         }
-        let record = Record {
-            instance,
-            own,
-            heard_on,
-            suspect: None,
-            unreachable,
-        };
+        let fewer = record.fewer.as_ref().map(|fewer| (fewer.due, label.to_owned()));
         if let Some(before) = self.labels.insert(label.to_owned(), record) {
-            if !before.own {
-                self.crowd.leaves(&before.instance);
-            }
-            if let Some(suspect) = before.suspect {
-                self.suspects.remove(&(suspect.due, label.to_owned()));
-            }
+            self.forget(label, &before);
         }
+        self.fewer.extend(fewer);
         let labels = self.keys.entry(key.clone()).or_default();
         if !labels.iter().any(|known| known == label) {
             labels.push(label.to_owned());
         }
         self.show(&key);
         key
+    }
+
+    /// A record is there no longer, or another in its place.
+    fn forget(&mut self, label: &str, record: &Record) {
+        if let Some(suspect) = record.suspect {
+            self.suspects.remove(&(suspect.due, label.to_owned()));
+        }
+        if let Some(fewer) = &record.fewer {
+            self.fewer.remove(&(fewer.due, label.to_owned()));
+        }
+        if !record.own {
+            self.crowd.leaves(&record.instance);
+        }
     }
 
     fn show(&self, key: &Key) {

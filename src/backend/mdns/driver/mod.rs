@@ -250,7 +250,7 @@ impl Driver {
                 if self.departed.has(&label) {
                     return;
                 }
-                if let Some(key) = self.table.resolved(&label, &resolved) {
+                if let Some(key) = self.table.resolved(&label, &resolved, now) {
                     self.heal.found(&label, now);
                     self.check_superseded(&key);
                 }

@@ -1,5 +1,6 @@
 //! What this machine knows of itself: which addresses it can publish, how near another one is.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::interfaces::{Interfaces, Selection};
@@ -26,10 +27,13 @@ pub struct Local {
 }
 
 impl Local {
-    /// Reads this machine's interfaces; none where the system can't list them.
-    #[must_use]
-    pub fn read(selection: &Selection) -> Self {
-        Self::of_interfaces(Interfaces::read().unwrap_or_default().used(selection))
+    /// Reads this machine's interfaces.
+    ///
+    /// # Errors
+    ///
+    /// What the system says where it can't list them.
+    pub fn read(selection: &Selection) -> io::Result<Self> {
+        Ok(Self::of_interfaces(Interfaces::read()?.used(selection)))
     }
 
     pub(crate) fn of_interfaces(interfaces: Interfaces) -> Self {

@@ -71,7 +71,7 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Arc<Core>> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime("Registry::new"))?;
-        let local = Arc::new(Local::read(&backend.interfaces()));
+        let local = Arc::new(Local::read(&backend.interfaces()).unwrap_or_default());
         let shared = Arc::new(Self {
             backend,
             advertise,
@@ -228,9 +228,10 @@ impl Shared {
     pub(super) fn local_now(&self) -> Arc<Local> {
         let mut cached = lock(&self.local);
         if cached.0.elapsed() >= LOCAL_IS_FRESH {
-            let read = Local::read(&self.backend.interfaces());
-            let same = read.interfaces() == cached.1.interfaces();
-            let local = if same { cached.1.clone() } else { Arc::new(read) };
+            // Where they can't be read, those that were are the best there is.
+            let read = Local::read(&self.backend.interfaces()).ok();
+            let changed = read.filter(|read| read.interfaces() != cached.1.interfaces());
+            let local = changed.map_or_else(|| cached.1.clone(), Arc::new);
             *cached = (Instant::now(), local);
         }
         cached.1.clone()

@@ -27,7 +27,8 @@ pub enum Event {
     Synced,
     /// The backend can't be reached; what is known stays.
     Stale(Outage),
-    /// The backend is back, and what differed has been told.
+    /// The backend is back, and what differed has been told. Where the state had not been complete
+    /// before, [`Synced`](Self::Synced) says it.
     Fresh,
 }
 

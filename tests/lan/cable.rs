@@ -6,6 +6,7 @@ use hereabouts::Event;
 use hereabouts::mdns::Mdns;
 use hereabouts::net::Selection;
 
+use crate::child;
 use crate::events::{Events, assert_nothing_came_or_went, shorts};
 use crate::lab::Lan;
 use crate::support::*;
@@ -81,6 +82,51 @@ fn c7_who_left_during_the_outage_is_gone_after_the_return() {
         .map(short)
         .collect();
     assert_eq!(moved, ["removed leaves"]);
+}
+
+#[test]
+fn c7_a_cable_that_flaps_keeps_what_is_known() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let (server, client) = (registry(&a), registry(&b));
+    let _one = register(&a, &server, instance("greeter", "one"));
+    await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 1 && s.is_synced());
+    let events = Events::synced(&b, &client, "greeter");
+    b.unplug();
+    let mut seen = events.until(SOON, "stale");
+    for _ in 0..3 {
+        b.plug();
+        // Long enough to be seen, too short for the peers to have answered.
+        seen.extend(events.during(Duration::from_millis(1500)));
+        b.unplug();
+        seen.extend(events.during(Duration::from_millis(1500)));
+    }
+    b.plug();
+    seen.extend(events.until(SOON, "fresh"));
+    seen.extend(events.during(Duration::from_secs(5)));
+    println!("{:?}", shorts(&seen));
+    assert_nothing_came_or_went(&seen);
+    let after = await_snapshot(&b, &client, "greeter", SOON, |s| s.stale().is_none());
+    assert_eq!(ids(&after), ["one"]);
+}
+
+#[test]
+fn c7_a_probe_that_fails_for_the_lack_of_a_cable_takes_nothing_away() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let client = registry_with(&b, Mdns::builder().probe(Duration::from_secs(1)));
+    let _one = child::publisher(&a, "one");
+    await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 1 && s.is_synced());
+    let events = Events::synced(&b, &client, "greeter");
+    b.unplug();
+    let mut seen = events.until(SOON, "stale");
+    // Several rounds of the probe.
+    seen.extend(events.during(Duration::from_secs(5)));
+    b.plug();
+    seen.extend(events.until(SOON, "fresh"));
+    seen.extend(events.during(Duration::from_secs(5)));
+    println!("{:?}", shorts(&seen));
+    assert_nothing_came_or_went(&seen);
 }
 
 #[test]

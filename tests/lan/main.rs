@@ -15,6 +15,7 @@ mod hosts;
 mod leaving;
 mod names;
 mod peers;
+mod port;
 mod raw;
 mod scene;
 mod slow;

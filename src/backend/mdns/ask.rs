@@ -33,9 +33,31 @@ pub(super) fn send(ask: &Ask, service_type: &str, interfaces: &Interfaces) -> us
     sent
 }
 
-fn send_v4(packet: &[u8], interface: Ipv4Addr) -> std::io::Result<()> {
+/// Whether multicast DNS can be spoken here: the engine is silent where its sockets can't be opened.
+pub(super) fn check_port() -> std::io::Result<()> {
+    let bound = match socket(Domain::IPV4) {
+        Ok(_) => bound_v4(),
+        // There may be no IPv4 at all.
+        Err(error) => bound_v6().map_err(|_| error),
+    };
+    bound.map(drop)
+}
+
+fn bound_v4() -> std::io::Result<Socket> {
     let socket = socket(Domain::IPV4)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
+    Ok(socket)
+}
+
+fn bound_v6() -> std::io::Result<Socket> {
+    let socket = socket(Domain::IPV6)?;
+    socket.set_only_v6(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)).into())?;
+    Ok(socket)
+}
+
+fn send_v4(packet: &[u8], interface: Ipv4Addr) -> std::io::Result<()> {
+    let socket = bound_v4()?;
     socket.set_multicast_if_v4(&interface)?;
     socket.set_multicast_ttl_v4(TTL)?;
     let group: SockAddr = SocketAddrV4::new(GROUP_V4, PORT).into();
@@ -43,9 +65,7 @@ fn send_v4(packet: &[u8], interface: Ipv4Addr) -> std::io::Result<()> {
 }
 
 fn send_v6(packet: &[u8], interface: u32) -> std::io::Result<()> {
-    let socket = socket(Domain::IPV6)?;
-    socket.set_only_v6(true)?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)).into())?;
+    let socket = bound_v6()?;
     socket.set_multicast_if_v6(interface)?;
     socket.set_multicast_hops_v6(TTL)?;
     let group: SockAddr = SocketAddrV6::new(GROUP_V6, PORT, 0, interface).into();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::engine::{Engine, Sizes};
-use super::super::wire;
+use super::super::{ask, wire};
 use super::orders::Order;
 use super::{Driver, RELEARN_TIME, REPLAYABLE};
 use crate::backend::Outage;
@@ -29,7 +29,8 @@ impl Driver {
         }
         let now = Instant::now();
         let service_type = wire::type_of(&self.settings.namespace);
-        match Engine::start(&service_type, &self.settings.interfaces) {
+        let free = ask::check_port().map_err(|error| format!("UDP port 5353 can't be opened: {error}"));
+        match free.and_then(|()| Engine::start(&service_type, &self.settings.interfaces)) {
             Ok(engine) => {
                 self.engine = Some(engine);
                 self.no_engine = None;
@@ -77,9 +78,11 @@ impl Driver {
     pub(super) fn look(&mut self, now: Instant) {
         self.clock.look = now + LOOK_EVERY;
         let first = self.clock.looked.replace(now).is_none();
-        let interfaces = Interfaces::read()
-            .unwrap_or_default()
-            .used(&self.settings.interfaces);
+        let Ok(interfaces) = Interfaces::read() else {
+            // Where they can't be read, none of them is known to be down.
+            return;
+        };
+        let interfaces = interfaces.used(&self.settings.interfaces);
         if interfaces == *self.local.interfaces() {
             return;
         }

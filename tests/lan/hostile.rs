@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use crate::lab::wait_until;
+use crate::events::{Events, shorts};
+use crate::lab::{Lan, wait_until};
 use crate::raw::*;
 use crate::scene::Scene;
 use crate::support::*;
@@ -183,4 +185,45 @@ fn escape_sequences_are_shown_escaped() {
 fn twin() -> Response {
     let txt = txt_of("greeter", "twin");
     Response::new().service("greeter-twin", 8080, Ipv4Addr::new(10, 77, 0, 3), &txt)
+}
+
+#[test]
+fn a_goodbye_that_its_owner_has_not_said_is_made_good() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let (server, client) = (registry(&a), registry(&b));
+    let _registration = register(&a, &server, instance("greeter", "one"));
+    await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 1 && s.is_synced());
+    let label = label_of_the_only_one(&c);
+    let events = Events::synced(&b, &client, "greeter");
+    let stranger = Stranger::on(&c);
+    // Every answer of its owner takes a goodbye back, so it is said until one is believed.
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        stranger.send(&Response::new().goodbye(&label).bytes());
+        seen.extend(events.during(Duration::from_millis(1500)));
+        if shorts(&seen).contains(&"removed one".to_owned()) {
+            break;
+        }
+    }
+    assert!(
+        shorts(&seen).contains(&"removed one".to_owned()),
+        "never believed"
+    );
+    if !shorts(&seen).contains(&"added one".to_owned()) {
+        events.until(SOON * 2, "added one");
+    }
+}
+
+/// As a library hears it that is not ours.
+fn label_of_the_only_one(host: &crate::lab::Host) -> String {
+    let daemon = host.in_namespace(mdns_sd::ServiceDaemon::new).unwrap();
+    let events = daemon.browse("_hereabouts._tcp.local.").unwrap();
+    let name = loop {
+        if let mdns_sd::ServiceEvent::ServiceResolved(found) = events.recv_timeout(SOON).unwrap() {
+            break found.fullname;
+        }
+    };
+    daemon.shutdown().unwrap().recv_timeout(SOON).unwrap();
+    name.split_once('.').unwrap().0.to_owned()
 }

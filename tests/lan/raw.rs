@@ -83,6 +83,14 @@ impl Response {
         self
     }
 
+    /// That there is none any longer (RFC 6762, 10.1).
+    pub(crate) fn goodbye(self, label: &str) -> Self {
+        let mut goodbye = self.record(&name(&TYPE), PTR, false, &of_type(label));
+        let ttl_at = goodbye.body.len() - of_type(label).len() - 6;
+        goodbye.body[ttl_at..ttl_at + 4].fill(0);
+        goodbye
+    }
+
     /// That there is an instance of our type with this label.
     pub(crate) fn ptr(self, label: &str) -> Self {
         self.record(&name(&TYPE), PTR, false, &of_type(label))

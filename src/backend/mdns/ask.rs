@@ -91,10 +91,11 @@ fn packet(ask: &Ask, service_type: &str) -> Vec<u8> {
     const SRV: u16 = 33;
     const IN: u16 = 1;
     let labels: &[String] = match ask {
-        Ask::Labels(labels) => labels,
+        Ask::Labels(labels) | Ask::Both(labels) => labels,
         Ask::Type => &[],
     };
-    let count = u16::try_from(labels.len().max(1)).unwrap_or(u16::MAX);
+    let for_type = !matches!(ask, Ask::Labels(_));
+    let count = u16::try_from(labels.len() + usize::from(for_type)).unwrap_or(u16::MAX);
     let mut packet = vec![0; 12];
     packet[4..6].copy_from_slice(&count.to_be_bytes());
     let mut type_at: Option<u16> = None;
@@ -115,7 +116,7 @@ fn packet(ask: &Ask, service_type: &str) -> Vec<u8> {
         packet.extend_from_slice(&kind.to_be_bytes());
         packet.extend_from_slice(&IN.to_be_bytes());
     };
-    if labels.is_empty() {
+    if for_type {
         question(None, PTR);
     }
     for label in labels {
@@ -162,6 +163,13 @@ mod tests {
                 ("clock-4567._hereabouts._tcp.local".to_owned(), srv)
             ]
         );
+        let bytes = packet(
+            &Ask::Both(vec!["clock-4567".to_owned()]),
+            "_hereabouts._tcp.local.",
+        );
+        let read = Packet::parse(&bytes).unwrap();
+        let types: Vec<_> = read.questions.iter().map(|q| q.qtype).collect();
+        assert_eq!(types, [QTYPE::TYPE(TYPE::PTR), srv]);
         let bytes = packet(&Ask::Type, "_hereabouts._tcp.local.");
         let read = Packet::parse(&bytes).unwrap();
         assert_eq!(read.questions.len(), 1);

@@ -2,6 +2,7 @@
 //! (keepsimple1/mdns-sd#370): its cached PTR keeps it from asking, and peers from answering.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ struct Lost {
     since: Instant,
     next: Instant,
     interval: Duration,
+    asked: u32,
 }
 
 /// What to ask.
@@ -25,6 +27,8 @@ struct Lost {
 pub(super) enum Ask {
     /// For these labels, one question each.
     Labels(Vec<String>),
+    /// For these labels, and for the whole type.
+    Both(Vec<String>),
     /// For the whole type, since there are too many labels.
     Type,
 }
@@ -37,6 +41,7 @@ impl Heal {
                 since: now,
                 next: now + FIRST_INTERVAL,
                 interval: FIRST_INTERVAL,
+                asked: 0,
             });
         }
     }
@@ -68,8 +73,11 @@ impl Heal {
             .lost
             .iter_mut()
             .filter(|(_, lost)| lost.next <= now + TOGETHER);
+        let mut with_type = false;
         let labels: Vec<String> = due
             .map(|(label, lost)| {
+                lost.asked += 1;
+                with_type |= WITH_TYPE.contains(&lost.asked);
                 lost.interval = (lost.interval * 2).min(MAX_INTERVAL);
                 lost.next = now + lost.interval;
                 label.clone()
@@ -78,11 +86,16 @@ impl Heal {
         match labels.len() {
             0 => None,
             n if n > MAX_LABELS => Some(Ask::Type),
+            _ if with_type => Some(Ask::Both(labels)),
             _ => Some(Ask::Labels(labels)),
         }
     }
 }
 
+/// Where the engine has lost the pointer to a label too, as by a goodbye that its owner has not said,
+/// an answer for the label alone does not help. Everybody answers for the type, so that is asked for
+/// in these rounds only.
+const WITH_TYPE: RangeInclusive<u32> = 2..=4;
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// RFC 6762, 5.2: no more than once an hour in the end.
 const MAX_INTERVAL: Duration = Duration::from_secs(3600);
@@ -104,10 +117,27 @@ mod tests {
         heal.lost("a".to_owned(), start);
         let mut asked = Vec::new();
         while let Some(next) = heal.next().filter(|next| *next < start + Duration::from_secs(70)) {
-            assert_eq!(heal.due(next), Some(Ask::Labels(vec!["a".to_owned()])));
-            asked.push((next - start).as_secs());
+            let labels = vec!["a".to_owned()];
+            let all = match heal.due(next) {
+                Some(Ask::Both(both)) if both == labels => true,
+                ask => {
+                    assert_eq!(ask, Some(Ask::Labels(labels)));
+                    false
+                }
+            };
+            asked.push(((next - start).as_secs(), all));
         }
-        assert_eq!(asked, [1, 3, 7, 15, 31, 63]);
+        assert_eq!(
+            asked,
+            [
+                (1, false),
+                (3, true),
+                (7, true),
+                (15, true),
+                (31, false),
+                (63, false)
+            ]
+        );
         heal.found("a", start);
         assert_eq!(heal.next(), None);
     }

@@ -15,6 +15,7 @@ pub(super) struct Storm {
     window: Option<(Instant, usize)>,
     next: Option<Instant>,
     asks_left: u32,
+    interval: Duration,
     planned: BTreeSet<Instant>,
 }
 
@@ -28,6 +29,7 @@ impl Storm {
         window.1 += 1;
         if window.1 == STORM {
             self.asks_left = ASKS;
+            self.interval = WAIT;
             self.next.get_or_insert(now + WAIT);
         }
     }
@@ -52,7 +54,8 @@ impl Storm {
             return planned;
         }
         self.asks_left = self.asks_left.saturating_sub(1);
-        self.next = (self.asks_left > 0).then(|| now + 2 * WAIT);
+        self.interval *= 2;
+        self.next = (self.asks_left > 0).then(|| now + self.interval);
         true
     }
 }
@@ -61,7 +64,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Names a second: about as many packets fit into a default receive buffer.
 const STORM: usize = 200;
 const WAIT: Duration = Duration::from_secs(2);
-const ASKS: u32 = 2;
+/// At doubling intervals, as an engine that is behind loses answers too.
+const ASKS: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -93,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_is_asked_about_twice_and_a_breeze_is_not() {
-        assert_eq!(asked(STORM, 60), [2, 6]);
+    fn a_storm_is_asked_about_at_doubling_intervals_and_a_breeze_is_not() {
+        assert_eq!(asked(STORM, 60), [2, 6, 14]);
         assert!(asked(STORM - 1, 60).is_empty());
     }
 }

@@ -50,6 +50,9 @@ pub mod net;
 mod registry;
 mod resolver;
 
+#[cfg(feature = "etcd")]
+#[cfg_attr(docsrs, doc(cfg(feature = "etcd")))]
+pub use backend::etcd;
 #[cfg(feature = "mdns")]
 pub use backend::mdns;
 pub use backend::{

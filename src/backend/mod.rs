@@ -3,12 +3,15 @@
 //! A [`Backend`] only puts, withdraws and observes. Publishing again what was lost, telling the
 //! owner, folding updates into snapshots and sharing them are the registry's, once for all.
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod feed;
 pub mod fixed;
 mod limits;
 #[cfg(feature = "mdns")]
 pub mod mdns;
 pub mod memory;
+mod retry;
 mod update;
 
 use std::fmt::Debug;
@@ -19,6 +22,7 @@ use futures_core::stream::BoxStream;
 
 pub use feed::Feed;
 pub use limits::Limits;
+pub(crate) use retry::Retry;
 pub use update::{Lost, Outage, Published, Scope, Ticket, Update, Verdict};
 
 use crate::error::Result;

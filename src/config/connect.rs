@@ -1,6 +1,6 @@
 //! From a plan to a registry.
 
-use super::plan::{Details, Plan};
+use super::plan::{Details, EtcdPlan, Plan};
 use super::said::Origin;
 use super::values::show_interfaces;
 use super::vars::REGISTRY;
@@ -32,8 +32,7 @@ fn builder(plan: &Plan) -> Result<RegistryBuilder> {
         Details::Mdns { .. } => mdns(plan),
         Details::Memory => Ok(Registry::builder(Memory::new())),
         Details::Static(list) => Ok(Registry::builder(list.parse::<Fixed>()?)),
-        // The place for the etcd backend: the plan holds all that it needs.
-        Details::Etcd(_) => Err(not_compiled(plan, "etcd").into()),
+        Details::Etcd(details) => etcd(plan, details),
     }
 }
 
@@ -51,6 +50,42 @@ fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
 #[cfg(not(feature = "mdns"))]
 fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
     Err(not_compiled(plan, "mdns").into())
+}
+
+#[cfg(feature = "etcd")]
+fn etcd(plan: &Plan, details: &EtcdPlan) -> Result<RegistryBuilder> {
+    use crate::backend::etcd::{Etcd, Tls};
+    let mut etcd = Etcd::builder(details.addresses.value().iter().cloned())
+        .namespace(plan.namespace.value().clone())
+        .ttl(*details.ttl.value());
+    if let (Some(user), Some(password)) = (&details.user, &details.password) {
+        etcd = etcd.user(user.value(), password.value().0.as_str());
+    }
+    if let Some(files) = &details.tls {
+        if cfg!(not(feature = "etcd-tls")) {
+            return Err(not_compiled(plan, "etcd-tls").into());
+        }
+        let read = |what: &str, file: &Option<String>| -> Result<Option<Vec<u8>>> {
+            let Some(file) = file else { return Ok(None) };
+            let wrong = |why: std::io::Error| {
+                let remedy = format!("its {what} can't be read ({why}); name a file in PEM");
+                ConfigError::new(files.origin().to_string(), file.clone(), remedy)
+            };
+            Ok(Some(std::fs::read(file).map_err(wrong)?))
+        };
+        let named = files.value();
+        let (certificate, key) = (read("cert", &named.cert)?, read("key", &named.key)?);
+        etcd = etcd.tls(Tls {
+            authorities: read("ca", &named.ca)?,
+            identity: certificate.zip(key),
+        });
+    }
+    Ok(Registry::builder(etcd.build()?))
+}
+
+#[cfg(not(feature = "etcd"))]
+fn etcd(plan: &Plan, _: &EtcdPlan) -> Result<RegistryBuilder> {
+    Err(not_compiled(plan, "etcd").into())
 }
 
 fn not_compiled(plan: &Plan, feature: &str) -> ConfigError {

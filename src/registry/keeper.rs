@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::core::Shared;
 use super::fold::{Key, key_of};
 use super::registration::Status;
-use super::retry::Retry;
+use crate::backend::Retry;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, escaped};
@@ -169,11 +169,7 @@ impl Keeper {
         let published = match self.shared.locate(&wanted) {
             Ok(located) => {
                 let located = Arc::new(located);
-                let result = self
-                    .shared
-                    .backend
-                    .publish(located.clone(), progress.ticket)
-                    .await;
+                let result = self.put(located.clone(), progress.ticket).await;
                 result.map(|published| (published, located))
             }
             Err(error) => Err(error),
@@ -215,6 +211,22 @@ impl Keeper {
                 self.pending(status);
             }
         }
+    }
+
+    /// Publishes; where that takes so long that whoever waits for it gives up, the status says so.
+    async fn put(&self, located: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
+        let doing = format!("publishing {} {}", located.service(), located.id());
+        let mut publishing = self.shared.backend.publish(located, replaces);
+        let after = self.shared.deadline.mul_f64(ALMOST);
+        if let Ok(published) = tokio::time::timeout(after, &mut publishing).await {
+            return published;
+        }
+        self.pending(Arc::new(Error::Timeout {
+            doing,
+            after,
+            source: None,
+        }));
+        publishing.await
     }
 
     fn tell_published(&self, progress: &mut Progress, located: &Instance) {
@@ -326,6 +338,8 @@ impl Keeper {
     }
 }
 
+/// The part of its deadline after which a call is as good as late.
+const ALMOST: f64 = 0.9;
 /// How long what was withdrawn stays hidden, though the backend may still say it.
 const GHOST_TIME: Duration = Duration::from_secs(5);
 /// How long a withdrawal is tried before that is told, and once the registry is closing; below the

@@ -9,7 +9,6 @@ mod diff;
 mod fold;
 mod keeper;
 mod registration;
-mod retry;
 mod room;
 mod snapshot;
 mod stats;

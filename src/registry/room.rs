@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::core::Shared;
 use super::fold::{Fold, Key};
-use super::retry::Retry;
 use super::snapshot::Snapshot;
+use crate::backend::Retry;
 use crate::backend::{Outage, Scope, Update};
 use crate::error::Error;
 use crate::instance::Generation;

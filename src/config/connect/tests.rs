@@ -94,6 +94,7 @@ fn the_line_names_who_said_what() {
     );
 }
 
+#[cfg(not(feature = "etcd"))]
 #[tokio::test]
 async fn a_backend_that_is_not_compiled_in_is_an_error_with_its_feature() {
     let config = Config::from_vars([("HEREABOUTS_REGISTRY", "etcds://u:hunter2@h")]).unwrap();

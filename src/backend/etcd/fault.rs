@@ -1,0 +1,127 @@
+//! What etcd's client says went wrong, by what can be done about it.
+//!
+//! The code alone does not tell: a broken stream is `Unknown`, a wrong password `InvalidArgument`.
+
+use crate::error::Error;
+
+/// What can be done about a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Ask another endpoint, or this one later.
+    Retry,
+    /// Get a new token and ask again.
+    Login,
+    /// Grant another lease.
+    NewLease,
+    /// Nothing: it was refused, and will be again.
+    None,
+}
+
+/// What can be done about an error of the client.
+pub(super) fn remedy(error: &etcd_client::Error) -> Remedy {
+    use etcd_client::Error as E;
+    match error {
+        E::GRpcStatus(status) => of_status(status.code() as i32, status.message()),
+        E::LeaseKeepAliveError(text) if text.contains("lease not found") => Remedy::NewLease,
+        E::InvalidArgs(_) | E::InvalidUri(_) | E::InvalidMetadataValue(_) | E::Utf8Error(_) => Remedy::None,
+        _ => Remedy::Retry,
+    }
+}
+
+/// The same for a watch that was cancelled with this reason.
+pub(super) fn of_cancelled(reason: &str) -> Remedy {
+    if reason.contains("PermissionDenied") || reason.contains("permission denied") {
+        Remedy::None
+    } else if reason.contains("auth token") || reason.contains("Unauthenticated") {
+        Remedy::Login
+    } else {
+        Remedy::Retry
+    }
+}
+
+fn of_status(code: i32, text: &str) -> Remedy {
+    // The codes of gRPC.
+    const INVALID_ARGUMENT: i32 = 3;
+    const NOT_FOUND: i32 = 5;
+    const PERMISSION_DENIED: i32 = 7;
+    const FAILED_PRECONDITION: i32 = 9;
+    const UNAUTHENTICATED: i32 = 16;
+    match code {
+        _ if text.contains("invalid auth token") || text.contains("revision of auth store is old") => {
+            Remedy::Login
+        }
+        UNAUTHENTICATED => Remedy::Login,
+        NOT_FOUND if text.contains("lease not found") => Remedy::NewLease,
+        INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION => Remedy::None,
+        _ => Remedy::Retry,
+    }
+}
+
+/// Whether this store has no users, though one was given.
+pub(super) fn is_without_auth(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains("authentication is not enabled"))
+}
+
+/// The error as text, with its causes, which the client's own error leaves out.
+pub(super) fn text_of(error: &etcd_client::Error) -> String {
+    let etcd_client::Error::GRpcStatus(status) = error else {
+        return error.to_string();
+    };
+    let mut text = status.message().trim_start_matches("etcdserver: ").to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    if text.is_empty() { status.to_string() } else { text }
+}
+
+/// An error for the caller, of one endpoint.
+pub(super) fn error_of(endpoint: &str, error: &etcd_client::Error) -> Error {
+    let text = format!("{endpoint}: {}", text_of(error));
+    match remedy(error) {
+        Remedy::Retry | Remedy::NewLease => Error::unavailable("etcd", text),
+        Remedy::Login | Remedy::None => Error::backend("etcd", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_tells_what_the_code_does_not() {
+        for (code, text, expected) in [
+            (14, "tcp connect error", Remedy::Retry),
+            (
+                2,
+                "h2 protocol error: error reading a body from connection",
+                Remedy::Retry,
+            ),
+            (14, "etcdserver: no leader", Remedy::Retry),
+            (5, "etcdserver: requested lease not found", Remedy::NewLease),
+            (3, "etcdserver: revision of auth store is old", Remedy::Login),
+            (16, "etcdserver: invalid auth token", Remedy::Login),
+            (
+                3,
+                "etcdserver: authentication failed, invalid user ID or password",
+                Remedy::None,
+            ),
+            (7, "etcdserver: permission denied", Remedy::None),
+            (3, "etcdserver: request is too large", Remedy::None),
+        ] {
+            assert_eq!(of_status(code, text), expected, "{text}");
+        }
+        assert_eq!(
+            of_cancelled("rpc error: code = PermissionDenied desc = x"),
+            Remedy::None
+        );
+        assert_eq!(
+            of_cancelled("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"),
+            Remedy::Login
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! The one lease of a registry, and the task that keeps it alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use super::fault::{self, Remedy};
+use super::{CALL_TIME, Inner};
+use crate::backend::Retry;
+use crate::error::{Error, Result};
+
+/// A lease that was granted.
+#[derive(Debug)]
+pub(super) struct Lease {
+    id: i64,
+    /// Dropped with it: its keeper ends.
+    _kept: tokio_util::sync::DropGuard,
+}
+
+/// How keeping a lease alive has ended.
+enum End {
+    Gone,
+    Broken,
+    Over,
+}
+
+impl Inner {
+    /// The lease, granted where there is none.
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<i64> {
+        let busy = || Error::unavailable("etcd", "no lease could be granted in time");
+        let slot = tokio::time::timeout(CALL_TIME, self.lease.lock()).await;
+        let mut slot = slot.map_err(|_| busy())?;
+        if let Some(lease) = &*slot {
+            return Ok(lease.id);
+        }
+        // The store counts in seconds.
+        let seconds = i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        let granted = self.cluster.ask(CALL_TIME, |mut client| {
+            async move { client.lease_grant(seconds, None).await }.boxed()
+        });
+        let (granted, _) = granted.await?;
+        let over = self.closing.child_token();
+        let id = granted.id();
+        *slot = Some(Lease {
+            id,
+            _kept: over.clone().drop_guard(),
+        });
+        self.spawn(self.clone().keep(id, over));
+        Ok(id)
+    }
+
+    /// Revokes the lease, and what was published under it goes.
+    pub(super) async fn drop_lease(&self) -> Result<()> {
+        let Some(Lease { id, .. }) = self.lease.lock().await.take() else {
+            return Ok(());
+        };
+        let revoked = self.cluster.ask(REVOKE_TIME, |mut client| {
+            async move { client.lease_revoke(id).await.map(drop) }.boxed()
+        });
+        match revoked.await {
+            Ok(_) => Ok(()),
+            // Who asked twice is told so, and so is who comes too late.
+            Err(failure) if failure.remedy == Remedy::NewLease => Ok(()),
+            Err(failure) => {
+                let names = self.names();
+                Err(Error::Incomplete {
+                    left: format!("the lease of {names}"),
+                    source: Some(Arc::new(failure.error)),
+                })
+            }
+        }
+    }
+
+    /// A lease is gone, and with it what was published under it.
+    pub(super) async fn lost_lease(&self, id: i64) {
+        let mut slot = self.lease.lock().await;
+        if slot.take_if(|lease| lease.id == id).is_some() {
+            drop(slot);
+            self.counters.lost_lease();
+            self.lose_with_lease(id);
+        }
+    }
+
+    async fn keep(self: Arc<Self>, id: i64, over: CancellationToken) {
+        let mut retry = Retry::new();
+        loop {
+            let end = tokio::select! {
+                () = over.cancelled() => End::Over,
+                end = self.renew(id, &mut retry) => end,
+            };
+            match end {
+                End::Over => return,
+                End::Gone => {
+                    let lost = self.lost_lease(id);
+                    // Losing it cancels this task's own token.
+                    return lost.await;
+                }
+                End::Broken => {
+                    let pause = tokio::time::sleep(retry.next_delay(true));
+                    tokio::select! { () = over.cancelled() => return, () = pause => {} }
+                }
+            }
+        }
+    }
+
+    /// Keeps it alive on one stream, as long as that lasts.
+    async fn renew(&self, id: i64, retry: &mut Retry) -> End {
+        let opened = self.cluster.ask(CALL_TIME, |mut client| {
+            async move { client.lease_keep_alive(id).await }.boxed()
+        });
+        let ((mut keeper, mut answers), endpoint) = match opened.await {
+            Ok(opened) => opened,
+            Err(failure) if failure.remedy == Remedy::NewLease => return End::Gone,
+            Err(failure) => {
+                tracing::debug!("can't keep the lease alive: {}", failure.error.in_full());
+                return End::Broken;
+            }
+        };
+        retry.reset();
+        loop {
+            tokio::time::sleep(self.ttl / 3).await;
+            let renewed = async {
+                keeper.keep_alive().await?;
+                answers.message().await
+            };
+            match tokio::time::timeout(ANSWER_TIME.min(self.ttl / 3), renewed).await {
+                Ok(Ok(Some(answer))) if answer.ttl() > 0 => {}
+                Ok(Ok(Some(_))) => return End::Gone,
+                Ok(Err(error)) if fault::remedy(&error) == Remedy::Login => {
+                    self.cluster.log_in_again(endpoint).await;
+                    return End::Broken;
+                }
+                // Broken, ended, or silent: another endpoint may do better.
+                _ => {
+                    self.cluster.avoid(endpoint);
+                    return End::Broken;
+                }
+            }
+        }
+    }
+}
+
+const REVOKE_TIME: Duration = Duration::from_secs(3);
+const ANSWER_TIME: Duration = Duration::from_secs(2);

@@ -1,0 +1,391 @@
+//! What this registry publishes in the store. Every write but the first, and the withdrawal, is a
+//! transaction on the revision of the one before, so that nobody else's key is touched.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use futures_util::FutureExt;
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::fault::Remedy;
+use super::watcher::Wish;
+use super::{CALL_TIME, Inner, keys, wire};
+use crate::backend::{Lost, Published, Retry, Ticket};
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+
+/// What is published, by its key.
+#[derive(Default)]
+pub(super) struct Owned {
+    by_key: HashMap<Vec<u8>, Own>,
+    tickets: HashMap<Ticket, Vec<u8>>,
+    next_ticket: u64,
+    /// Written perhaps, though an error was returned: the value.
+    uncertain: HashMap<Vec<u8>, Vec<u8>>,
+    /// One call at a time for each key.
+    turns: HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>,
+    /// Calls that publish at the moment.
+    publishing: usize,
+}
+
+struct Own {
+    ticket: Ticket,
+    instance: Arc<Instance>,
+    revision: i64,
+    lease: i64,
+    lost: Option<oneshot::Sender<Lost>>,
+    /// It is being withdrawn: that it goes is no loss.
+    leaving: bool,
+}
+
+/// How a write ended.
+enum Written {
+    Ours {
+        revision: i64,
+        lease: i64,
+    },
+    /// A later owner's instance is there.
+    Others(Arc<Instance>),
+}
+
+impl Inner {
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        instance: Arc<Instance>,
+        replaces: Option<Ticket>,
+    ) -> Result<Published> {
+        if self.closing.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        let key = keys::key_of(&self.prefix, &instance);
+        let value = wire::encode(&instance);
+        let _turn = self.turn(&key).await?;
+        let (ticket, before) = {
+            let mut owned = self.owned();
+            owned.publishing += 1;
+            owned.next_ticket += 1;
+            owned.uncertain.remove(&key);
+            let before = owned.by_key.get(&key).filter(|own| Some(own.ticket) == replaces);
+            (Ticket::new(owned.next_ticket), before.map(|own| own.revision))
+        };
+        let written = self.write(&key, &value, &instance, before).await;
+        let result = match written {
+            Ok(Written::Ours { revision, lease }) => {
+                let (lost, hears) = oneshot::channel();
+                let own = Own {
+                    ticket,
+                    instance,
+                    revision,
+                    lease,
+                    lost: Some(lost),
+                    leaving: false,
+                };
+                self.record(key.clone(), own, replaces);
+                // Where the watcher has ended, so has the registry.
+                let _ = self.wishes.send(Wish::Own(key));
+                let lost = async { hears.await.unwrap_or(Lost::Gone(Error::Closed)) };
+                Ok(Published::new(ticket, lost))
+            }
+            Ok(Written::Others(by)) => {
+                self.owned().forget(&key, replaces);
+                Ok(Published::new(ticket, async { Lost::Superseded(by) }))
+            }
+            Err(error) => {
+                if error.is_transient() && before.is_none() {
+                    self.owned().uncertain.insert(key.clone(), value);
+                    self.spawn(self.clone().clean_up(key));
+                }
+                Err(error)
+            }
+        };
+        self.owned().publishing -= 1;
+        if result.is_err() {
+            self.drop_idle_lease().await;
+        }
+        result
+    }
+
+    pub(super) async fn withdraw(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
+        let Some(key) = self.owned().tickets.get(&ticket).cloned() else {
+            return Ok(());
+        };
+        let _turn = self.turn(&key).await?;
+        let Some((mut revision, generation)) = self.owned().leaves(&key, ticket) else {
+            return Ok(());
+        };
+        loop {
+            let deleted = self.delete(
+                &key,
+                Compare::mod_revision(key.clone(), CompareOp::Equal, revision),
+            );
+            let (response, _) = deleted.await?;
+            // What this registration itself wrote since is its own too.
+            let same = found(&response).filter(|kv| {
+                let read = wire::decode(kv.value()).unwrap_or_default();
+                read.iter()
+                    .any(|i| i.generation().millis() == generation && generation > 0)
+            });
+            match same {
+                Some(kv) if !response.succeeded() && kv.mod_revision() != revision => {
+                    revision = kv.mod_revision();
+                }
+                _ => break,
+            }
+        }
+        self.owned().forget(&key, Some(ticket));
+        self.drop_idle_lease().await;
+        Ok(())
+    }
+
+    /// The names of what is published, for an error.
+    pub(super) fn names(&self) -> String {
+        let owned = self.owned();
+        let names = owned.by_key.values().take(MAX_NAMES);
+        let names: Vec<String> = names
+            .map(|own| format!("{} {}", own.instance.service(), own.instance.id()))
+            .collect();
+        match owned.by_key.len().saturating_sub(names.len()) {
+            0 => names.join(", "),
+            more => format!("{} and {more} more", names.join(", ")),
+        }
+    }
+
+    /// What was published under a lease is gone with it.
+    pub(super) fn lose_with_lease(&self, lease: i64) {
+        let keys: Vec<Vec<u8>> = {
+            let owned = self.owned();
+            let of_lease = owned.by_key.iter().filter(|(_, own)| own.lease == lease);
+            of_lease.map(|(key, _)| key.clone()).collect()
+        };
+        for key in keys {
+            let gone = Error::unavailable("etcd", "its lease is gone");
+            self.owned().lose(&key, Lost::Gone(gone));
+        }
+    }
+
+    /// The keys that are published, and the revisions of their last writes.
+    pub(super) fn own_keys(&self) -> Vec<(Vec<u8>, i64)> {
+        let owned = self.owned();
+        let all = owned.by_key.iter();
+        all.map(|(key, own)| (key.clone(), own.revision)).collect()
+    }
+
+    /// What stands in the store under a key, at `revision`: a loss, where it is not what was written.
+    pub(super) fn check_own(&self, key: &[u8], stands: Option<&KeyValue>, revision: i64) {
+        let mut owned = self.owned();
+        let Some(own) = owned
+            .by_key
+            .get(key)
+            .filter(|own| own.lost.is_some() && !own.leaving)
+        else {
+            return;
+        };
+        if revision < own.revision {
+            // From before the last write.
+            return;
+        }
+        let Some(kv) = stands else {
+            let gone = Error::unavailable("etcd", "its key was deleted");
+            return owned.lose(key, Lost::Gone(gone));
+        };
+        if kv.mod_revision() == own.revision || kv.lease() == own.lease {
+            // Our own, or an update of ours that is on its way.
+            return;
+        }
+        let ours = own.instance.clone();
+        match other_of(kv, &ours) {
+            Some(other) if other.generation().is_zero() || other.generation() > ours.generation() => {
+                owned.lose(key, Lost::Superseded(other));
+            }
+            _ => {
+                let gone = Error::unavailable("etcd", "its key was overwritten");
+                owned.lose(key, Lost::Gone(gone));
+            }
+        }
+    }
+
+    async fn write(
+        self: &Arc<Self>,
+        key: &[u8],
+        value: &[u8],
+        instance: &Instance,
+        before: Option<i64>,
+    ) -> Result<Written> {
+        let mut expected = before;
+        for _ in 0..MAX_TRIES {
+            let lease = self.lease().await?;
+            let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
+            let compare = match expected {
+                Some(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+                None => Compare::create_revision(key, CompareOp::Equal, 0),
+            };
+            let txn = Txn::new()
+                .when([compare])
+                .and_then([put])
+                .or_else([TxnOp::get(key, None)]);
+            let asked = self.cluster.ask(CALL_TIME, |mut client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }.boxed()
+            });
+            let response = match asked.await {
+                Ok((response, _)) => response,
+                Err(failure) if failure.remedy == Remedy::NewLease => {
+                    self.lost_lease(lease).await;
+                    continue;
+                }
+                Err(failure) => return Err(failure.error),
+            };
+            if response.succeeded() {
+                let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+                return Ok(Written::Ours { revision, lease });
+            }
+            let Some(kv) = found(&response) else {
+                expected = None;
+                continue;
+            };
+            if kv.value() == value && kv.lease() == lease {
+                // It was done, and the answer was lost.
+                let revision = kv.mod_revision();
+                return Ok(Written::Ours { revision, lease });
+            }
+            if let Some(other) = other_of(&kv, instance) {
+                let theirs = other.generation();
+                // Who writes an id for the first time is the later owner, unless the other says so.
+                let later = theirs > instance.generation() || (theirs.is_zero() && before.is_some());
+                if later {
+                    return Ok(Written::Others(other));
+                }
+            }
+            expected = Some(kv.mod_revision());
+        }
+        Err(Error::unavailable(
+            "etcd",
+            "others write the same key all the time",
+        ))
+    }
+
+    /// Removes what may have been written though an error was returned, unless it is published after all.
+    async fn clean_up(self: Arc<Self>, key: Vec<u8>) {
+        let mut retry = Retry::new();
+        while !self.closing.is_cancelled() {
+            if let Ok(_turn) = self.turn(&key).await {
+                let Some(value) = self.owned().uncertain.get(&key).cloned() else {
+                    return;
+                };
+                let deleted = self.delete(&key, Compare::value(key.clone(), CompareOp::Equal, value));
+                let deleted = tokio::time::timeout(CLEAN_UP_TIME, deleted).await;
+                if matches!(deleted, Ok(Ok(_))) {
+                    self.owned().uncertain.remove(&key);
+                    break;
+                }
+            }
+            let pause = tokio::time::sleep(retry.next_delay(true));
+            tokio::select! { () = self.closing.cancelled() => return, () = pause => {} }
+        }
+        self.drop_idle_lease().await;
+    }
+
+    async fn delete(&self, key: &[u8], compare: Compare) -> Result<(TxnResponse, usize)> {
+        let txn = Txn::new()
+            .when([compare])
+            .and_then([TxnOp::delete(key, None)])
+            .or_else([TxnOp::get(key, None)]);
+        let deleted = self.cluster.ask(CALL_TIME, |mut client| {
+            let txn = txn.clone();
+            async move { client.txn(txn).await }.boxed()
+        });
+        Ok(deleted.await?)
+    }
+
+    /// No lease is kept where nothing is published.
+    async fn drop_idle_lease(&self) {
+        let idle = {
+            let owned = self.owned();
+            owned.by_key.is_empty() && owned.publishing == 0
+        };
+        if idle && let Err(error) = self.drop_lease().await {
+            // It runs out by itself, since nobody keeps it alive any longer.
+            tracing::debug!("can't revoke the lease: {}", error.in_full());
+        }
+    }
+
+    fn record(&self, key: Vec<u8>, own: Own, replaces: Option<Ticket>) {
+        let mut owned = self.owned();
+        let by = own.instance.clone();
+        owned.tickets.insert(own.ticket, key.clone());
+        if let Some(earlier) = owned.by_key.insert(key, own) {
+            owned.tickets.remove(&earlier.ticket);
+            if let Some(lost) = earlier.lost.filter(|_| Some(earlier.ticket) != replaces) {
+                let by = Arc::new(Instance::clone(&by).into_found());
+                // Who no longer listens need not know.
+                let _ = lost.send(Lost::Superseded(by));
+            }
+        }
+    }
+
+    /// Waits for what else is done with a key.
+    async fn turn(&self, key: &[u8]) -> Result<OwnedMutexGuard<()>> {
+        let turn = {
+            let mut owned = self.owned();
+            owned.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            owned.turns.entry(key.to_vec()).or_default().clone()
+        };
+        let late = || Error::unavailable("etcd", "another call for the same id is not over");
+        let turn = tokio::time::timeout(CALL_TIME, turn.lock_owned()).await;
+        turn.map_err(|_| late())
+    }
+
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owned {
+    /// A publication is lost: whoever keeps it is told.
+    fn lose(&mut self, key: &[u8], how: Lost) {
+        if let Some(mut own) = self.by_key.remove(key) {
+            self.tickets.remove(&own.ticket);
+            if let Some(lost) = own.lost.take() {
+                // Who no longer listens need not know.
+                let _ = lost.send(how);
+            }
+        }
+    }
+
+    /// A publication is being withdrawn: the revision of its last write, and since when it is there.
+    fn leaves(&mut self, key: &[u8], ticket: Ticket) -> Option<(i64, u64)> {
+        let own = self.by_key.get_mut(key).filter(|own| own.ticket == ticket)?;
+        own.leaving = true;
+        Some((own.revision, own.instance.generation().millis()))
+    }
+
+    fn forget(&mut self, key: &[u8], ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket
+            && self.by_key.get(key).is_some_and(|own| own.ticket == ticket)
+        {
+            self.by_key.remove(key);
+            self.tickets.remove(&ticket);
+        }
+    }
+}
+
+/// The key that stands there, of a transaction that was not done.
+fn found(response: &TxnResponse) -> Option<KeyValue> {
+    response.op_responses().into_iter().find_map(|op| match op {
+        TxnOpResponse::Get(mut get) => get.take_kvs().pop(),
+        _ => None,
+    })
+}
+
+/// The instance of the same id that somebody else has written.
+fn other_of(kv: &KeyValue, ours: &Instance) -> Option<Arc<Instance>> {
+    let read = wire::decode(kv.value()).ok()?;
+    let same = |i: &Instance| (i.service(), i.id()) == (ours.service(), ours.id());
+    read.into_iter().find(same).map(Arc::new)
+}
+
+const MAX_TRIES: usize = 8;
+const MAX_NAMES: usize = 10;
+const CLEAN_UP_TIME: Duration = Duration::from_secs(1);

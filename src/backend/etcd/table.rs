@@ -1,0 +1,227 @@
+//! Which keys there are, and which instances they hold: a state machine without connections.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::counters::Counters;
+use super::wire;
+use crate::backend::{Feed, Limits};
+use crate::instance::{Instance, InstanceId, ServiceName};
+
+pub(super) type Key = Arc<[u8]>;
+type Id = (ServiceName, InstanceId);
+
+/// The keys that there are.
+#[derive(Debug)]
+pub(super) struct Table {
+    feed: Feed,
+    counters: Arc<Counters>,
+    limits: Limits,
+    entries: HashMap<Key, Entry>,
+    /// Which keys hold an instance: two names can differ and have one key, and two keys one name.
+    keys: HashMap<Id, Vec<Key>>,
+    /// Up to where the changes of the store are in here.
+    revision: i64,
+    refused: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    revision: i64,
+    instances: Vec<Arc<Instance>>,
+}
+
+/// A key as it stands in the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    pub(super) revision: i64,
+}
+
+impl Table {
+    pub(super) fn new(feed: Feed, counters: Arc<Counters>, limits: Limits) -> Self {
+        Self {
+            feed,
+            counters,
+            limits,
+            entries: HashMap::new(),
+            keys: HashMap::new(),
+            revision: 0,
+            refused: false,
+        }
+    }
+
+    /// Up to where the changes of the store are in here.
+    pub(super) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// When a key was written that is there.
+    pub(super) fn revision_of(&self, key: &[u8]) -> Option<i64> {
+        self.entries.get(key).map(|entry| entry.revision)
+    }
+
+    /// Takes in the whole store as it is at `revision`. What is not in it goes, unless it is to be
+    /// kept for a while: then it is returned.
+    pub(super) fn replace(
+        &mut self,
+        records: impl Iterator<Item = impl AsRecord>,
+        revision: i64,
+        keep_missing: bool,
+    ) -> Vec<Key> {
+        let mut missing = std::mem::take(&mut self.entries);
+        self.keys.clear();
+        self.refused = false;
+        for record in records {
+            let record = record.as_record();
+            let known = missing.remove(record.key);
+            let entry = match known {
+                Some(known) if known.revision == record.revision => known,
+                known => self.read(record, known.unwrap_or_default()),
+            };
+            self.insert(record.key.into(), entry);
+        }
+        let kept: Vec<Key> = match keep_missing {
+            true => missing.keys().cloned().collect(),
+            false => Vec::new(),
+        };
+        if keep_missing {
+            for (key, entry) in missing {
+                self.insert(key, entry);
+            }
+        }
+        self.revision = revision;
+        self.feed
+            .reset(self.keys.keys().filter_map(|id| self.shown(id).cloned()));
+        self.feed.synced();
+        kept
+    }
+
+    /// A key was written.
+    pub(super) fn put(&mut self, record: Record<'_>) {
+        self.revision = self.revision.max(record.revision);
+        let (key, before) = match self.entries.remove_entry(record.key) {
+            Some((key, before)) => (key, before),
+            None => (record.key.into(), Entry::default()),
+        };
+        let gone: Vec<Id> = before.instances.iter().map(|i| id_of(i)).collect();
+        for id in &gone {
+            self.unlink(id, &key);
+        }
+        let entry = self.read(record, before);
+        let come: Vec<Id> = entry.instances.iter().map(|i| id_of(i)).collect();
+        self.insert(key, entry);
+        for id in gone.iter().filter(|id| !come.contains(id)).chain(&come) {
+            self.show(id);
+        }
+    }
+
+    /// A key was deleted.
+    pub(super) fn remove(&mut self, key: &[u8], revision: i64) {
+        self.revision = self.revision.max(revision);
+        let Some((key, entry)) = self.entries.remove_entry(key) else {
+            return;
+        };
+        for id in entry.instances.iter().map(|i| id_of(i)) {
+            self.unlink(&id, &key);
+            self.show(&id);
+        }
+    }
+
+    /// Whether something was refused and there is room again; says so once.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let most = self.limits.instances;
+        let room = self.refused && self.keys.len() < most - most / 10;
+        self.refused &= !room;
+        room
+    }
+
+    /// Reads a value; where it can't be read, the last good version stays.
+    fn read(&mut self, record: Record<'_>, known: Entry) -> Entry {
+        let instances = match wire::decode(record.value) {
+            Ok(instances) => instances.into_iter().map(Arc::new).collect(),
+            Err(why) => {
+                self.counters.bad_record(record.key, why);
+                known.instances
+            }
+        };
+        Entry {
+            revision: record.revision,
+            instances,
+        }
+    }
+
+    fn insert(&mut self, key: Key, mut entry: Entry) {
+        entry.instances.retain(|instance| {
+            let id = id_of(instance);
+            if !self.keys.contains_key(&id) && self.keys.len() >= self.limits.instances {
+                self.refused = true;
+                self.counters.refused(self.limits.instances);
+                return false;
+            }
+            let keys = self.keys.entry(id).or_default();
+            if !keys.contains(&key) {
+                keys.push(key.clone());
+            }
+            true
+        });
+        self.entries.insert(key, entry);
+    }
+
+    fn unlink(&mut self, id: &Id, key: &Key) {
+        if let Some(keys) = self.keys.get_mut(id) {
+            keys.retain(|known| known != key);
+            if keys.is_empty() {
+                self.keys.remove(id);
+            }
+        }
+    }
+
+    /// The instance that is shown: of two with one name, that of the later owner.
+    fn shown(&self, id: &Id) -> Option<&Arc<Instance>> {
+        let entries = self.keys.get(id)?.iter().filter_map(|key| self.entries.get(key));
+        let instances = entries.flat_map(|e| e.instances.iter().map(move |i| (e.revision, i)));
+        let same = instances.filter(|(_, i)| (i.service(), i.id()) == (&id.0, &id.1));
+        same.max_by_key(|(revision, i)| (i.generation(), *revision))
+            .map(|(_, instance)| instance)
+    }
+
+    fn show(&self, id: &Id) {
+        match self.shown(id) {
+            Some(instance) => self.feed.upsert(instance.clone()),
+            None => self.feed.remove(&id.0, &id.1),
+        }
+    }
+}
+
+/// What can be seen as a record.
+pub(super) trait AsRecord {
+    fn as_record(&self) -> Record<'_>;
+}
+
+impl AsRecord for Record<'_> {
+    fn as_record(&self) -> Record<'_> {
+        *self
+    }
+}
+
+impl AsRecord for etcd_client::KeyValue {
+    fn as_record(&self) -> Record<'_> {
+        Record {
+            key: self.key(),
+            value: self.value(),
+            revision: self.mod_revision(),
+        }
+    }
+}
+
+impl<T: AsRecord> AsRecord for &T {
+    fn as_record(&self) -> Record<'_> {
+        (**self).as_record()
+    }
+}
+
+fn id_of(instance: &Instance) -> Id {
+    (instance.service().clone(), instance.id().clone())
+}

@@ -1,0 +1,389 @@
+//! The task that follows the store: one listing, then one stream of changes, and both again after
+//! every loss.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Event, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchRequestSender,
+    WatchResponse, WatchResponseStream,
+};
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::fault::{self, Remedy};
+use super::table::{AsRecord, Key, Table};
+use super::{Inner, keys};
+use crate::backend::{Outage, Retry};
+use crate::error::{Error, Result};
+
+/// What is to be followed.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// Everything: somebody observes.
+    Observe,
+    /// A key of our own, so that it is published again when it is lost.
+    Own(Vec<u8>),
+}
+
+pub(super) struct Watcher {
+    inner: Arc<Inner>,
+    wishes: mpsc::UnboundedReceiver<Wish>,
+    table: Table,
+    observes: bool,
+    /// Keys that a wiped store no longer has, the revisions they had, and when they go.
+    ghosts: Option<(Instant, HashMap<Key, i64>)>,
+    retry: Retry,
+}
+
+/// How following has ended.
+enum End {
+    Closing,
+    /// To be begun again at once.
+    Again,
+}
+
+/// The stream of changes, and who gives it.
+struct Stream {
+    sender: WatchRequestSender,
+    changes: WatchResponseStream,
+    endpoint: usize,
+    heard_at: Instant,
+    asked_at: Option<Instant>,
+    /// Watches on it, with those of keys that have left.
+    watches: usize,
+}
+
+impl Watcher {
+    pub(super) fn new(inner: Arc<Inner>, wishes: mpsc::UnboundedReceiver<Wish>, table: Table) -> Self {
+        Self {
+            inner,
+            wishes,
+            table,
+            observes: false,
+            ghosts: None,
+            retry: Retry::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let closing = self.inner.closing.clone();
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            if !self.observes && self.inner.own_keys().is_empty() {
+                match self.wishes.recv().await {
+                    Some(Wish::Observe) => self.observes = true,
+                    Some(Wish::Own(_)) => {}
+                    None => return,
+                }
+                continue;
+            }
+            match self.session().await {
+                Ok(End::Closing) => return,
+                Ok(End::Again) => {}
+                Err(error) => {
+                    let transient = error.is_transient();
+                    self.fails(error);
+                    tokio::time::sleep(self.retry.next_delay(transient)).await;
+                }
+            }
+        }
+    }
+
+    /// The store can't be reached, or does not let us in.
+    fn fails(&self, error: Error) {
+        if self.observes && !self.inner.feed.is_stale() {
+            tracing::warn!("etcd: {}; what is known is kept", error.in_full());
+            self.inner.feed.stale(Outage::now(error));
+        }
+    }
+
+    /// Looks at the store and follows its changes, until that breaks.
+    async fn session(&mut self) -> Result<End> {
+        let was_stale = self.inner.feed.is_stale();
+        let from = if self.observes {
+            self.list().await?
+        } else {
+            self.look_at_own().await?
+        };
+        let mut stream = self.open(from + 1).await?;
+        if was_stale && self.observes {
+            tracing::info!("etcd: back, by {}", self.inner.cluster.describe());
+        }
+        let opened = Instant::now();
+        loop {
+            let probe = stream
+                .asked_at
+                .map_or(stream.heard_at + QUIET, |at| at + ANSWER_TIME);
+            let ghosts = self.ghosts.as_ref().map(|(at, _)| *at);
+            tokio::select! {
+                biased;
+                message = stream.changes.message() => {
+                    stream.heard_at = Instant::now();
+                    stream.asked_at = None;
+                    if stream.heard_at - opened > LIVED {
+                        self.retry.reset();
+                    }
+                    match message {
+                        Ok(Some(message)) => if let Some(end) = self.take(&message, &stream).await? {
+                            return Ok(end);
+                        },
+                        Ok(None) => return Err(self.broken(&stream, "the watch was closed")),
+                        Err(error) if fault::remedy(&error) == Remedy::Login => {
+                            self.inner.cluster.log_in_again(stream.endpoint).await;
+                            return Ok(End::Again);
+                        }
+                        Err(error) => {
+                            return Err(self.broken(&stream, &fault::text_of(&error)));
+                        }
+                    }
+                }
+                wish = self.wishes.recv() => match wish {
+                    None => return Ok(End::Closing),
+                    Some(Wish::Observe) if self.observes => {}
+                    Some(Wish::Observe) => {
+                        self.observes = true;
+                        return Ok(End::Again);
+                    }
+                    Some(Wish::Own(key)) => if let Some(end) = self.follow_own(key, &mut stream).await? {
+                        return Ok(end);
+                    },
+                },
+                () = tokio::time::sleep_until(probe) => {
+                    if stream.asked_at.is_some() {
+                        return Err(self.broken(&stream, "it does not answer"));
+                    }
+                    stream.asked_at = Some(Instant::now());
+                    if stream.sender.request_progress().await.is_err() {
+                        return Err(self.broken(&stream, "the watch was closed"));
+                    }
+                }
+                () = sleep_until(ghosts) => self.lay_ghosts(),
+            }
+        }
+    }
+
+    fn broken(&self, stream: &Stream, why: &str) -> Error {
+        self.inner.cluster.avoid(stream.endpoint);
+        Error::unavailable("etcd", why.to_owned())
+    }
+
+    /// Takes in what the stream says.
+    async fn take(&mut self, message: &WatchResponse, stream: &Stream) -> Result<Option<End>> {
+        if message.canceled() {
+            let reason = message.cancel_reason();
+            if message.compact_revision() > 0 {
+                // What was missed is in a new listing.
+                return Ok(Some(End::Again));
+            }
+            return match fault::of_cancelled(reason) {
+                Remedy::Login => {
+                    self.inner.cluster.log_in_again(stream.endpoint).await;
+                    Err(Error::unavailable("etcd", reason.to_owned()))
+                }
+                Remedy::None => Err(Error::backend("etcd", reason.to_owned())),
+                _ => Err(Error::unavailable("etcd", reason.to_owned())),
+            };
+        }
+        for event in message.events() {
+            self.take_event(event);
+        }
+        Ok(self.table.has_room_again().then_some(End::Again))
+    }
+
+    fn take_event(&mut self, event: &Event) {
+        let Some(kv) = event.kv() else { return };
+        let deleted = event.event_type() == EventType::Delete;
+        if self.observes {
+            match deleted {
+                true => self.table.remove(kv.key(), kv.mod_revision()),
+                false => self.table.put(kv.as_record()),
+            }
+        }
+        self.inner
+            .check_own(kv.key(), (!deleted).then_some(kv), kv.mod_revision());
+    }
+
+    /// A key of our own was written. Where everything is followed, its changes may have come already.
+    async fn follow_own(&mut self, key: Vec<u8>, stream: &mut Stream) -> Result<Option<End>> {
+        let own = self.inner.own_keys().into_iter().find(|(own, _)| *own == key);
+        let Some((_, revision)) = own else {
+            return Ok(None);
+        };
+        if self.observes {
+            if self.table.revision() > revision && self.table.revision_of(&key) != Some(revision) {
+                return Ok(Some(End::Again));
+            }
+            return Ok(None);
+        }
+        stream.watches += 1;
+        if stream.watches > 2 * self.inner.own_keys().len() + SPARE_WATCHES {
+            return Ok(Some(End::Again));
+        }
+        let options = WatchOptions::new().with_start_revision(revision + 1);
+        let watched = stream.sender.watch(key, Some(options)).await;
+        watched.map_err(|error| self.broken(stream, &fault::text_of(&error)))?;
+        Ok(None)
+    }
+
+    /// Takes in the whole store, in pages of one revision, and returns that.
+    async fn list(&mut self) -> Result<i64> {
+        let end = keys::end_of(&self.inner.prefix);
+        let mut from = self.inner.prefix.clone().into_bytes();
+        let mut all: Vec<KeyValue> = Vec::new();
+        let mut revision = 0;
+        loop {
+            let options = GetOptions::new()
+                .with_range(end.clone())
+                .with_limit(PAGE)
+                .with_revision(revision);
+            let asked = self.inner.cluster.ask(LIST_TIME, |client| {
+                let (from, options) = (from.clone(), options.clone());
+                let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+                async move { client.get(from, Some(options)).await }.boxed()
+            });
+            let (mut page, _) = asked.await?;
+            if revision == 0 {
+                revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
+            }
+            all.extend(page.take_kvs());
+            match all.last() {
+                Some(last) if page.more() => {
+                    from = last.key().to_vec();
+                    from.push(0);
+                }
+                _ => break,
+            }
+        }
+        self.inner.counters.listed();
+        // A store that has lost its data: the others have a moment to come back.
+        let wiped = revision < self.table.revision();
+        let before = self.table.revision();
+        let missing = self.table.replace(all.iter(), revision, wiped);
+        self.ghosts = None;
+        if wiped {
+            tracing::warn!("etcd has gone back from revision {before} to {revision}: it has lost its data");
+            let known = |key: Key| Some((key.clone(), self.table.revision_of(&key)?));
+            let known = missing.into_iter().filter_map(known).collect();
+            self.ghosts = Some((Instant::now() + GHOST_TIME, known));
+        }
+        let stands: HashMap<&[u8], &KeyValue> = all.iter().map(|kv| (kv.key(), kv)).collect();
+        for (key, _) in self.inner.own_keys() {
+            self.check_own(&key, stands.get(key.as_slice()).copied(), revision, wiped);
+        }
+        Ok(revision)
+    }
+
+    /// In a store that was wiped, revisions say nothing of what came before.
+    fn check_own(&self, key: &[u8], stands: Option<&KeyValue>, revision: i64, wiped: bool) {
+        let revision = if wiped { i64::MAX } else { revision };
+        self.inner.check_own(key, stands, revision);
+    }
+
+    /// Looks at the keys of our own alone, and returns at which revision.
+    async fn look_at_own(&mut self) -> Result<i64> {
+        let own = self.inner.own_keys();
+        let mut first = i64::MAX;
+        for some in own.chunks(KEYS_A_CALL) {
+            let gets: Vec<TxnOp> = some
+                .iter()
+                .map(|(key, _)| TxnOp::get(key.clone(), None))
+                .collect();
+            let txn = Txn::new().and_then(gets);
+            let asked = self.inner.cluster.ask(LIST_TIME, |mut client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }.boxed()
+            });
+            let (response, _) = asked.await?;
+            let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+            first = first.min(revision);
+            let wiped = some.iter().any(|(_, written)| *written > revision);
+            for ((key, _), stands) in some.iter().zip(response.op_responses()) {
+                if let TxnOpResponse::Get(stands) = stands {
+                    self.check_own(key, stands.kvs().first(), revision, wiped);
+                }
+            }
+        }
+        Ok(first.min(i64::MAX - 1))
+    }
+
+    /// Opens the stream of changes from a revision on.
+    async fn open(&self, from: i64) -> Result<Stream> {
+        let mut keys = Vec::new();
+        let mut options = WatchOptions::new().with_start_revision(from);
+        let first = if self.observes {
+            options = options.with_prefix().with_fragment();
+            self.inner.prefix.clone().into_bytes()
+        } else {
+            keys = self.inner.own_keys();
+            match keys.pop() {
+                Some((key, _)) => key,
+                // All of it is gone, and published again in a moment.
+                None => return Err(Error::unavailable("etcd", "nothing of ours is there")),
+            }
+        };
+        let asked = self.inner.cluster.ask(LIST_TIME, |client| {
+            let (first, options) = (first.clone(), options.clone());
+            let mut client = client.watch_client().max_decoding_message_size(MAX_MESSAGE);
+            async move { client.watch(first, Some(options)).await }.boxed()
+        });
+        let (stream, endpoint) = asked.await?;
+        let (mut sender, changes) = stream.split();
+        let watches = 1 + keys.len();
+        for (key, _) in keys {
+            let options = WatchOptions::new().with_start_revision(from);
+            let watched = sender.watch(key, Some(options)).await;
+            watched.map_err(|error| Error::unavailable("etcd", fault::text_of(&error)))?;
+        }
+        Ok(Stream {
+            sender,
+            changes,
+            endpoint,
+            heard_at: Instant::now(),
+            asked_at: None,
+            watches,
+        })
+    }
+
+    /// What has not come back to a wiped store is gone.
+    fn lay_ghosts(&mut self) {
+        let Some((_, ghosts)) = self.ghosts.take() else {
+            return;
+        };
+        for (key, revision) in ghosts {
+            if self.table.revision_of(&key) == Some(revision) {
+                self.table.remove(&key, 0);
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+const PAGE: i64 = 1000;
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+const LIST_TIME: Duration = Duration::from_secs(2);
+/// When nothing was heard for so long, the store is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(2);
+const ANSWER_TIME: Duration = Duration::from_millis(1500);
+/// After this long a stream has not failed at once.
+const LIVED: Duration = Duration::from_secs(10);
+/// How long what a wiped store no longer has is kept, so that its owners can come back.
+const GHOST_TIME: Duration = Duration::from_secs(3);
+/// etcd takes 128 operations in a transaction.
+const KEYS_A_CALL: usize = 100;
+const SPARE_WATCHES: usize = 64;

@@ -1,0 +1,172 @@
+//! Real servers, each on a loopback address of its own; all of it ends when dropped.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use etcd_client::Client;
+use hereabouts::Address;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// One member of a store.
+#[derive(Debug)]
+pub(crate) struct Server {
+    name: String,
+    ip: Ipv4Addr,
+    arguments: Vec<String>,
+    data: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+impl Server {
+    /// A store of one member.
+    pub(crate) fn start() -> Self {
+        let [server] = Self::cluster();
+        server
+    }
+
+    /// A store of so many members.
+    pub(crate) fn cluster<const N: usize>() -> [Self; N] {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let ips: Vec<Ipv4Addr> = (1..=N)
+            .map(|n| Ipv4Addr::new(127, 77, number, u8::try_from(n).expect("a few members")))
+            .collect();
+        let members: Vec<String> = ips
+            .iter()
+            .enumerate()
+            .map(|(n, ip)| format!("n{n}=http://{ip}:2380"))
+            .collect();
+        let servers = std::array::from_fn(|n| {
+            let (name, ip) = (format!("n{n}"), ips[n]);
+            let data = format!("hereabouts-etcd-{}-{number}-{n}", std::process::id());
+            let data = std::env::temp_dir().join(data);
+            let arguments = [
+                ("name", name.clone()),
+                ("data-dir", data.display().to_string()),
+                ("listen-client-urls", format!("http://{ip}:2379")),
+                ("advertise-client-urls", format!("http://{ip}:2379")),
+                ("listen-peer-urls", format!("http://{ip}:2380")),
+                ("initial-advertise-peer-urls", format!("http://{ip}:2380")),
+                ("initial-cluster", members.join(",")),
+                ("initial-cluster-token", format!("t{number}")),
+                ("log-level", "error".to_owned()),
+                ("logger", "zap".to_owned()),
+                // A lease of a second is granted, and an election is quick, where there is one member.
+                ("heartbeat-interval", if N == 1 { "10" } else { "100" }.to_owned()),
+                ("election-timeout", if N == 1 { "100" } else { "1000" }.to_owned()),
+            ];
+            let arguments = arguments.map(|(name, value)| format!("--{name}={value}"));
+            Self {
+                name,
+                ip,
+                arguments: arguments.to_vec(),
+                data,
+                child: Mutex::new(None),
+            }
+        });
+        for server in &servers {
+            server.spawn();
+        }
+        for server in &servers {
+            server.wait_ready();
+        }
+        servers
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        std::net::SocketAddr::from((self.ip, 2379)).into()
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("http://{}:2379", self.ip)
+    }
+
+    /// A client that is not ours.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect([self.uri()], None)
+            .await
+            .expect("a client is made")
+    }
+
+    /// Starts it again, with the data it has.
+    pub(crate) fn restart(&self) {
+        self.spawn();
+        self.wait_ready();
+    }
+
+    /// Ends it, as a power cut would.
+    pub(crate) fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
+            child.kill().expect("it can be killed");
+            child.wait().expect("it has ended");
+        }
+    }
+
+    /// Stops its clock, or lets it go on: its kernel goes on accepting connections.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        let child = self.child();
+        let child = child.as_ref().expect("it runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        kill(pid, signal).expect("it can be told");
+    }
+
+    fn spawn(&self) {
+        let child = Command::new(PROGRAM)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap_or_else(|why| panic!("{PROGRAM} is missing ({why}): scripts/setup installs it"));
+        *self.child() = Some(child);
+    }
+
+    /// Waits until it answers a call that needs a leader.
+    fn wait_ready(&self) {
+        let uri = self.uri();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let wait = async move {
+            let ends = Instant::now() + Duration::from_secs(30);
+            loop {
+                let mut client = Client::connect([&uri], None).await.expect("a client is made");
+                let answer = tokio::time::timeout(Duration::from_millis(500), client.get("ready", None));
+                if matches!(answer.await, Ok(Ok(_))) {
+                    return;
+                }
+                assert!(Instant::now() < ends, "{uri} does not answer");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Whoever calls may be in a runtime of its own.
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| runtime.expect("a runtime").block_on(wait));
+            waiting
+                .join()
+                .unwrap_or_else(|_| panic!("{} is not ready", self.name));
+        });
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child().take() {
+            // A frozen one dies too.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+/// The distribution's.
+const PROGRAM: &str = "etcd";
+static NEXT: AtomicU8 = AtomicU8::new(1);

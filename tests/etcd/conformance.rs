@@ -8,7 +8,7 @@ use hereabouts::conformance::{self, Support, World};
 use hereabouts::etcd::Etcd;
 use hereabouts::{Backend, Error, InstanceId, Result, ServiceName, async_trait};
 
-use crate::server::Server;
+use crate::server::{Server, VERSIONS, Version};
 
 /// A store, and what happens to it in an outage.
 struct Store {
@@ -99,16 +99,20 @@ fn holds(servers: Vec<Server>, fault: Fault) {
 
 #[test]
 fn the_contract_holds_on_one_member_that_is_killed() {
-    holds(vec![Server::start()], Fault::Killed);
+    for version in VERSIONS {
+        holds(vec![Server::start(version)], Fault::Killed);
+    }
 }
 
 #[test]
 fn the_contract_holds_on_one_member_that_is_frozen() {
-    holds(vec![Server::start()], Fault::Frozen);
+    holds(vec![Server::start(Version::Packaged)], Fault::Frozen);
 }
 
 #[test]
 fn the_contract_holds_on_three_members_that_are_killed() {
-    let servers: [Server; 3] = Server::cluster();
-    holds(servers.into(), Fault::Killed);
+    for version in VERSIONS {
+        let servers: [Server; 3] = Server::cluster(version);
+        holds(servers.into(), Fault::Killed);
+    }
 }

@@ -1,4 +1,12 @@
-//! etcd, on real servers: single, three of them, of the distribution and current.
+//! etcd, on real servers: of one member and of three, of the distribution and current; and go-micro's
+//! peers on the same store.
+
+#[path = "../lab/mod.rs"]
+mod lab;
 
 mod conformance;
+mod failover;
+mod go_micro;
+mod repair;
 mod server;
+mod support;

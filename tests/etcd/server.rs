@@ -1,10 +1,10 @@
-//! Real servers, each on a loopback address of its own; all of it ends when dropped.
+//! Real servers, each on a loopback address or a host of its own; all of it ends when dropped.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
@@ -12,38 +12,78 @@ use hereabouts::Address;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::lab::Host;
+
+/// A program to be a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// The distribution's.
+    Packaged,
+    /// Built from its module.
+    Current,
+}
+
+pub(crate) const VERSIONS: [Version; 2] = [Version::Packaged, Version::Current];
+
 /// One member of a store.
 #[derive(Debug)]
 pub(crate) struct Server {
     name: String,
     ip: Ipv4Addr,
+    /// Where it runs, if not in the test's own namespace.
+    host: Option<Arc<Host>>,
+    program: PathBuf,
     arguments: Vec<String>,
     data: PathBuf,
     child: Mutex<Option<Child>>,
 }
 
+impl Version {
+    fn program(self) -> PathBuf {
+        match self {
+            Self::Packaged => "etcd".into(),
+            Self::Current => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/peers/etcd"),
+        }
+    }
+}
+
 impl Server {
     /// A store of one member.
-    pub(crate) fn start() -> Self {
-        let [server] = Self::cluster();
+    pub(crate) fn start(version: Version) -> Self {
+        let [server] = Self::cluster(version);
         server
     }
 
-    /// A store of so many members.
-    pub(crate) fn cluster<const N: usize>() -> [Self; N] {
+    /// A store of so many members, on loopback.
+    pub(crate) fn cluster<const N: usize>(version: Version) -> [Self; N] {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let ips: Vec<Ipv4Addr> = (1..=N)
-            .map(|n| Ipv4Addr::new(127, 77, number, u8::try_from(n).expect("a few members")))
-            .collect();
-        let members: Vec<String> = ips
+        let place = |n: usize| {
+            let last = u8::try_from(n + 1).expect("a few members");
+            (Ipv4Addr::new(127, 77, number, last), None)
+        };
+        Self::members(version, std::array::from_fn(place))
+    }
+
+    /// A store of a member on each of these hosts.
+    pub(crate) fn on_hosts<const N: usize>(version: Version, hosts: [Arc<Host>; N]) -> [Self; N] {
+        Self::members(version, hosts.map(|host| (host.address(), Some(host))))
+    }
+
+    fn members<const N: usize>(version: Version, places: [(Ipv4Addr, Option<Arc<Host>>); N]) -> [Self; N] {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let members: Vec<String> = places
             .iter()
             .enumerate()
-            .map(|(n, ip)| format!("n{n}=http://{ip}:2380"))
+            .map(|(n, (ip, _))| format!("n{n}=http://{ip}:2380"))
             .collect();
-        let servers = std::array::from_fn(|n| {
-            let (name, ip) = (format!("n{n}"), ips[n]);
+        // A lease of a second is granted, and an election is quick, where there is one member.
+        let (heartbeat, election) = if N == 1 { (10, 100) } else { (100, 1000) };
+        let mut n = 0;
+        let servers = places.map(|(ip, host)| {
+            let name = format!("n{n}");
             let data = format!("hereabouts-etcd-{}-{number}-{n}", std::process::id());
             let data = std::env::temp_dir().join(data);
+            n += 1;
             let arguments = [
                 ("name", name.clone()),
                 ("data-dir", data.display().to_string()),
@@ -53,16 +93,17 @@ impl Server {
                 ("initial-advertise-peer-urls", format!("http://{ip}:2380")),
                 ("initial-cluster", members.join(",")),
                 ("initial-cluster-token", format!("t{number}")),
-                ("log-level", "error".to_owned()),
+                ("log-level", "fatal".to_owned()),
                 ("logger", "zap".to_owned()),
-                // A lease of a second is granted, and an election is quick, where there is one member.
-                ("heartbeat-interval", if N == 1 { "10" } else { "100" }.to_owned()),
-                ("election-timeout", if N == 1 { "100" } else { "1000" }.to_owned()),
+                ("heartbeat-interval", heartbeat.to_string()),
+                ("election-timeout", election.to_string()),
             ];
             let arguments = arguments.map(|(name, value)| format!("--{name}={value}"));
             Self {
                 name,
                 ip,
+                host,
+                program: version.program(),
                 arguments: arguments.to_vec(),
                 data,
                 child: Mutex::new(None),
@@ -115,14 +156,24 @@ impl Server {
         kill(pid, signal).expect("it can be told");
     }
 
+    /// Loses its data.
+    pub(crate) fn wipe(&self) {
+        std::fs::remove_dir_all(&self.data).expect("it had data");
+    }
+
     fn spawn(&self) {
-        let child = Command::new(PROGRAM)
+        let program = self.program.to_string_lossy();
+        let mut command = match &self.host {
+            Some(host) => host.command(&program),
+            None => Command::new(&self.program),
+        };
+        let child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
-            .unwrap_or_else(|why| panic!("{PROGRAM} is missing ({why}): scripts/setup installs it"));
+            .unwrap_or_else(|why| panic!("{program} is missing ({why}): scripts/setup installs it"));
         *self.child() = Some(child);
     }
 
@@ -142,13 +193,15 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        // Whoever calls may be in a runtime of its own.
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| runtime.expect("a runtime").block_on(wait));
-            waiting
-                .join()
-                .unwrap_or_else(|_| panic!("{} is not ready", self.name));
-        });
+        let wait = || runtime.expect("a runtime").block_on(wait);
+        match &self.host {
+            Some(host) => host.in_namespace(wait),
+            // Whoever calls may be in a runtime of its own.
+            None => std::thread::scope(|scope| {
+                let waiting = scope.spawn(wait).join();
+                waiting.unwrap_or_else(|_| panic!("{} is not ready", self.name));
+            }),
+        }
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
@@ -167,6 +220,4 @@ impl Drop for Server {
     }
 }
 
-/// The distribution's.
-const PROGRAM: &str = "etcd";
 static NEXT: AtomicU8 = AtomicU8::new(1);

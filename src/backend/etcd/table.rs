@@ -62,40 +62,42 @@ impl Table {
         self.entries.get(key).map(|entry| entry.revision)
     }
 
-    /// Takes in the whole store as it is at `revision`. What is not in it goes, unless it is to be
-    /// kept for a while: then it is returned.
+    /// Takes in the whole store as it is at `revision`. What is not in it goes, unless the store was
+    /// `wiped`: then it stays as a ghost.
     pub(super) fn replace(
         &mut self,
         records: impl Iterator<Item = impl AsRecord>,
         revision: i64,
-        keep_missing: bool,
-    ) -> Vec<Key> {
+        wiped: bool,
+    ) {
         let mut missing = std::mem::take(&mut self.entries);
         self.keys.clear();
         self.refused = false;
         for record in records {
             let record = record.as_record();
-            let known = missing.remove(record.key);
-            let entry = match known {
-                Some(known) if known.revision == record.revision => known,
+            let entry = match missing.remove(record.key) {
+                // A store that was wiped counts its revisions anew.
+                Some(known) if known.revision == record.revision && !wiped => known,
                 known => self.read(record, known.unwrap_or_default()),
             };
             self.insert(record.key.into(), entry);
         }
-        let kept: Vec<Key> = match keep_missing {
-            true => missing.keys().cloned().collect(),
-            false => Vec::new(),
-        };
-        if keep_missing {
-            for (key, entry) in missing {
-                self.insert(key, entry);
-            }
+        for (key, mut entry) in missing.into_iter().filter(|_| wiped) {
+            entry.revision = GHOST;
+            self.insert(key, entry);
         }
         self.revision = revision;
         self.feed
             .reset(self.keys.keys().filter_map(|id| self.shown(id).cloned()));
         self.feed.synced();
-        kept
+    }
+
+    /// What has not come back to a store that was wiped goes.
+    pub(super) fn lay_ghosts(&mut self) {
+        let ghosts = self.entries.iter().filter(|(_, entry)| entry.revision == GHOST);
+        for key in ghosts.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.remove(&key, 0);
+        }
     }
 
     /// A key was written.
@@ -221,6 +223,9 @@ impl<T: AsRecord> AsRecord for &T {
         (**self).as_record()
     }
 }
+
+/// No key was ever written at this revision.
+const GHOST: i64 = 0;
 
 fn id_of(instance: &Instance) -> Id {
     (instance.service().clone(), instance.id().clone())

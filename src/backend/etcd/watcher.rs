@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::fault::{self, Remedy};
-use super::table::{AsRecord, Key, Table};
+use super::table::{AsRecord, Table};
 use super::{Inner, keys};
 use crate::backend::{Outage, Retry};
 use crate::error::{Error, Result};
@@ -33,8 +33,8 @@ pub(super) struct Watcher {
     wishes: mpsc::UnboundedReceiver<Wish>,
     table: Table,
     observes: bool,
-    /// Keys that a wiped store no longer has, the revisions they had, and when they go.
-    ghosts: Option<(Instant, HashMap<Key, i64>)>,
+    /// When what a wiped store no longer has goes.
+    ghosts: Option<Instant>,
     retry: Retry,
 }
 
@@ -50,6 +50,8 @@ struct Stream {
     sender: WatchRequestSender,
     changes: WatchResponseStream,
     endpoint: usize,
+    /// The first revision that it tells.
+    from: i64,
     heard_at: Instant,
     asked_at: Option<Instant>,
     /// Watches on it, with those of keys that have left.
@@ -124,7 +126,6 @@ impl Watcher {
             let probe = stream
                 .asked_at
                 .map_or(stream.heard_at + QUIET, |at| at + ANSWER_TIME);
-            let ghosts = self.ghosts.as_ref().map(|(at, _)| *at);
             tokio::select! {
                 biased;
                 message = stream.changes.message() => {
@@ -167,7 +168,10 @@ impl Watcher {
                         return Err(self.broken(&stream, "the watch was closed"));
                     }
                 }
-                () = sleep_until(ghosts) => self.lay_ghosts(),
+                () = sleep_until(self.ghosts) => {
+                    self.ghosts = None;
+                    self.table.lay_ghosts();
+                }
             }
         }
     }
@@ -193,6 +197,12 @@ impl Watcher {
                 Remedy::None => Err(Error::backend("etcd", reason.to_owned())),
                 _ => Err(Error::unavailable("etcd", reason.to_owned())),
             };
+        }
+        let now = message.header().map_or(0, etcd_client::ResponseHeader::revision);
+        if message.created() && now < stream.from - 1 {
+            // A store that was wiped since, which would wait for that revision in silence.
+            tokio::time::sleep(self.retry.next_delay(true)).await;
+            return Ok(Some(End::Again));
         }
         for event in message.events() {
             self.take_event(event);
@@ -268,13 +278,10 @@ impl Watcher {
         // A store that has lost its data: the others have a moment to come back.
         let wiped = revision < self.table.revision();
         let before = self.table.revision();
-        let missing = self.table.replace(all.iter(), revision, wiped);
-        self.ghosts = None;
+        self.table.replace(all.iter(), revision, wiped);
+        self.ghosts = wiped.then(|| Instant::now() + GHOST_TIME);
         if wiped {
             tracing::warn!("etcd has gone back from revision {before} to {revision}: it has lost its data");
-            let known = |key: Key| Some((key.clone(), self.table.revision_of(&key)?));
-            let known = missing.into_iter().filter_map(known).collect();
-            self.ghosts = Some((Instant::now() + GHOST_TIME, known));
         }
         let stands: HashMap<&[u8], &KeyValue> = all.iter().map(|kv| (kv.key(), kv)).collect();
         for (key, _) in self.inner.own_keys() {
@@ -348,22 +355,11 @@ impl Watcher {
             sender,
             changes,
             endpoint,
+            from,
             heard_at: Instant::now(),
             asked_at: None,
             watches,
         })
-    }
-
-    /// What has not come back to a wiped store is gone.
-    fn lay_ghosts(&mut self) {
-        let Some((_, ghosts)) = self.ghosts.take() else {
-            return;
-        };
-        for (key, revision) in ghosts {
-            if self.table.revision_of(&key) == Some(revision) {
-                self.table.remove(&key, 0);
-            }
-        }
     }
 }
 

@@ -1,16 +1,21 @@
 //! Bounds on strangers: how many there may be, in all and at one address.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::backend::Limits;
-use crate::instance::Instance;
+use crate::instance::{Instance, ServiceName};
 
-/// How many strangers there are at each address, and whether one had to be refused.
+/// How many strangers there are at each address and of each service, and whether one had to be
+/// refused.
 #[derive(Debug)]
 pub(super) struct Crowd {
     limits: Limits,
     per_address: HashMap<IpAddr, usize>,
+    /// The labels of each service, in the order in which they came.
+    services: HashMap<ServiceName, BTreeMap<u64, String>>,
+    by_size: BTreeSet<(usize, ServiceName)>,
+    next_number: u64,
     refused_in_all: bool,
     refused_at: Option<IpAddr>,
 }
@@ -20,21 +25,22 @@ impl Crowd {
         Self {
             limits,
             per_address: HashMap::new(),
+            services: HashMap::new(),
+            by_size: BTreeSet::new(),
+            next_number: 0,
             refused_in_all: false,
             refused_at: None,
         }
     }
 
-    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not.
-    pub(super) fn admit(&mut self, labels: usize, instance: &Instance) -> Result<(), String> {
+    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. Where
+    /// there is room only since a larger service gives some up, that is the label to take away: so
+    /// the made-up instances of one service can't keep another from being found.
+    pub(super) fn admit(&mut self, labels: usize, instance: &Instance) -> Result<Option<String>, String> {
         let Limits {
             instances,
             instances_per_address,
         } = self.limits;
-        if labels >= instances {
-            self.refused_in_all = true;
-            return Err(format!("{instances} instances"));
-        }
         let full = |ip: &IpAddr| {
             self.per_address
                 .get(ip)
@@ -44,22 +50,67 @@ impl Crowd {
             self.refused_at = Some(ip);
             return Err(format!("{instances_per_address} instances at one address"));
         }
-        Ok(())
-    }
-
-    pub(super) fn comes(&mut self, instance: &Instance) {
-        for ip in ips(instance) {
-            *self.per_address.entry(ip).or_default() += 1;
+        if labels < instances {
+            return Ok(None);
+        }
+        self.refused_in_all = true;
+        let own = self.services.get(instance.service()).map_or(0, BTreeMap::len);
+        let largest = self.by_size.last().filter(|(size, _)| *size > own + 1);
+        let newest = largest.and_then(|(_, service)| self.services.get(service)?.last_key_value());
+        match newest {
+            Some((_, label)) => Ok(Some(label.clone())),
+            None => Err(format!("{instances} instances")),
         }
     }
 
-    pub(super) fn leaves(&mut self, instance: &Instance) {
+    /// A label has come. Returns its number, by which it leaves again.
+    pub(super) fn comes(&mut self, label: &str, instance: &Instance) -> u64 {
+        for ip in ips(instance) {
+            *self.per_address.entry(ip).or_default() += 1;
+        }
+        self.next_number += 1;
+        let number = self.next_number;
+        self.resize(instance.service(), |labels| {
+            labels.insert(number, label.to_owned());
+        });
+        number
+    }
+
+    /// A label is still there, with other addresses.
+    pub(super) fn moves(&mut self, from: &Instance, to: &Instance) {
+        for ip in ips(to) {
+            *self.per_address.entry(ip).or_default() += 1;
+        }
+        self.leaves_addresses(from);
+    }
+
+    pub(super) fn leaves(&mut self, number: u64, instance: &Instance) {
+        self.leaves_addresses(instance);
+        self.resize(instance.service(), |labels| {
+            labels.remove(&number);
+        });
+    }
+
+    fn leaves_addresses(&mut self, instance: &Instance) {
         for ip in ips(instance) {
             let count = self.per_address.entry(ip).or_default();
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.per_address.remove(&ip);
             }
+        }
+    }
+
+    fn resize(&mut self, service: &ServiceName, change: impl FnOnce(&mut BTreeMap<u64, String>)) {
+        let labels = self.services.entry(service.clone()).or_default();
+        let before = labels.len();
+        change(labels);
+        let after = labels.len();
+        self.by_size.remove(&(before, service.clone()));
+        if after == 0 {
+            self.services.remove(service);
+        } else {
+            self.by_size.insert((after, service.clone()));
         }
     }
 

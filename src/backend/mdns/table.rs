@@ -49,6 +49,8 @@ pub(super) struct Table {
 struct Record {
     instance: Arc<Instance>,
     own: bool,
+    /// Its number among the strangers.
+    number: u64,
     /// The interfaces that it was heard on.
     heard_on: BTreeSet<u32>,
     /// The engine has dropped it, and when that is looked at.
@@ -103,11 +105,18 @@ impl Table {
                 return None;
             }
         };
-        if known.is_none()
-            && let Err(bound) = self.crowd.admit(self.labels.len(), &instance)
-        {
-            self.counters.refused(&bound);
-            return None;
+        if known.is_none() {
+            match self.crowd.admit(self.labels.len(), &instance) {
+                Ok(None) => {}
+                Ok(Some(newest)) => {
+                    self.counters.refused("a fair share for each service");
+                    self.take(&newest);
+                }
+                Err(bound) => {
+                    self.counters.refused(&bound);
+                    return None;
+                }
+            }
         }
         let known = self.labels.get(label);
         let later = known.filter(|record| record.instance.generation() > instance.generation());
@@ -121,6 +130,7 @@ impl Table {
         let record = Record {
             instance: Arc::new(instance),
             own: false,
+            number: 0,
             heard_on: resolved.addresses.iter().map(|(_, index)| *index).collect(),
             suspect: None,
             fewer,
@@ -207,6 +217,7 @@ impl Table {
         let record = Record {
             instance: Arc::new(instance.into_found()),
             own: true,
+            number: 0,
             heard_on: BTreeSet::new(),
             suspect: None,
             fewer: None,
@@ -218,7 +229,10 @@ impl Table {
     /// Takes a label away at once. Returns it where an instance was lost with it.
     pub(super) fn take(&mut self, label: &str) -> Option<Gone> {
         let record = self.labels.remove(label)?;
-        self.forget(label, &record);
+        self.forget_dates(label, &record);
+        if !record.own {
+            self.crowd.leaves(record.number, &record.instance);
+        }
         let key = key_of(&record.instance);
         let others = self.keys.entry(key.clone()).or_default();
         others.retain(|other| other != label);
@@ -299,7 +313,7 @@ impl Table {
         shown.map(|(_, instance)| instance.clone()).collect()
     }
 
-    fn insert(&mut self, label: &str, record: Record) -> Key {
+    fn insert(&mut self, label: &str, mut record: Record) -> Key {
         let key = key_of(&record.instance);
         if self
             .labels
@@ -309,12 +323,19 @@ impl Table {
             // A label that changes its identity is another publication.
             self.take(label);
         }
-        if !record.own {
-            self.crowd.comes(&record.instance);
+        let known = self.labels.get(label).filter(|known| !known.own);
+        match known {
+            Some(known) if !record.own => {
+                self.crowd.moves(&known.instance, &record.instance);
+                record.number = known.number;
+            }
+            Some(known) => self.crowd.leaves(known.number, &known.instance),
+            None if !record.own => record.number = self.crowd.comes(label, &record.instance),
+            None => {}
         }
         let fewer = record.fewer.as_ref().map(|fewer| (fewer.due, label.to_owned()));
         if let Some(before) = self.labels.insert(label.to_owned(), record) {
-            self.forget(label, &before);
+            self.forget_dates(label, &before);
         }
         self.fewer.extend(fewer);
         let labels = self.keys.entry(key.clone()).or_default();
@@ -326,15 +347,12 @@ impl Table {
     }
 
     /// A record is there no longer, or another in its place.
-    fn forget(&mut self, label: &str, record: &Record) {
+    fn forget_dates(&mut self, label: &str, record: &Record) {
         if let Some(suspect) = record.suspect {
             self.suspects.remove(&(suspect.due, label.to_owned()));
         }
         if let Some(fewer) = &record.fewer {
             self.fewer.remove(&(fewer.due, label.to_owned()));
-        }
-        if !record.own {
-            self.crowd.leaves(&record.instance);
         }
     }
 

@@ -44,9 +44,9 @@ impl Table {
                 continue;
             };
             if let Some(fewer) = record.fewer.take() {
-                self.crowd.leaves(&record.instance);
-                record.instance = Arc::new(Instance::clone(&record.instance).at(fewer.left));
-                self.crowd.comes(&record.instance);
+                let left = Arc::new(Instance::clone(&record.instance).at(fewer.left));
+                self.crowd.moves(&record.instance, &left);
+                record.instance = left;
                 let key = key_of(&record.instance);
                 self.show(&key);
             }

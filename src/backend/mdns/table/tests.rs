@@ -185,6 +185,34 @@ fn at_a_bound_the_newest_stranger_is_refused_and_there_is_room_again_later() {
 }
 
 #[test]
+fn the_made_up_instances_of_one_service_leave_room_for_another() {
+    let limits = Limits {
+        instances: 10,
+        instances_per_address: 100,
+    };
+    let mut table = table_with(limits);
+    for n in 0..20 {
+        let id = format!("made-up-{n}");
+        hear(&mut table, &id, &resolved(&instance(&id, 1), "10.0.0.1"));
+    }
+    let other = |id: &str| {
+        let instance = Instance::new("other", 80).and_then(|i| i.with_id(id)).unwrap();
+        instance.with_generation(Generation::new(1, 0))
+    };
+    for n in 0..8 {
+        let id = format!("good-{n}");
+        hear(&mut table, &id, &resolved(&other(&id), "10.0.0.2"));
+    }
+    let shown = shown(&table);
+    let good = shown.iter().filter(|(id, _)| id.starts_with("good")).count();
+    assert_eq!((shown.len(), good), (10, 5), "a fair share: {shown:?}");
+    assert!(
+        shown.contains(&("made-up-0".to_owned(), 1)),
+        "the newest one goes first"
+    );
+}
+
+#[test]
 fn a_lower_generation_of_the_same_label_is_an_old_packet() {
     let mut table = table();
     hear(&mut table, "a", &resolved(&instance("a", 5), "10.0.0.1"));

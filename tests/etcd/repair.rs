@@ -1,0 +1,276 @@
+//! What the store loses is published again, and what a watcher misses is made up for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etcd_client::{CompactionOptions, PutOptions, Txn, TxnOp};
+use hereabouts::etcd::Etcd;
+use hereabouts::{Error, Registry, Status};
+
+use crate::lab::Lan;
+use crate::server::{Server, VERSIONS, Version};
+use crate::support::*;
+
+const KEY: &str = "/micro/registry/greeter/one";
+
+#[tokio::test]
+async fn a_deleted_key_and_a_revoked_lease_are_back_within_a_second() {
+    for version in VERSIONS {
+        let server = Server::start(version);
+        let (owner, other) = (registry([&server]), registry([&server]));
+        let _one = register(&owner, "one").await;
+        let mut watch = other.watch("greeter").unwrap();
+        events_until(&mut watch, SOON, "synced").await;
+        let mut client = server.client().await;
+
+        let began = Instant::now();
+        client.delete(KEY, None).await.unwrap();
+        let seen = events_until(&mut watch, REPAIR, "added one").await;
+        println!("{version:?}: deleted, back after {:?}", began.elapsed());
+        assert_eq!(seen, ["removed one", "added one"]);
+
+        let lease = client.get(KEY, None).await.unwrap().kvs()[0].lease();
+        let began = Instant::now();
+        client.lease_revoke(lease).await.unwrap();
+        let seen = events_until(&mut watch, REPAIR, "added one").await;
+        println!("{version:?}: revoked, back after {:?}", began.elapsed());
+        assert_eq!(seen, ["removed one", "added one"]);
+
+        owner.close().await.unwrap();
+        other.close().await.unwrap();
+        assert!(client.get(KEY, None).await.unwrap().kvs().is_empty());
+        assert!(
+            client.leases().await.unwrap().leases().is_empty(),
+            "no lease is left"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wiped_store_is_filled_again_and_nobody_sees_a_removal() {
+    for version in VERSIONS {
+        let server = Server::start(version);
+        let (owner, other) = (registry([&server]), registry([&server]));
+        let registrations = [register(&owner, "one").await, register(&owner, "two").await];
+        // A key that nobody owns goes, but not before the others could come back.
+        let mut client = server.client().await;
+        let orphan = r#"{"name":"greeter","nodes":[{"id":"orphan","address":"10.0.0.1:80"}]}"#;
+        client
+            .put("/micro/registry/greeter/orphan", orphan, None)
+            .await
+            .unwrap();
+        let mut watch = other.watch("greeter").unwrap();
+        within(&mut watch, SOON, |s| s.len() == 3 && s.is_synced()).await;
+        events_until(&mut watch, SOON, "synced").await;
+
+        let server = Arc::new(server);
+        let again = server.clone();
+        let restart = move || {
+            again.kill();
+            again.wipe();
+            again.restart();
+        };
+        tokio::task::spawn_blocking(restart).await.unwrap();
+        let began = Instant::now();
+        let back = async {
+            let mut client = server.client().await;
+            loop {
+                let found = client.get(
+                    "/micro/registry/greeter/",
+                    Some(etcd_client::GetOptions::new().with_prefix()),
+                );
+                if found.await.unwrap().kvs().len() == 2 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(REPAIR, back)
+            .await
+            .expect("back within a second");
+        println!("{version:?}: wiped, back after {:?}", began.elapsed());
+        let seen = events_until(&mut watch, SOON, "removed orphan").await;
+        let lost: Vec<_> = seen
+            .iter()
+            .filter(|s| *s == "removed one" || *s == "removed two")
+            .collect();
+        assert!(lost.is_empty(), "{seen:?}");
+        for registration in &registrations {
+            assert!(
+                matches!(registration.status(), Status::Published),
+                "{:?}",
+                registration.status()
+            );
+        }
+        owner.close().await.unwrap();
+        other.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_key_of_a_transaction_is_an_event_and_a_broken_value_costs_itself() {
+    let server = Server::start(Version::Current);
+    let registry = registry([&server]);
+    let mut watch = registry.watch("greeter").unwrap();
+    events_until(&mut watch, SOON, "synced").await;
+    let mut client = server.client().await;
+    let put = |n: usize| {
+        let value = format!(r#"{{"name":"greeter","nodes":[{{"id":"n{n}","address":"10.0.0.{n}:80"}}]}}"#);
+        TxnOp::put(format!("/micro/registry/greeter/n{n}"), value, None)
+    };
+    let broken = TxnOp::put("/micro/registry/greeter/broken", "{", None);
+    let operations: Vec<TxnOp> = (1..=5).map(put).chain([broken]).collect();
+    client.txn(Txn::new().and_then(operations)).await.unwrap();
+    let mut seen = events_until(&mut watch, SOON, "added n5").await;
+    seen.sort();
+    assert_eq!(seen, ["added n1", "added n2", "added n3", "added n4", "added n5"]);
+    // The last good version stays.
+    client
+        .put("/micro/registry/greeter/n1", "nonsense", None)
+        .await
+        .unwrap();
+    client
+        .put(
+            "/micro/registry/greeter/n2",
+            r#"{"name":"greeter","version":"2","nodes":[{"id":"n2"}]}"#,
+            None,
+        )
+        .await
+        .unwrap();
+    assert_eq!(events_until(&mut watch, SOON, "updated n2").await, ["updated n2"]);
+    assert_eq!(registry.stats().get("bad_records"), Some(2));
+    registry.close().await.unwrap();
+}
+
+#[test]
+fn a_watcher_that_was_cut_off_gets_exactly_the_difference() {
+    let lan = Lan::new();
+    let (store, reader) = (Arc::new(lan.host(1)), lan.host(2));
+    for version in VERSIONS {
+        let [server] = Server::on_hosts(version, [store.clone()]);
+        let server = Arc::new(server);
+        let uri = server.uri();
+        let fill = |from: usize, to: usize| {
+            let uri = uri.clone();
+            store.run(async move {
+                let mut client = etcd_client::Client::connect([uri], None).await.unwrap();
+                for n in from..to {
+                    let value =
+                        format!(r#"{{"name":"greeter","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#);
+                    client
+                        .put(format!("/micro/registry/greeter/n{n}"), value, None)
+                        .await
+                        .unwrap();
+                }
+            });
+        };
+        fill(0, 50);
+        let address = server.address();
+        let (registry, mut watch) = reader.run(async move {
+            let registry = Registry::new(Etcd::builder([address]).build().unwrap()).unwrap();
+            let mut watch = registry.watch("greeter").unwrap();
+            within(&mut watch, SOON, |s| s.len() == 50 && s.is_synced()).await;
+            events_until(&mut watch, SOON, "synced").await;
+            (registry, watch)
+        });
+        reader.unplug();
+        watch = reader.run(async move {
+            assert_eq!(events_until(&mut watch, SOON, "stale").await, ["stale"]);
+            watch
+        });
+        fill(50, 550);
+        let at = uri.clone();
+        store.run(async move {
+            let mut client = etcd_client::Client::connect([at], None).await.unwrap();
+            for n in 0..25 {
+                client
+                    .delete(format!("/micro/registry/greeter/n{n}"), None)
+                    .await
+                    .unwrap();
+            }
+            let now = client.get("x", None).await.unwrap().header().unwrap().revision();
+            client
+                .compact(now, Some(CompactionOptions::new().with_physical()))
+                .await
+                .unwrap();
+        });
+        let began = Instant::now();
+        reader.plug();
+        let mut seen = reader.run(async move {
+            let seen = events_until(&mut watch, Duration::from_secs(5), "fresh").await;
+            registry.close().await.unwrap();
+            seen
+        });
+        println!(
+            "{version:?}: the difference {:?} after the cable is back",
+            began.elapsed()
+        );
+        assert_eq!(seen.pop().as_deref(), Some("fresh"));
+        seen.sort();
+        let mut wanted: Vec<String> = (50..550).map(|n| format!("added n{n}")).collect();
+        wanted.extend((0..25).map(|n| format!("removed n{n}")));
+        wanted.sort();
+        assert_eq!(seen, wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_at_the_start_is_said_and_waited_for() {
+    let server = Server::start(Version::Packaged);
+    server.kill();
+    let registry = registry([&server]);
+    let mut watch = registry.watch("greeter").unwrap();
+    let began = Instant::now();
+    let error = registry.register(instance("greeter", "one")).await.unwrap_err();
+    println!("after {:?}: {}", began.elapsed(), error.in_full());
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    assert!(error.in_full().contains("127.77."), "{}", error.in_full());
+    let registration = registry
+        .register_in_background(instance("greeter", "two"))
+        .unwrap();
+    assert!(matches!(registration.status(), Status::Pending { .. }));
+    assert_eq!(events_until(&mut watch, SOON, "stale").await, ["stale"]);
+    let server = Arc::new(server);
+    let again = server.clone();
+    tokio::task::spawn_blocking(move || again.restart())
+        .await
+        .unwrap();
+    within(&mut watch, SOON, |s| {
+        s.is_synced() && s.len() == 1 && *s[0].id() == "two"
+    })
+    .await;
+    registration
+        .wait_for(|status| matches!(status, Status::Published))
+        .await
+        .unwrap();
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_key_of_another_owner_is_never_touched() {
+    let server = Server::start(Version::Current);
+    let (first, second) = (registry([&server]), registry([&server]));
+    let early = register(&first, "one").await;
+    let late = register(&second, "one").await;
+    early
+        .wait_for(|status| matches!(status, Status::Superseded { .. }))
+        .await
+        .unwrap();
+    early.deregister().await.unwrap();
+    first.close().await.unwrap();
+    let mut client = server.client().await;
+    assert_eq!(client.get(KEY, None).await.unwrap().kvs().len(), 1);
+    // A foreign writer takes the id over.
+    let lease = client.lease_grant(30, None).await.unwrap().id();
+    let theirs = r#"{"name":"greeter","nodes":[{"id":"one","address":"10.0.0.9:80"}]}"#;
+    client
+        .put(KEY, theirs, Some(PutOptions::new().with_lease(lease)))
+        .await
+        .unwrap();
+    late.wait_for(|status| matches!(status, Status::Superseded { .. }))
+        .await
+        .unwrap();
+    second.close().await.unwrap();
+    let left = client.get(KEY, None).await.unwrap();
+    assert_eq!(left.kvs()[0].value(), theirs.as_bytes());
+}

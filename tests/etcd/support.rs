@@ -1,0 +1,83 @@
+//! What the tests on etcd have in common.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hereabouts::etcd::Etcd;
+use hereabouts::{Event, Instance, Registration, Registry, Snapshot, Watch};
+
+use crate::server::Server;
+
+/// Long enough for anything that is not a time to live, also on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// What a repair may take, once the server answers.
+pub(crate) const REPAIR: Duration = Duration::from_secs(1);
+pub(crate) const TTL: Duration = Duration::from_secs(30);
+
+/// A registry on these servers.
+pub(crate) fn registry<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Registry {
+    let addresses: Vec<_> = servers.into_iter().map(Server::address).collect();
+    Registry::new(Etcd::builder(addresses).ttl(TTL).build().unwrap()).unwrap()
+}
+
+/// Registers an instance.
+pub(crate) async fn register(registry: &Registry, id: &str) -> Registration {
+    registry.register(instance("greeter", id)).await.unwrap()
+}
+
+pub(crate) fn instance(service: &str, id: &str) -> Instance {
+    Instance::new(service, 8080).and_then(|i| i.with_id(id)).unwrap()
+}
+
+/// Waits until a state is as wanted; panics with the last one otherwise.
+#[track_caller]
+pub(crate) fn within<'a>(
+    watch: &'a mut Watch,
+    time: Duration,
+    mut wanted: impl FnMut(&Snapshot) -> bool + 'a,
+) -> impl Future<Output = Arc<Snapshot>> + 'a {
+    let from = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(time, watch.until(&mut wanted)).await {
+            Ok(state) => state.unwrap(),
+            Err(_) => panic!("not within {time:?} ({from}); last seen {:#?}", watch.snapshot()),
+        }
+    }
+}
+
+/// The events up to one that is `wanted`, in short.
+#[track_caller]
+pub(crate) fn events_until<'a>(
+    watch: &'a mut Watch,
+    time: Duration,
+    wanted: &'a str,
+) -> impl Future<Output = Vec<String>> + 'a {
+    let from = std::panic::Location::caller();
+    async move {
+        let mut seen = Vec::new();
+        let all = async {
+            while let Some(event) = watch.next().await {
+                seen.push(short(&event.unwrap()));
+                if seen.last().is_some_and(|last| last == wanted) {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(time, all).await.is_err() {
+            panic!("not {wanted} within {time:?} ({from}): {seen:?}");
+        }
+        seen
+    }
+}
+
+pub(crate) fn short(event: &Event) -> String {
+    match event {
+        Event::Added(i) => format!("added {}", i.id()),
+        Event::Updated { new, .. } => format!("updated {}", new.id()),
+        Event::Removed(i) => format!("removed {}", i.id()),
+        Event::Synced => "synced".to_owned(),
+        Event::Stale(_) => "stale".to_owned(),
+        Event::Fresh => "fresh".to_owned(),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,7 +1,7 @@
 //! Service discovery that needs no infrastructure.
 //!
 //! Services on a LAN find one another over multicast DNS with nothing to install or configure;
-//! the same binary uses another registry as soon as one environment variable says so.
+//! the same binary uses etcd as soon as one environment variable says so.
 //!
 //! ```
 //! use hereabouts::Instance;

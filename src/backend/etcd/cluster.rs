@@ -67,7 +67,7 @@ impl Cluster {
 
     /// The endpoints, for a person.
     pub(super) fn describe(&self) -> String {
-        let uris: Vec<&str> = self.endpoints.iter().map(|e| e.uri.as_str()).collect();
+        let uris: Vec<&str> = self.endpoints.iter().map(Endpoint::name).collect();
         uris.join(", ")
     }
 
@@ -138,7 +138,7 @@ impl Cluster {
     fn failure(&self, index: usize, error: &etcd_client::Error) -> Failure {
         Failure {
             remedy: fault::remedy(error),
-            error: fault::error_of(&self.endpoints[index].uri, error),
+            error: fault::error_of(self.endpoints[index].name(), error),
         }
     }
 
@@ -245,6 +245,15 @@ impl Cluster {
     fn health(&self, index: usize) -> MutexGuard<'_, Health> {
         let health = &self.endpoints[index].health;
         health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Endpoint {
+    /// Its address, for a person.
+    fn name(&self) -> &str {
+        self.uri
+            .split_once("://")
+            .map_or(&self.uri, |(_, address)| address)
     }
 }
 

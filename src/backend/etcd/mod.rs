@@ -1,8 +1,7 @@
-//! etcd: a store for a cluster, shared with go-micro.
-//!
-//! `wire` and `keys` have the layout, `cluster` the connections and which of them is asked, `lease`
-//! keeps what is published, `own` publishes and withdraws, `watcher` follows the store into `table`,
-//! and `fault` knows what the client's errors mean.
+#![doc = include_str!("operating.md")]
+// `wire` and `keys` have the layout, `cluster` the connections and which of them is asked, `lease` keeps
+// what is published, `own` publishes and withdraws, `watcher` follows the store into `table`, and `fault`
+// knows what the client's errors mean.
 
 mod cluster;
 mod counters;

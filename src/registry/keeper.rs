@@ -14,7 +14,7 @@ use super::registration::Status;
 use crate::backend::Retry;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
-use crate::instance::{Instance, escaped};
+use crate::instance::{Generation, Instance, escaped};
 
 pub(super) type Reply = oneshot::Sender<Result<()>>;
 
@@ -32,7 +32,9 @@ pub(super) struct Keeper {
     /// What the owner wants to be published.
     pub(super) wanted: Arc<Mutex<Arc<Instance>>>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) status: watch::Sender<Status>,
+    /// The generation that was published last.
+    pub(super) confirmed: Arc<Mutex<Generation>>,
+    pub(super) status: Arc<watch::Sender<Status>>,
 }
 
 /// Why a keeper stops keeping.
@@ -169,7 +171,11 @@ impl Keeper {
         let published = match self.shared.locate(&wanted) {
             Ok(located) => {
                 let located = Arc::new(located);
-                let result = self.put(located.clone(), progress.ticket).await;
+                let result = self
+                    .shared
+                    .backend
+                    .publish(located.clone(), progress.ticket)
+                    .await;
                 result.map(|published| (published, located))
             }
             Err(error) => Err(error),
@@ -213,22 +219,6 @@ impl Keeper {
         }
     }
 
-    /// Publishes; where that takes so long that whoever waits for it gives up, the status says so.
-    async fn put(&self, located: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
-        let doing = format!("publishing {} {}", located.service(), located.id());
-        let mut publishing = self.shared.backend.publish(located, replaces);
-        let after = self.shared.deadline.mul_f64(ALMOST);
-        if let Ok(published) = tokio::time::timeout(after, &mut publishing).await {
-            return published;
-        }
-        self.pending(Arc::new(Error::Timeout {
-            doing,
-            after,
-            source: None,
-        }));
-        publishing.await
-    }
-
     fn tell_published(&self, progress: &mut Progress, located: &Instance) {
         let with = self.shared.backend.name();
         let wanted = self.wanted();
@@ -249,6 +239,7 @@ impl Keeper {
         shown = shown.at(addresses);
         self.shared
             .change_overlay(&progress.key, |o| o.publish(Arc::new(shown)));
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = located.generation();
         self.status.send_replace(Status::Published);
         if wanted.generation() > located.generation() {
             // The owner has changed it meanwhile.
@@ -338,8 +329,6 @@ impl Keeper {
     }
 }
 
-/// The part of its deadline after which a call is as good as late.
-const ALMOST: f64 = 0.9;
 /// How long what was withdrawn stays hidden, though the backend may still say it.
 const GHOST_TIME: Duration = Duration::from_secs(5);
 /// How long a withdrawal is tried before that is told, and once the registry is closing; below the

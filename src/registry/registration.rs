@@ -1,7 +1,7 @@
 //! The guard that keeps one instance published.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,7 +10,7 @@ use super::core::Core;
 use super::fold::key_of;
 use super::keeper::{Command, Keeper};
 use crate::error::{Error, Result};
-use crate::instance::{Instance, InstanceId, Invalid, ServiceName, State};
+use crate::instance::{Generation, Instance, InstanceId, Invalid, ServiceName, State};
 
 /// How a registration stands.
 #[derive(Clone, Debug)]
@@ -48,6 +48,10 @@ pub struct Registration {
     updating: tokio::sync::Mutex<()>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    /// The keeper's end of the status.
+    shown: Weak<watch::Sender<Status>>,
+    /// The generation that was published last.
+    confirmed: Arc<Mutex<Generation>>,
     over: bool,
 }
 
@@ -67,10 +71,14 @@ impl Registration {
             let (sender, receiver) = watch::channel(begin);
             (receiver, sender)
         };
+        let keeper_status = Arc::new(keeper_status);
+        let shown = Arc::downgrade(&keeper_status);
+        let confirmed = Arc::default();
         let keeper = Keeper {
             shared: core.0.clone(),
             wanted: wanted.clone(),
             commands: keeper_commands,
+            confirmed: Arc::clone(&confirmed),
             status: keeper_status,
         };
         core.0.spawn_keeper(keeper.run());
@@ -82,6 +90,8 @@ impl Registration {
             updating: tokio::sync::Mutex::new(()),
             commands,
             status,
+            shown,
+            confirmed,
             over: false,
         }
     }
@@ -103,7 +113,11 @@ impl Registration {
             }
             answer.await.unwrap_or_else(|_| Err(self.ended()))
         });
-        match asked.await? {
+        let asked = asked.await?;
+        if asked.is_none() {
+            self.is_late();
+        }
+        match asked {
             Some(result) => result,
             None => Err(Error::Timeout {
                 doing: format!("{doing} {} {}", self.service, self.id),
@@ -114,6 +128,24 @@ impl Registration {
                 },
             }),
         }
+    }
+
+    /// What is wanted takes longer than its owner waits, which the status says from now on.
+    fn is_late(&self) {
+        let Some(shown) = self.shown.upgrade() else {
+            return;
+        };
+        let wanted = self.instance().generation();
+        shown.send_if_modified(|status| {
+            // Set before the status, so that what is published meanwhile is not hidden.
+            let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+            let late = matches!(status, Status::Published) && confirmed < wanted;
+            if late {
+                let since = SystemTime::now();
+                *status = Status::Pending { since, why: None };
+            }
+            late
+        });
     }
 
     fn ended(&self) -> Error {

@@ -10,3 +10,5 @@ mod go_micro;
 mod repair;
 mod server;
 mod support;
+#[cfg(feature = "etcd-tls")]
+mod tls;

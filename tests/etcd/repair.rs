@@ -274,3 +274,19 @@ async fn the_key_of_another_owner_is_never_touched() {
     let left = client.get(KEY, None).await.unwrap();
     assert_eq!(left.kvs()[0].value(), theirs.as_bytes());
 }
+
+#[tokio::test]
+async fn a_store_where_nothing_happens_is_not_taken_for_dead() {
+    for version in VERSIONS {
+        let server = Server::start(version);
+        let registry = registry([&server]);
+        let _one = register(&registry, "one").await;
+        let mut watch = registry.watch("greeter").unwrap();
+        events_until(&mut watch, SOON, "synced").await;
+        // Several times as long as a stream may be silent.
+        let event = tokio::time::timeout(Duration::from_secs(8), watch.next()).await;
+        assert!(event.is_err(), "{version:?}: {event:?}");
+        assert_eq!(registry.stats().get("listings"), Some(1));
+        registry.close().await.unwrap();
+    }
+}

@@ -54,6 +54,31 @@ impl Server {
         server
     }
 
+    /// A store of one member with further options.
+    pub(crate) fn start_with(version: Version, options: &[(&str, &str)]) -> Self {
+        let [server] = Self::members(version, [(Self::next_ip(), None)], false, options);
+        server
+    }
+
+    /// A store of one member that speaks TLS with the certificates of a folder, and asks for one.
+    pub(crate) fn secure(version: Version, ip: Ipv4Addr, folder: &str) -> Self {
+        let file = |name: &str| format!("{folder}{name}");
+        let files = [
+            ("cert-file", file("server.crt")),
+            ("key-file", file("server.key")),
+            ("trusted-ca-file", file("ca.crt")),
+            ("client-cert-auth", "true".to_owned()),
+        ];
+        let options = files.each_ref().map(|(name, file)| (*name, file.as_str()));
+        let [server] = Self::members(version, [(ip, None)], true, &options);
+        server
+    }
+
+    /// An address on loopback for a member.
+    pub(crate) fn next_ip() -> Ipv4Addr {
+        Ipv4Addr::new(127, 77, NEXT.fetch_add(1, Ordering::Relaxed), 1)
+    }
+
     /// A store of so many members, on loopback.
     pub(crate) fn cluster<const N: usize>(version: Version) -> [Self; N] {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -61,15 +86,25 @@ impl Server {
             let last = u8::try_from(n + 1).expect("a few members");
             (Ipv4Addr::new(127, 77, number, last), None)
         };
-        Self::members(version, std::array::from_fn(place))
+        Self::members(version, std::array::from_fn(place), false, &[])
     }
 
     /// A store of a member on each of these hosts.
     pub(crate) fn on_hosts<const N: usize>(version: Version, hosts: [Arc<Host>; N]) -> [Self; N] {
-        Self::members(version, hosts.map(|host| (host.address(), Some(host))))
+        Self::members(
+            version,
+            hosts.map(|host| (host.address(), Some(host))),
+            false,
+            &[],
+        )
     }
 
-    fn members<const N: usize>(version: Version, places: [(Ipv4Addr, Option<Arc<Host>>); N]) -> [Self; N] {
+    fn members<const N: usize>(
+        version: Version,
+        places: [(Ipv4Addr, Option<Arc<Host>>); N],
+        secure: bool,
+        options: &[(&str, &str)],
+    ) -> [Self; N] {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let members: Vec<String> = places
             .iter()
@@ -78,6 +113,7 @@ impl Server {
             .collect();
         // A lease of a second is granted, and an election is quick, where there is one member.
         let (heartbeat, election) = if N == 1 { (10, 100) } else { (100, 1000) };
+        let scheme = if secure { "https" } else { "http" };
         let mut n = 0;
         let servers = places.map(|(ip, host)| {
             let name = format!("n{n}");
@@ -87,8 +123,8 @@ impl Server {
             let arguments = [
                 ("name", name.clone()),
                 ("data-dir", data.display().to_string()),
-                ("listen-client-urls", format!("http://{ip}:2379")),
-                ("advertise-client-urls", format!("http://{ip}:2379")),
+                ("listen-client-urls", format!("{scheme}://{ip}:2379")),
+                ("advertise-client-urls", format!("{scheme}://{ip}:2379")),
                 ("listen-peer-urls", format!("http://{ip}:2380")),
                 ("initial-advertise-peer-urls", format!("http://{ip}:2380")),
                 ("initial-cluster", members.join(",")),
@@ -98,13 +134,15 @@ impl Server {
                 ("heartbeat-interval", heartbeat.to_string()),
                 ("election-timeout", election.to_string()),
             ];
+            let options = options.iter().map(|(name, value)| (*name, (*value).to_owned()));
+            let arguments = arguments.into_iter().chain(options);
             let arguments = arguments.map(|(name, value)| format!("--{name}={value}"));
             Self {
                 name,
                 ip,
                 host,
                 program: version.program(),
-                arguments: arguments.to_vec(),
+                arguments: arguments.collect(),
                 data,
                 child: Mutex::new(None),
             }
@@ -112,7 +150,7 @@ impl Server {
         for server in &servers {
             server.spawn();
         }
-        for server in &servers {
+        for server in servers.iter().filter(|_| !secure) {
             server.wait_ready();
         }
         servers
@@ -182,7 +220,7 @@ impl Server {
         let uri = self.uri();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let wait = async move {
-            let ends = Instant::now() + Duration::from_secs(30);
+            let ends = Instant::now() + Duration::from_secs(60);
             loop {
                 let mut client = Client::connect([&uri], None).await.expect("a client is made");
                 let answer = tokio::time::timeout(Duration::from_millis(500), client.get("ready", None));

@@ -10,7 +10,7 @@ use hereabouts::mdns::Mdns;
 use hereabouts::{Instance, Registration, Registry, Watch};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::events::Events;
+use crate::events::{Events, assert_nothing_came_or_went};
 use crate::lab::{Host, Lan, Process};
 use crate::support::*;
 
@@ -57,7 +57,7 @@ fn a_program_of_its_own_publishes_and_dies() {
     program.kill();
     assert!(program.ends_within(Duration::ZERO));
     // A crash says no goodbye, whose effect would be seen after a second.
-    assert!(events.during(Duration::from_secs(3)).is_empty());
+    assert_nothing_came_or_went(&events.during(Duration::from_secs(3)));
 }
 
 fn play(role: &str) {

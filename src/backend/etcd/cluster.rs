@@ -95,7 +95,7 @@ impl Cluster {
             while !(waiting.is_empty() && attempts.is_empty()) {
                 if let Some(index) = waiting.pop() {
                     asked.push(index);
-                    attempts.push(Box::pin(async move { (index, self.attempt(index, ask).await) }));
+                    attempts.push(Box::pin(async move { (index, self.ask_one(index, ask).await) }));
                 }
                 let wake = match waiting.is_empty() {
                     true => round_ends,
@@ -174,10 +174,10 @@ impl Cluster {
     }
 
     /// Asks one endpoint, again with a new token where the old one is no longer good.
-    async fn attempt<'a, T>(
+    pub(super) async fn ask_one<'a, T>(
         &'a self,
         index: usize,
-        ask: &(impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync),
+        ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync,
     ) -> Result<T, etcd_client::Error> {
         let client = self.client(index).await?;
         match ask(client.clone()).await {

@@ -9,6 +9,7 @@ use etcd_client::{
     Event, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchRequestSender,
     WatchResponse, WatchResponseStream,
 };
+use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -53,9 +54,26 @@ struct Stream {
     /// The first revision that it tells.
     from: i64,
     heard_at: Instant,
-    asked_at: Option<Instant>,
+    /// The question whether its endpoint is there.
+    asked: Option<BoxFuture<'static, bool>>,
     /// Watches on it, with those of keys that have left.
     watches: usize,
+}
+
+impl Inner {
+    /// Whether an endpoint is there, and has a leader.
+    async fn is_alive(&self, endpoint: usize) -> bool {
+        let key = self.prefix.clone().into_bytes();
+        let options = GetOptions::new().with_serializable().with_count_only();
+        let asked = self.cluster.ask_one(endpoint, |mut client| {
+            let (key, options) = (key.clone(), options.clone());
+            async move { client.get(key, Some(options)).await.map(drop) }.boxed()
+        });
+        let answer = tokio::time::timeout(ANSWER_TIME, asked).await;
+        // Whoever refuses is there.
+        answer
+            .is_ok_and(|answer| answer.map_or_else(|error| fault::remedy(&error) != Remedy::Retry, |()| true))
+    }
 }
 
 impl Watcher {
@@ -123,19 +141,15 @@ impl Watcher {
         }
         let opened = Instant::now();
         loop {
-            let probe = stream
-                .asked_at
-                .map_or(stream.heard_at + QUIET, |at| at + ANSWER_TIME);
             tokio::select! {
                 biased;
                 message = stream.changes.message() => {
                     stream.heard_at = Instant::now();
-                    stream.asked_at = None;
                     if stream.heard_at - opened > LIVED {
                         self.retry.reset();
                     }
                     match message {
-                        Ok(Some(message)) => if let Some(end) = self.take(&message, &stream).await? {
+                        Ok(Some(message)) => if let Some(end) = self.take(&message, &mut stream).await? {
                             return Ok(end);
                         },
                         Ok(None) => return Err(self.broken(&stream, "the watch was closed")),
@@ -159,14 +173,17 @@ impl Watcher {
                         return Ok(end);
                     },
                 },
-                () = tokio::time::sleep_until(probe) => {
-                    if stream.asked_at.is_some() {
+                alive = answer(&mut stream.asked) => {
+                    stream.asked = None;
+                    stream.heard_at = Instant::now();
+                    if !alive {
                         return Err(self.broken(&stream, "it does not answer"));
                     }
-                    stream.asked_at = Some(Instant::now());
-                    if stream.sender.request_progress().await.is_err() {
-                        return Err(self.broken(&stream, "the watch was closed"));
-                    }
+                }
+                () = tokio::time::sleep_until(stream.heard_at + QUIET), if stream.asked.is_none() => {
+                    // A stream from the next revision on is not told of progress before that.
+                    let (inner, endpoint) = (self.inner.clone(), stream.endpoint);
+                    stream.asked = Some(async move { inner.is_alive(endpoint).await }.boxed());
                 }
                 () = sleep_until(self.ghosts) => {
                     self.ghosts = None;
@@ -182,7 +199,7 @@ impl Watcher {
     }
 
     /// Takes in what the stream says.
-    async fn take(&mut self, message: &WatchResponse, stream: &Stream) -> Result<Option<End>> {
+    async fn take(&mut self, message: &WatchResponse, stream: &mut Stream) -> Result<Option<End>> {
         if message.canceled() {
             let reason = message.cancel_reason();
             if message.compact_revision() > 0 {
@@ -357,9 +374,16 @@ impl Watcher {
             endpoint,
             from,
             heard_at: Instant::now(),
-            asked_at: None,
+            asked: None,
             watches,
         })
+    }
+}
+
+async fn answer(asked: &mut Option<BoxFuture<'static, bool>>) -> bool {
+    match asked {
+        Some(asked) => asked.await,
+        None => std::future::pending().await,
     }
 }
 

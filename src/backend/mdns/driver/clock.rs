@@ -23,6 +23,8 @@ pub(super) struct Clock {
     pub(super) flush: Option<Instant>,
     /// When to browse, though nobody observes.
     pub(super) browse: Option<Instant>,
+    /// When to announce everything again, since addresses have changed.
+    pub(super) announce: Option<Instant>,
     pub(super) synced: Option<Instant>,
     pub(super) settled: Option<Instant>,
     pub(super) restart: Option<Instant>,
@@ -38,6 +40,7 @@ impl Clock {
             measure: now + MEASURE_EVERY,
             flush: None,
             browse: None,
+            announce: None,
             synced: None,
             settled: None,
             restart: None,
@@ -60,6 +63,9 @@ impl Driver {
         }
         if self.clock.browse.is_some_and(|at| at <= now) {
             self.browse(now);
+        }
+        if self.clock.announce.take_if(|at| *at <= now).is_some() {
+            self.announce_all();
         }
         if let Some((_, how)) = self.clock.relearn.take_if(|(at, _)| *at <= now) {
             self.relearn(how, now);
@@ -149,6 +155,7 @@ impl Driver {
             Some(self.clock.measure),
             self.clock.flush,
             self.clock.browse,
+            self.clock.announce,
             self.clock.relearn.map(|(at, _)| at),
             self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),

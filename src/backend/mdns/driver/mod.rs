@@ -261,6 +261,7 @@ impl Driver {
                 self.order_look_for_refused(now);
             }
             Heard::AddressAdded => {
+                self.clock.announce = Some(now + ANNOUNCE_AGAIN);
                 self.look(now);
                 self.engine_noticed(now);
                 self.heal.ask_soon(now);
@@ -274,6 +275,7 @@ impl Driver {
             }
             Heard::AddressRemoved => {
                 self.links.lost_at = Some(now);
+                self.clock.announce = Some(now + ANNOUNCE_AGAIN);
                 self.look(now);
             }
             Heard::BrowseEnded => {
@@ -377,6 +379,9 @@ const RELEARN_TIME: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_millis(2);
 /// Far less than its queues hold.
 const PAUSE: Duration = Duration::from_millis(1);
+/// An announcement drops the addresses that it lacks only where they are more than a second old
+/// (RFC 6762, 10.2), so one that follows another at once leaves them there.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1500);
 const VERIFY_SPARE: Duration = Duration::from_millis(500);
 /// The engine repeats a goodbye after 120 ms.
 const GOODBYE_REPEATED: Duration = Duration::from_millis(150);

@@ -63,6 +63,13 @@ impl Driver {
         }));
     }
 
+    /// Announces all that is published again.
+    pub(super) fn announce_all(&mut self) {
+        let all = self.publications.values();
+        let again = all.map(|p| Order::Register(Box::new(p.announcement(&self.settings.namespace))));
+        self.orders.extend(again);
+    }
+
     pub(super) fn order_register(&mut self, publication: &Publication) {
         let announcement = publication.announcement(&self.settings.namespace);
         self.orders.push_back(Order::Register(Box::new(announcement)));

@@ -1,0 +1,216 @@
+//! Users, tokens and certificates.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, PermissionType};
+use hereabouts::etcd::{Etcd, EtcdBuilder, Tls};
+use hereabouts::{Config, Error, Registry, Status};
+
+use crate::server::{Server, VERSIONS, Version};
+use crate::support::*;
+
+/// Makes users: `root`, and `svc` who may use the prefix and nothing else.
+async fn with_users(client: &mut Client) {
+    client.user_add("root", "rootpw", None).await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.role_add("disco").await.unwrap();
+    let prefix = etcd_client::Permission::new(PermissionType::Readwrite, "/micro/registry/").with_prefix();
+    client.role_grant_permission("disco", prefix).await.unwrap();
+    client.user_add("svc", "svcpw", None).await.unwrap();
+    client.user_grant_role("svc", "disco").await.unwrap();
+    client.user_add("nobody", "nobodypw", None).await.unwrap();
+    client.auth_enable().await.unwrap();
+}
+
+fn built(builder: EtcdBuilder) -> Registry {
+    Registry::new(builder.ttl(Duration::from_secs(6)).build().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_user_with_the_prefix_alone_is_enough_and_tokens_are_renewed() {
+    for version in VERSIONS {
+        let server = Server::start_with(version, &[("auth-token-ttl", "2")]);
+        with_users(&mut server.client().await).await;
+        let builder = || Etcd::builder([server.address()]).user("svc", "svcpw");
+        let (owner, other) = (built(builder()), built(builder()));
+        let one = register(&owner, "one").await;
+        let mut watch = other.watch("greeter").unwrap();
+        within(&mut watch, SOON, |s| s.len() == 1 && s.is_synced()).await;
+        events_until(&mut watch, SOON, "synced").await;
+        // Several lives of a token, and more than one of the lease.
+        let quiet = tokio::time::timeout(Duration::from_secs(8), watch.next()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        assert!(matches!(one.status(), Status::Published));
+        let _two = register(&owner, "two").await;
+        assert_eq!(events_until(&mut watch, SOON, "added two").await, ["added two"]);
+        // A watch that begins now, with the token that is there.
+        let late = owner.instances("greeter").await.unwrap();
+        assert_eq!(late.len(), 2);
+        // A change of the users makes every token an old one.
+        let options = etcd_client::ConnectOptions::new().with_user("root", "rootpw");
+        let mut root = Client::connect([server.uri()], Some(options)).await.unwrap();
+        root.user_add("more", "more", None).await.unwrap();
+        let _three = register(&owner, "three").await;
+        assert_eq!(
+            events_until(&mut watch, SOON, "added three").await,
+            ["added three"]
+        );
+        owner.close().await.unwrap();
+        events_until(&mut watch, SOON, "removed three").await;
+        other.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_permission_are_told_apart_and_no_secret_is_shown() {
+    let server = Server::start(Version::Packaged);
+    with_users(&mut server.client().await).await;
+    for (user, password, wanted) in [
+        (Some("svc"), "hunter2", "invalid user ID or password"),
+        (Some("nobody"), "nobodypw", "permission denied"),
+        (None, "", "permission denied|user name is empty"),
+    ] {
+        let mut builder = Etcd::builder([server.address()]);
+        if let Some(user) = user {
+            builder = builder.user(user, password);
+        }
+        let registry = built(builder);
+        let began = Instant::now();
+        let error = registry.register(instance("greeter", "one")).await.unwrap_err();
+        let text = error.in_full();
+        println!("{user:?} after {:?}: {text}", began.elapsed());
+        assert!(
+            matches!(error, Error::Backend { .. }),
+            "refused at once: {error:?}"
+        );
+        assert!(wanted.split('|').any(|wanted| text.contains(wanted)), "{text}");
+        assert!(
+            !text.contains("hunter2") && !format!("{registry:?}").contains(password) || password.is_empty()
+        );
+        let mut watch = registry.watch("greeter").unwrap();
+        assert_eq!(events_until(&mut watch, SOON, "stale").await, ["stale"]);
+        registry.close().await.unwrap();
+    }
+    // A user where the store has none is no obstacle.
+    let open = Server::start(Version::Packaged);
+    let registry = built(Etcd::builder([open.address()]).user("svc", "svcpw"));
+    let _one = register(&registry, "one").await;
+    registry.close().await.unwrap();
+}
+
+/// Certificates made by openssl, in a folder of their own.
+struct Authority(PathBuf);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("hereabouts-ca-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let authority = Self(folder);
+        authority.openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test-ca \
+             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign \
+             -keyout ca.key -out ca.crt",
+        );
+        authority
+    }
+
+    /// A certificate with this name and extension, from so many days ago on.
+    fn sign(&self, name: &str, extension: &str, days: &str) {
+        std::fs::write(self.0.join("ext"), extension).unwrap();
+        self.openssl(&format!(
+            "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+        ));
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial {days} -extfile ext -out {name}.crt"
+        ));
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let mut command = Command::new("openssl");
+        command.args(arguments.split_whitespace()).current_dir(&self.0);
+        let output = command.stdin(Stdio::null()).output();
+        let output =
+            output.unwrap_or_else(|why| panic!("openssl is missing ({why}): scripts/setup installs it"));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(Path::new(&self.file(name))).unwrap()
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_verified_on_both_sides() {
+    let authority = Authority::new("good");
+    let stranger = Authority::new("other");
+    let ip = Server::next_ip();
+    let server_use = format!("subjectAltName=IP:{ip}\nextendedKeyUsage=serverAuth,clientAuth\n");
+    authority.sign("server", &server_use, "-days 2");
+    authority.sign("client", "extendedKeyUsage=clientAuth\n", "-days 2");
+    let server = Server::secure(Version::Current, ip, &authority.file(""));
+    let identity = || Some((authority.read("client.crt"), authority.read("client.key")));
+    let tls = |authorities: &Authority, identity| {
+        let mut tls = Tls::default();
+        tls.authorities = Some(authorities.read("ca.crt"));
+        tls.identity = identity;
+        built(Etcd::builder([server.address()]).tls(tls))
+    };
+    let registry = tls(&authority, identity());
+    let _one = register(&registry, "one").await;
+    registry.close().await.unwrap();
+
+    for (what, registry, wanted) in [
+        (
+            "another authority",
+            tls(&stranger, identity()),
+            "UnknownIssuer|invalid peer certificate",
+        ),
+        (
+            "no certificate of ours",
+            tls(&authority, None),
+            "ertificate|transport|broken|closed|cancel",
+        ),
+        ("no TLS", built(Etcd::builder([server.address()])), ""),
+    ] {
+        let error = registry.register(instance("greeter", "one")).await.unwrap_err();
+        println!("{what}: {}", error.in_full());
+        assert!(
+            wanted.split('|').any(|wanted| error.in_full().contains(wanted)),
+            "{}",
+            error.in_full()
+        );
+        registry.close().await.unwrap();
+    }
+
+    // The same by one variable.
+    let url = format!(
+        "etcds://{}?ca={}&cert={}&key={}",
+        server.address(),
+        authority.file("ca.crt"),
+        authority.file("client.crt"),
+        authority.file("client.key")
+    );
+    let registry = Config::from_vars([("HEREABOUTS_REGISTRY", url.as_str())])
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let _one = register(&registry, "one").await;
+    registry.close().await.unwrap();
+}

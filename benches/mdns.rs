@@ -28,7 +28,7 @@ mod pair;
 #[path = "mdns/raw.rs"]
 mod raw;
 #[cfg(target_os = "linux")]
-#[path = "mdns/report.rs"]
+#[path = "common/report.rs"]
 mod report;
 
 use std::process::ExitCode;

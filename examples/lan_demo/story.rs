@@ -134,31 +134,29 @@ impl Demo {
         Ok(())
     }
 
-    /// Calls a service by name, retrying once where an instance does not answer.
+    /// Calls a service by name; where an instance does not answer it tries again, which is another
+    /// one's turn as soon as there is another.
     async fn call(&self, resolver: &Resolver) -> Result<(), BoxError> {
         let service = resolver.service();
-        let pick = resolver.pick().await?;
-        let error = match http_client::fetch(&pick.url("/")).await {
-            Ok(reply) => {
-                fact!(
-                    self.began,
-                    "  GET http://{service}/ -> {} -> {reply}",
-                    pick.address()
-                );
-                return Ok(());
+        let mut refused = String::new();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let pick = resolver.pick().await?;
+            match http_client::fetch(&pick.url("/")).await {
+                Ok(reply) => {
+                    let at = pick.address();
+                    fact!(self.began, "  GET http://{service}/ -> {refused}{at} -> {reply}");
+                    return Ok(());
+                }
+                Err(error) if pause > LONGEST_PAUSE => return Err(error),
+                Err(error) => {
+                    refused = format!("{} refused, so another was picked -> ", pick.id());
+                    pick.failed(&error);
+                }
             }
-            Err(error) => error,
-        };
-        let failed = pick.id().clone();
-        pick.failed(&error);
-        let pick = resolver.pick().await?;
-        let reply = http_client::fetch(&pick.url("/")).await?;
-        fact!(
-            self.began,
-            "  GET http://{service}/ -> {failed} refused, so another was picked -> {} -> {reply}",
-            pick.address()
-        );
-        Ok(())
+            tokio::time::sleep(pause).await;
+            pause *= 4;
+        }
     }
 
     async fn seen(
@@ -193,6 +191,9 @@ fn end(child: &mut Child, politely: bool) -> Result<(), BoxError> {
     let _ = politely;
     Ok(child.start_kill()?)
 }
+
+/// Between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 async fn within<T>(future: impl Future<Output = T>) -> Result<T, BoxError> {
     let waited = tokio::time::timeout(Duration::from_secs(10), future).await;

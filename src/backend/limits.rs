@@ -2,8 +2,8 @@
 
 /// Bounds on what is kept of what others publish. The LAN is not trusted to be well behaved.
 ///
-/// At a bound the newest stranger is refused and counted; what is known stays. In all, the newest one
-/// of the largest service gives way to one of a smaller service.
+/// At a bound the newest stranger is refused and counted; what is known stays. Only a service that fills
+/// more than half of all room gives way to others, its newest instance first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

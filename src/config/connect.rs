@@ -21,7 +21,10 @@ pub(super) fn connect(plan: &Plan) -> Result<Registry> {
     for note in plan.notes() {
         tracing::info!("{note}");
     }
-    if let Some(warning) = absent_interfaces(plan, &Interfaces::read().unwrap_or_default()) {
+    if matches!(plan.details, Details::Mdns { .. })
+        && let Ok(up) = Interfaces::read()
+        && let Some(warning) = absent_interfaces(plan, &up)
+    {
         tracing::warn!("{warning}");
     }
     Ok(registry)
@@ -131,7 +134,7 @@ fn absent_interfaces(plan: &Plan, up: &Interfaces) -> Option<String> {
         .map(String::as_str)
         .filter(|name| up.by_name(name).is_none())
         .collect();
-    if absent.is_empty() || !matches!(plan.details, Details::Mdns { .. }) {
+    if absent.is_empty() {
         return None;
     }
     let up: Vec<&str> = up.names().collect();

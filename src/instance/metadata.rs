@@ -1,9 +1,8 @@
 //! What an instance says of itself beyond its address.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::escape::escaped;
 use super::invalid::Invalid;
@@ -13,22 +12,22 @@ use super::limits::{MAX_METADATA_KEY_LEN, MAX_METADATA_KEYS, MAX_METADATA_VALUE_
 ///
 /// A key of ours is 1 to 48 bytes of printable ASCII without `=`, unique ignoring case; a value
 /// is up to 200 bytes of UTF-8. What other programs wrote may be longer.
-#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Metadata(BTreeMap<String, String>);
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+// A map would take half a kilobyte for the first pair.
+pub struct Metadata(Vec<(Box<str>, Box<str>)>);
 
 impl Metadata {
     /// The value of a key: of exactly this key, otherwise of one that differs in case only.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
+        let exactly = self.position(key).ok().and_then(|at| self.0.get(at));
         let ignoring_case = || self.0.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
-        let value = self.0.get(key).or_else(|| ignoring_case().map(|(_, v)| v));
-        value.map(String::as_str)
+        exactly.or_else(ignoring_case).map(|(_, value)| &**value)
     }
 
     /// The pairs, sorted by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
     /// How many pairs there are.
@@ -74,12 +73,12 @@ impl Metadata {
                 format!("there must be at most {MAX_METADATA_KEYS} keys"),
             ));
         }
-        self.0.insert(key, value);
+        self.put(&key, &value);
         Ok(())
     }
 
     pub(super) fn remove(&mut self, key: &str) {
-        self.0.retain(|known, _| !known.eq_ignore_ascii_case(key));
+        self.0.retain(|(known, _)| !known.eq_ignore_ascii_case(key));
     }
 
     /// Takes what a peer wrote as it is, up to the bound on keys; the first of a doubled key stays.
@@ -89,8 +88,26 @@ impl Metadata {
     )]
     pub(crate) fn insert_read(&mut self, key: &str, value: &str) {
         if self.0.len() < MAX_METADATA_KEYS {
-            self.0.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+            self.put(key, value);
         }
+    }
+
+    /// Adds a pair; the first of a doubled key stays.
+    fn put(&mut self, key: &str, value: &str) {
+        if let Err(at) = self.position(key) {
+            self.0.insert(at, (key.into(), value.into()));
+        }
+    }
+
+    /// Where a key is, or would be.
+    fn position(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(key))
+    }
+}
+
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
     }
 }
 

@@ -221,7 +221,6 @@ impl Keeper {
 
     fn tell_published(&self, progress: &mut Progress, located: &Instance) {
         let with = self.shared.backend.name();
-        let wanted = self.wanted();
         let shown = located.clone().into_found();
         let (service, id) = (located.service(), located.id());
         if !progress.was_published {
@@ -240,8 +239,15 @@ impl Keeper {
         self.shared
             .change_overlay(&progress.key, |o| o.publish(Arc::new(shown)));
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = located.generation();
-        self.status.send_replace(Status::Published);
-        if wanted.generation() > located.generation() {
+        let wanted = self.wanted();
+        let later = wanted.generation() > located.generation();
+        self.status.send_modify(|status| {
+            // An update that is late stays so until it is published itself.
+            if !(later && matches!(status, Status::Pending { .. })) {
+                *status = Status::Published;
+            }
+        });
+        if later {
             // The owner has changed it meanwhile.
             progress.due = Some(Instant::now());
         }

@@ -1,4 +1,5 @@
 //! Real servers, each on a loopback address or a host of its own; all of it ends when dropped.
+#![allow(dead_code, reason = "each test binary and bench uses its own part")]
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -117,7 +118,7 @@ impl Server {
         let mut n = 0;
         let servers = places.map(|(ip, host)| {
             let name = format!("n{n}");
-            let data = format!("hereabouts-etcd-{}-{number}-{n}", std::process::id());
+            let data = format!("hereabouts-etcd-{}-{n}", uuid::Uuid::new_v4());
             let data = std::env::temp_dir().join(data);
             n += 1;
             let arguments = [

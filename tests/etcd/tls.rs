@@ -105,7 +105,7 @@ struct Authority(PathBuf);
 
 impl Authority {
     fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("hereabouts-ca-{}-{name}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("hereabouts-ca-{}-{name}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
         let authority = Self(folder);
         authority.openssl(

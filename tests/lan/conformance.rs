@@ -59,8 +59,8 @@ impl World for Wire {
         }
         if begins {
             // Interfaces are looked at once a second: an outage that is shorter can't be noticed
-            // by anybody, so it would be none.
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            // by anybody, so it would be none. On a busy machine a look comes late.
+            tokio::time::sleep(Duration::from_secs(3)).await;
         }
         Ok(Support::Done)
     }

@@ -53,7 +53,7 @@ impl Scene {
     pub(crate) fn still_finds(&self, id: &str, after: &str) -> Registration {
         let began = Instant::now();
         let new = register(&self.publisher, &self.server, instance("greeter", id));
-        let seen = self.events.until(3 * SOON, &format!("added {id}"));
+        let seen = self.events.until(2 * SOON, &format!("added {id}"));
         println!("after {after}: a new one is found in {:?}", began.elapsed());
         let lost = shorts(&seen).iter().any(|s| s == "removed good");
         assert!(

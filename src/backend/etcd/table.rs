@@ -25,10 +25,18 @@ pub(super) struct Table {
     refused: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Entry {
     revision: i64,
     instances: Vec<Arc<Instance>>,
+}
+
+/// What a listing has found so far.
+#[derive(Debug)]
+pub(super) struct Listing {
+    entries: HashMap<Key, Entry>,
+    revision: i64,
+    pub(super) wiped: bool,
 }
 
 /// A key as it stands in the store.
@@ -62,31 +70,43 @@ impl Table {
         self.entries.get(key).map(|entry| entry.revision)
     }
 
-    /// Takes in the whole store as it is at `revision`. What is not in it goes, unless the store was
-    /// `wiped`: then it stays as a ghost.
-    pub(super) fn replace(
-        &mut self,
-        records: impl Iterator<Item = impl AsRecord>,
-        revision: i64,
-        wiped: bool,
-    ) {
-        let mut missing = std::mem::take(&mut self.entries);
+    /// A listing of the whole store as it is at `revision`.
+    pub(super) fn listing(&self, revision: i64) -> Listing {
+        Listing {
+            entries: HashMap::new(),
+            revision,
+            wiped: revision < self.revision,
+        }
+    }
+
+    /// Reads a key of a listing.
+    pub(super) fn list(&self, listing: &mut Listing, record: Record<'_>) {
+        let entry = match self.entries.get(record.key) {
+            // A store that was wiped counts its revisions anew.
+            Some(known) if known.revision == record.revision && !listing.wiped => known.clone(),
+            known => self.read(record, known.cloned().unwrap_or_default()),
+        };
+        listing.entries.insert(record.key.into(), entry);
+    }
+
+    /// Takes in the whole store. What is not in it goes, unless the store was wiped: then it stays as
+    /// a ghost.
+    pub(super) fn replace(&mut self, listing: Listing) {
+        let before = std::mem::take(&mut self.entries);
         self.keys.clear();
         self.refused = false;
-        for record in records {
-            let record = record.as_record();
-            let entry = match missing.remove(record.key) {
-                // A store that was wiped counts its revisions anew.
-                Some(known) if known.revision == record.revision && !wiped => known,
-                known => self.read(record, known.unwrap_or_default()),
-            };
-            self.insert(record.key.into(), entry);
+        let missing = before
+            .into_iter()
+            .filter(|(key, _)| listing.wiped && !listing.entries.contains_key(key));
+        let ghosts: Vec<(Key, Entry)> = missing.collect();
+        self.revision = listing.revision;
+        for (key, entry) in listing.entries {
+            self.insert(key, entry);
         }
-        for (key, mut entry) in missing.into_iter().filter(|_| wiped) {
+        for (key, mut entry) in ghosts {
             entry.revision = GHOST;
             self.insert(key, entry);
         }
-        self.revision = revision;
         self.feed
             .reset(self.keys.keys().filter_map(|id| self.shown(id).cloned()));
         self.feed.synced();
@@ -140,7 +160,7 @@ impl Table {
     }
 
     /// Reads a value; where it can't be read, the last good version stays.
-    fn read(&mut self, record: Record<'_>, known: Entry) -> Entry {
+    fn read(&self, record: Record<'_>, known: Entry) -> Entry {
         let instances = match wire::decode(record.value) {
             Ok(instances) => instances.into_iter().map(Arc::new).collect(),
             Err(why) => {
@@ -197,30 +217,13 @@ impl Table {
     }
 }
 
-/// What can be seen as a record.
-pub(super) trait AsRecord {
-    fn as_record(&self) -> Record<'_>;
-}
-
-impl AsRecord for Record<'_> {
-    fn as_record(&self) -> Record<'_> {
-        *self
-    }
-}
-
-impl AsRecord for etcd_client::KeyValue {
-    fn as_record(&self) -> Record<'_> {
-        Record {
-            key: self.key(),
-            value: self.value(),
-            revision: self.mod_revision(),
+impl<'a> From<&'a etcd_client::KeyValue> for Record<'a> {
+    fn from(kv: &'a etcd_client::KeyValue) -> Self {
+        Self {
+            key: kv.key(),
+            value: kv.value(),
+            revision: kv.mod_revision(),
         }
-    }
-}
-
-impl<T: AsRecord> AsRecord for &T {
-    fn as_record(&self) -> Record<'_> {
-        (**self).as_record()
     }
 }
 

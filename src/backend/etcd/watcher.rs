@@ -1,7 +1,7 @@
 //! The task that follows the store: one listing, then one stream of changes, and both again after
 //! every loss.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::fault::{self, Remedy};
-use super::table::{AsRecord, Table};
+use super::table::{Record, Table};
 use super::{Inner, keys};
 use crate::backend::{Outage, Retry};
 use crate::error::{Error, Result};
@@ -233,7 +233,7 @@ impl Watcher {
         if self.observes {
             match deleted {
                 true => self.table.remove(kv.key(), kv.mod_revision()),
-                false => self.table.put(kv.as_record()),
+                false => self.table.put(kv.into()),
             }
         }
         self.inner
@@ -266,7 +266,9 @@ impl Watcher {
     async fn list(&mut self) -> Result<i64> {
         let end = keys::end_of(&self.inner.prefix);
         let mut from = self.inner.prefix.clone().into_bytes();
-        let mut all: Vec<KeyValue> = Vec::new();
+        let own: HashSet<Vec<u8>> = self.inner.own_keys().into_iter().map(|(key, _)| key).collect();
+        let mut standing: HashMap<Vec<u8>, KeyValue> = HashMap::new();
+        let mut listing = None;
         let mut revision = 0;
         loop {
             let options = GetOptions::new()
@@ -282,27 +284,36 @@ impl Watcher {
             if revision == 0 {
                 revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
             }
-            all.extend(page.take_kvs());
-            match all.last() {
-                Some(last) if page.more() => {
-                    from = last.key().to_vec();
-                    from.push(0);
+            let listing = listing.get_or_insert_with(|| self.table.listing(revision));
+            let (more, kvs) = (page.more(), page.take_kvs());
+            if let Some(last) = kvs.last() {
+                from = last.key().to_vec();
+                from.push(0);
+            }
+            let done = !more || kvs.is_empty();
+            for kv in kvs {
+                self.table.list(listing, Record::from(&kv));
+                if own.contains(kv.key()) {
+                    standing.insert(kv.key().to_vec(), kv);
                 }
-                _ => break,
+            }
+            if done {
+                break;
             }
         }
         self.inner.counters.listed();
-        // A store that has lost its data: the others have a moment to come back.
-        let wiped = revision < self.table.revision();
         let before = self.table.revision();
-        self.table.replace(all.iter(), revision, wiped);
+        let wiped = listing.as_ref().is_some_and(|listing| listing.wiped);
+        if let Some(listing) = listing {
+            self.table.replace(listing);
+        }
+        // A store that has lost its data: the others have a moment to come back.
         self.ghosts = wiped.then(|| Instant::now() + GHOST_TIME);
         if wiped {
             tracing::warn!("etcd has gone back from revision {before} to {revision}: it has lost its data");
         }
-        let stands: HashMap<&[u8], &KeyValue> = all.iter().map(|kv| (kv.key(), kv)).collect();
-        for (key, _) in self.inner.own_keys() {
-            self.check_own(&key, stands.get(key.as_slice()).copied(), revision, wiped);
+        for key in own {
+            self.check_own(&key, standing.get(&key), revision, wiped);
         }
         Ok(revision)
     }

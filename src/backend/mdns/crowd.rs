@@ -33,9 +33,9 @@ impl Crowd {
         }
     }
 
-    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. Where
-    /// there is room only since a larger service gives some up, that is the label to take away: so
-    /// the made-up instances of one service can't keep another from being found.
+    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. A
+    /// service that fills more than half of all room gives some up, and its newest label is to be taken
+    /// away: so the made-up instances of one service can't keep another from being found.
     pub(super) fn admit(&mut self, labels: usize, instance: &Instance) -> Result<Option<String>, String> {
         let Limits {
             instances,
@@ -55,7 +55,9 @@ impl Crowd {
         }
         self.refused_in_all = true;
         let own = self.services.get(instance.service()).map_or(0, BTreeMap::len);
-        let largest = self.by_size.last().filter(|(size, _)| *size > own + 1);
+        // What is in use stays, unless it is most of all there is.
+        let largest = self.by_size.last();
+        let largest = largest.filter(|(size, _)| *size > own + 1 && *size > instances / 2);
         let newest = largest.and_then(|(_, service)| self.services.get(service)?.last_key_value());
         match newest {
             Some((_, label)) => Ok(Some(label.clone())),

@@ -57,6 +57,7 @@ impl Heal {
     pub(super) fn ask_soon(&mut self, now: Instant) {
         for lost in self.lost.values_mut() {
             lost.interval = FIRST_INTERVAL;
+            lost.asked = lost.asked.min(1);
             lost.next = lost.next.min(now + FIRST_INTERVAL);
         }
     }

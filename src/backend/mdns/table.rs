@@ -196,6 +196,7 @@ impl Table {
                 self.suspect_until(&label, suspect.since, due, true);
             }
         }
+        self.postpone_addresses(due);
     }
 
     /// The engine has forgotten all: every stranger has until `due` to answer.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::super::engine::{Engine, Sizes};
 use super::super::{ask, wire};
 use super::orders::Order;
-use super::{Driver, RELEARN_TIME, REPLAYABLE};
+use super::{ANNOUNCE_AGAIN, Driver, RELEARN_TIME, REPLAYABLE};
 use crate::backend::Outage;
 use crate::error::Error;
 use crate::net::{Interfaces, Local};
@@ -100,6 +100,9 @@ impl Driver {
             .names()
             .any(|name| self.local.interfaces().by_name(name).is_none());
         self.local = local;
+        if !first {
+            self.clock.announce.get_or_insert(now + ANNOUNCE_AGAIN);
+        }
         self.links.up = self
             .local
             .interfaces()

@@ -261,7 +261,6 @@ impl Driver {
                 self.order_look_for_refused(now);
             }
             Heard::AddressAdded => {
-                self.clock.announce = Some(now + ANNOUNCE_AGAIN);
                 self.look(now);
                 self.engine_noticed(now);
                 self.heal.ask_soon(now);
@@ -275,7 +274,6 @@ impl Driver {
             }
             Heard::AddressRemoved => {
                 self.links.lost_at = Some(now);
-                self.clock.announce = Some(now + ANNOUNCE_AGAIN);
                 self.look(now);
             }
             Heard::BrowseEnded => {
@@ -377,7 +375,7 @@ async fn sleep_until(at: Option<Instant>) {
 const RELEARN_TIME: Duration = Duration::from_secs(5);
 /// What follows this soon is part of a burst.
 const BUSY: Duration = Duration::from_millis(2);
-/// Far less than its queues hold.
+/// Short enough for its queues, of which the smaller one holds a hundred words.
 const PAUSE: Duration = Duration::from_millis(1);
 /// An announcement drops the addresses that it lacks only where they are more than a second old
 /// (RFC 6762, 10.2), so one that follows another at once leaves them there.

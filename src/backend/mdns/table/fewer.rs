@@ -30,12 +30,23 @@ pub(super) fn keep(known: Option<&Record>, instance: Instance, now: Instant) -> 
 
 fn lacks(instance: &Instance, known: &Instance) -> bool {
     let (left, all) = (instance.addresses(), known.addresses());
-    instance.generation() == known.generation()
+    key_of(instance) == key_of(known)
+        && instance.generation() == known.generation()
         && left.len() < all.len()
         && left.iter().all(|address| all.contains(address))
 }
 
 impl Table {
+    /// What was lost with a link has until `due` to come back.
+    pub(super) fn postpone_addresses(&mut self, due: Instant) {
+        for (_, label) in std::mem::take(&mut self.fewer) {
+            if let Some(fewer) = self.labels.get_mut(&label).and_then(|r| r.fewer.as_mut()) {
+                fewer.due = due;
+                self.fewer.insert((due, label));
+            }
+        }
+    }
+
     /// Shows what is left, where nothing has come back.
     pub(super) fn review_addresses(&mut self, now: Instant) {
         while let Some((_, label)) = self.fewer.first().filter(|(due, _)| *due <= now).cloned() {

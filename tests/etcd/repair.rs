@@ -290,3 +290,55 @@ async fn a_store_where_nothing_happens_is_not_taken_for_dead() {
         registry.close().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn who_begins_to_observe_in_an_outage_is_told_of_it() {
+    let server = Server::start(Version::Packaged);
+    let registry = registry([&server]);
+    let _one = register(&registry, "one").await;
+    server.kill();
+    let mut watch = registry.watch("greeter").unwrap();
+    let seen = events_until(&mut watch, SOON, "stale").await;
+    assert!(!seen.contains(&"synced".to_owned()), "{seen:?}");
+    let error = registry.instances("other").await.unwrap_err();
+    assert!(error.in_full().contains("127.77."), "{}", error.in_full());
+    let server = Arc::new(server);
+    let again = server.clone();
+    tokio::task::spawn_blocking(move || again.restart())
+        .await
+        .unwrap();
+    within(&mut watch, SOON, |s| {
+        s.is_synced() && s.len() == 1 && s.stale().is_none()
+    })
+    .await;
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_refused_at_a_bound_is_found_when_there_is_room() {
+    let server = Server::start(Version::Packaged);
+    let mut client = server.client().await;
+    for n in 0..4 {
+        let value = format!(r#"{{"name":"greeter","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#);
+        let key = format!("/micro/registry/greeter/n{n}");
+        client.put(key, value, None).await.unwrap();
+    }
+    let mut limits = hereabouts::Limits::default();
+    limits.instances = 2;
+    let backend = Etcd::builder([server.address()]).limits(limits).build().unwrap();
+    let registry = Registry::new(backend).unwrap();
+    let mut watch = registry.watch("greeter").unwrap();
+    let known = within(&mut watch, SOON, |s| s.is_synced() && s.len() == 2).await;
+    assert!(registry.stats().get("refused").unwrap() >= 2);
+    let gone = known[0].id().clone();
+    let stays = known[1].id().clone();
+    client
+        .delete(format!("/micro/registry/greeter/{gone}"), None)
+        .await
+        .unwrap();
+    within(&mut watch, SOON, move |s| {
+        s.len() == 2 && s.iter().any(|i| *i.id() == stays) && s.iter().all(|i| *i.id() != gone)
+    })
+    .await;
+    registry.close().await.unwrap();
+}

@@ -93,10 +93,13 @@ async fn a_wrong_password_and_a_missing_permission_are_told_apart_and_no_secret_
         assert_eq!(events_until(&mut watch, SOON, "stale").await, ["stale"]);
         registry.close().await.unwrap();
     }
-    // A user where the store has none is no obstacle.
+    // A user where the store has none is no obstacle, nor is that it gets some later.
     let open = Server::start(Version::Packaged);
     let registry = built(Etcd::builder([open.address()]).user("svc", "svcpw"));
     let _one = register(&registry, "one").await;
+    with_users(&mut open.client().await).await;
+    let _two = register(&registry, "two").await;
+    assert_eq!(registry.instances("greeter").await.unwrap().len(), 2);
     registry.close().await.unwrap();
 }
 

@@ -3,6 +3,7 @@
 //! etcd's client does not fail over, so this does: an endpoint that fails or is slow is overtaken by
 //! the next one, and asked last for a while.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,8 +72,8 @@ impl Cluster {
         uris.join(", ")
     }
 
-    /// Asks the endpoints until one answers: the current one first, the next one when that is slow or
-    /// fails, all of them again after a while. Returns the answer and who gave it.
+    /// Asks the endpoints until one answers: the current one first, another one when that is slow or
+    /// fails, and those that have failed again after a pause. Returns the answer and who gave it.
     ///
     /// What was asked may have been done more than once, or though an error is returned.
     pub(super) async fn ask<'a, T: Send + 'a>(
@@ -80,58 +81,71 @@ impl Cluster {
         within: Duration,
         ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a,
     ) -> Result<(T, usize), Failure> {
-        let ends = Instant::now() + within;
         let ask = &ask;
+        let now = Instant::now();
+        let ends = now + within;
         let mut retry = Retry::new();
-        let mut last = None;
+        let mut last: Option<Failure> = None;
+        let mut attempts: FuturesUnordered<Attempt<'_, T>> = FuturesUnordered::new();
+        let mut asked = Vec::new();
+        // When each is asked: first one after the other, as long as nobody answers.
+        let turns = (0_u32..).map(|turn| now + OVERTAKE_AFTER * turn);
+        let mut fresh: VecDeque<(Instant, usize)> = turns.zip(self.in_order()).collect();
+        let mut again: BTreeSet<(Instant, usize)> = BTreeSet::new();
         loop {
-            let round_ends = match self.endpoints.len() {
-                1 => ends,
-                _ => ends.min(Instant::now() + ROUND),
-            };
-            let mut waiting = self.in_order();
-            let mut attempts: FuturesUnordered<Attempt<'_, T>> = FuturesUnordered::new();
-            let mut asked = Vec::new();
-            while !(waiting.is_empty() && attempts.is_empty()) {
-                if let Some(index) = waiting.pop() {
-                    asked.push(index);
-                    attempts.push(Box::pin(async move { (index, self.ask_one(index, ask).await) }));
-                }
-                let wake = match waiting.is_empty() {
-                    true => round_ends,
-                    false => round_ends.min(Instant::now() + OVERTAKE_AFTER),
-                };
-                match tokio::time::timeout_at(wake, attempts.next()).await {
-                    Ok(Some((index, Ok(answer)))) => {
-                        self.answered(index, &asked);
-                        return Ok((answer, index));
-                    }
-                    Ok(Some((index, Err(error)))) => {
-                        let failure = self.failure(index, &error);
-                        if failure.remedy == Remedy::NewLease {
-                            return Err(failure);
-                        }
-                        self.avoid(index);
-                        last = Some(failure);
-                    }
-                    Ok(None) => {}
-                    Err(_) if Instant::now() >= round_ends => break,
-                    // It is slow: the next one is asked too.
-                    Err(_) => {}
-                }
-            }
-            if !attempts.is_empty() {
-                asked.iter().for_each(|silent| self.avoid(*silent));
-            }
-            let refused = last
-                .as_ref()
-                .is_some_and(|failure| failure.remedy != Remedy::Retry);
             let now = Instant::now();
-            if now >= ends || (refused && attempts.is_empty()) {
-                return Err(last.unwrap_or_else(|| self.silence()));
+            let is_due = |(at, _): &&(Instant, usize)| *at <= now;
+            let due = match fresh.front().filter(is_due) {
+                Some(_) => fresh.pop_front(),
+                None if again.first().filter(is_due).is_some() => again.pop_first(),
+                None => None,
+            };
+            if let Some((_, index)) = due {
+                if self.endpoints.len() > 1 {
+                    // What it does not answer may have gone to a leader that is no more.
+                    again.insert((now + ASK_AGAIN, index));
+                }
+                asked.push(index);
+                attempts.push(Box::pin(async move { (index, self.ask_one(index, ask).await) }));
+                continue;
             }
-            drop(attempts);
-            tokio::time::sleep_until(ends.min(now + retry.next_delay(true))).await;
+            let next = [fresh.front(), again.first()];
+            let next = next.into_iter().flatten().map(|(at, _)| *at).min();
+            let wake = next.map_or(ends, |at| at.min(ends));
+            let heard = async {
+                match attempts.next().await {
+                    Some(heard) => heard,
+                    None => std::future::pending().await,
+                }
+            };
+            match tokio::time::timeout_at(wake, heard).await {
+                Ok((index, Ok(answer))) => {
+                    self.answered(index, &asked);
+                    return Ok((answer, index));
+                }
+                Ok((index, Err(error))) => {
+                    let failure = self.failure(index, &error);
+                    let alone = attempts.is_empty() && fresh.is_empty();
+                    let refused = matches!(failure.remedy, Remedy::None | Remedy::Login);
+                    if failure.remedy == Remedy::NewLease || (refused && alone) {
+                        return Err(failure);
+                    }
+                    self.avoid(index);
+                    asked.retain(|other| *other != index);
+                    last = Some(failure);
+                    let now = Instant::now();
+                    again.retain(|(_, other)| *other != index);
+                    again.insert((now + retry.next_delay(true), index));
+                    if let Some((at, _)) = fresh.front_mut() {
+                        *at = now;
+                    }
+                }
+                Err(_) if Instant::now() >= ends => {
+                    asked.iter().for_each(|silent| self.avoid(*silent));
+                    return Err(last.unwrap_or_else(|| self.silence()));
+                }
+                Err(_) => {}
+            }
         }
     }
 
@@ -182,6 +196,11 @@ impl Cluster {
         let client = self.client(index).await?;
         match ask(client.clone()).await {
             Err(error) if self.access.user.is_some() && fault::remedy(&error) == Remedy::Login => {
+                if fault::is_without_login(&error) {
+                    // The store had no users when this connection was made.
+                    *self.endpoints[index].client.lock().await = None;
+                    return ask(self.client(index).await?).await;
+                }
                 client.refresh_token().await?;
                 ask(client).await
             }
@@ -222,14 +241,13 @@ impl Cluster {
         options
     }
 
-    /// Whom to ask, the last one first: the current one, then the others, then those that failed.
+    /// Whom to ask: the current one, then the others, then those that failed lately.
     fn in_order(&self) -> Vec<usize> {
         let count = self.endpoints.len();
         let current = self.current.load(Ordering::Relaxed);
         let now = Instant::now();
         let mut order: Vec<usize> = (0..count).map(|n| (current + n) % count).collect();
         order.sort_by_key(|index| self.health(*index).avoid_until.filter(|until| *until > now));
-        order.reverse();
         order
     }
 
@@ -282,8 +300,8 @@ impl fmt::Debug for Cluster {
 /// An endpoint that takes longer is overtaken: far above what a healthy store takes, far below what
 /// a person notices.
 const OVERTAKE_AFTER: Duration = Duration::from_millis(300);
-/// After this the round begins anew, with those that have failed meanwhile.
-const ROUND: Duration = Duration::from_millis(1500);
+/// Above what an election takes at least; the call before may still be answered.
+const ASK_AGAIN: Duration = Duration::from_millis(1500);
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// etcd ends connections that are pinged more often than every five seconds.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -47,9 +47,7 @@ fn of_status(code: i32, text: &str) -> Remedy {
     const FAILED_PRECONDITION: i32 = 9;
     const UNAUTHENTICATED: i32 = 16;
     match code {
-        _ if text.contains("invalid auth token") || text.contains("revision of auth store is old") => {
-            Remedy::Login
-        }
+        _ if TOKEN_ERRORS.iter().any(|error| text.contains(error)) => Remedy::Login,
         UNAUTHENTICATED => Remedy::Login,
         NOT_FOUND if text.contains("lease not found") => Remedy::NewLease,
         INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION => Remedy::None,
@@ -60,6 +58,16 @@ fn of_status(code: i32, text: &str) -> Remedy {
 /// Whether this store has no users, though one was given.
 pub(super) fn is_without_auth(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains("authentication is not enabled"))
+}
+
+/// Whether the store has users, and this connection is nobody's.
+pub(super) fn is_without_login(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains(NOBODY))
+}
+
+/// Whether a lease with this id was granted already.
+pub(super) fn is_granted(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains("lease already exists"))
 }
 
 /// The error as text, with its causes, which the client's own error leaves out.
@@ -87,6 +95,9 @@ pub(super) fn error_of(endpoint: &str, error: &etcd_client::Error) -> Error {
         Remedy::Login | Remedy::None => Error::backend("etcd", text),
     }
 }
+
+const NOBODY: &str = "user name is empty";
+const TOKEN_ERRORS: [&str; 3] = ["invalid auth token", "revision of auth store is old", NOBODY];
 
 #[cfg(test)]
 mod tests {

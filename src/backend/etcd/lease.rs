@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_client::LeaseGrantOptions;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
@@ -32,17 +33,32 @@ impl Inner {
         let busy = || Error::unavailable("etcd", "no lease could be granted in time");
         let slot = tokio::time::timeout(CALL_TIME, self.lease.lock()).await;
         let mut slot = slot.map_err(|_| busy())?;
+        if self.closing.is_cancelled() {
+            return Err(Error::Closed);
+        }
         if let Some(lease) = &*slot {
             return Ok(lease.id);
         }
         // The store counts in seconds.
         let seconds = i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        // An id of our own, so that asking twice does not grant two.
+        let id = fastrand::i64(1..i64::MAX);
         let granted = self.cluster.ask(CALL_TIME, |mut client| {
-            async move { client.lease_grant(seconds, None).await }.boxed()
+            let options = LeaseGrantOptions::new().with_id(id);
+            async move {
+                match client.lease_grant(seconds, Some(options)).await {
+                    Err(error) if !fault::is_granted(&error) => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            .boxed()
         });
-        let (granted, _) = granted.await?;
+        granted.await?;
+        if self.closing.is_cancelled() {
+            self.revoke(id).await?;
+            return Err(Error::Closed);
+        }
         let over = self.closing.child_token();
-        let id = granted.id();
         *slot = Some(Lease {
             id,
             _kept: over.clone().drop_guard(),
@@ -51,25 +67,31 @@ impl Inner {
         Ok(id)
     }
 
-    /// Revokes the lease, and what was published under it goes.
-    pub(super) async fn drop_lease(&self) -> Result<()> {
-        let Some(Lease { id, .. }) = self.lease.lock().await.take() else {
+    /// Revokes the lease, where that is `wanted`, and what was published under it goes.
+    pub(super) async fn drop_lease(&self, wanted: impl FnOnce() -> bool) -> Result<()> {
+        let left = |why: Error| Error::Incomplete {
+            left: format!("the lease of {}", self.names()),
+            source: Some(Arc::new(why)),
+        };
+        let late = || Error::unavailable("etcd", "a lease is being granted");
+        let slot = tokio::time::timeout(REVOKE_TIME, self.lease.lock()).await;
+        let mut slot = slot.map_err(|_| left(late()))?;
+        // Under the lock, so that nobody gets the lease in between.
+        let Some(Lease { id, .. }) = wanted().then(|| slot.take()).flatten() else {
             return Ok(());
         };
+        drop(slot);
+        self.revoke(id).await.map_err(left)
+    }
+
+    async fn revoke(&self, id: i64) -> Result<()> {
         let revoked = self.cluster.ask(REVOKE_TIME, |mut client| {
             async move { client.lease_revoke(id).await.map(drop) }.boxed()
         });
         match revoked.await {
-            Ok(_) => Ok(()),
             // Who asked twice is told so, and so is who comes too late.
-            Err(failure) if failure.remedy == Remedy::NewLease => Ok(()),
-            Err(failure) => {
-                let names = self.names();
-                Err(Error::Incomplete {
-                    left: format!("the lease of {names}"),
-                    source: Some(Arc::new(failure.error)),
-                })
-            }
+            Err(failure) if failure.remedy != Remedy::NewLease => Err(failure.error),
+            _ => Ok(()),
         }
     }
 
@@ -142,5 +164,6 @@ impl Inner {
     }
 }
 
-const REVOKE_TIME: Duration = Duration::from_secs(3);
+/// Twice, for the lock and for the call, below the registry's own deadline.
+const REVOKE_TIME: Duration = Duration::from_millis(1800);
 const ANSWER_TIME: Duration = Duration::from_secs(2);

@@ -224,9 +224,10 @@ impl Backend for Etcd {
 
     /// Revokes the lease, with which everything goes that is published under it.
     async fn close(&self) -> Result<()> {
-        let revoked = self.0.drop_lease().await;
+        // First, so that no lease is granted any more.
         self.0.closing.cancel();
         self.0.tasks.close();
+        let revoked = self.0.drop_lease(|| true).await;
         self.0.tasks.wait().await;
         self.0.feed.close();
         self.0.cluster.disconnect().await;

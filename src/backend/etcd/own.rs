@@ -22,8 +22,8 @@ pub(super) struct Owned {
     by_key: HashMap<Vec<u8>, Own>,
     tickets: HashMap<Ticket, Vec<u8>>,
     next_ticket: u64,
-    /// Written perhaps, though an error was returned: the value.
-    uncertain: HashMap<Vec<u8>, Vec<u8>>,
+    /// Written perhaps, though an error was returned: the values.
+    uncertain: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     /// One call at a time for each key.
     turns: HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>,
     /// Calls that publish at the moment.
@@ -66,7 +66,6 @@ impl Inner {
             let mut owned = self.owned();
             owned.publishing += 1;
             owned.next_ticket += 1;
-            owned.uncertain.remove(&key);
             let before = owned.by_key.get(&key).filter(|own| Some(own.ticket) == replaces);
             (Ticket::new(owned.next_ticket), before.map(|own| own.revision))
         };
@@ -83,6 +82,7 @@ impl Inner {
                     leaving: false,
                 };
                 self.record(key.clone(), own, replaces);
+                self.owned().uncertain.remove(&key);
                 // Where the watcher has ended, so has the registry.
                 let _ = self.wishes.send(Wish::Own(key));
                 let lost = async { hears.await.unwrap_or(Lost::Gone(Error::Closed)) };
@@ -92,9 +92,8 @@ impl Inner {
                 self.owned().forget(&key, replaces);
                 Ok(Published::new(ticket, async { Lost::Superseded(by) }))
             }
-            Err(error) => {
-                if error.is_transient() && before.is_none() {
-                    self.owned().uncertain.insert(key.clone(), value);
+            Err((error, sent)) => {
+                if sent && error.is_transient() && before.is_none() && self.owned().doubts(&key, value) {
                     self.spawn(self.clone().clean_up(key));
                 }
                 Err(error)
@@ -206,16 +205,17 @@ impl Inner {
         }
     }
 
+    /// Writes; with an error, whether something was sent.
     async fn write(
         self: &Arc<Self>,
         key: &[u8],
         value: &[u8],
         instance: &Instance,
         before: Option<i64>,
-    ) -> Result<Written> {
+    ) -> Result<Written, (Error, bool)> {
         let mut expected = before;
-        for _ in 0..MAX_TRIES {
-            let lease = self.lease().await?;
+        for tries in 0..MAX_TRIES {
+            let lease = self.lease().await.map_err(|error| (error, tries > 0))?;
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
             let compare = match expected {
                 Some(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
@@ -235,7 +235,7 @@ impl Inner {
                     self.lost_lease(lease).await;
                     continue;
                 }
-                Err(failure) => return Err(failure.error),
+                Err(failure) => return Err((failure.error, true)),
             };
             if response.succeeded() {
                 let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
@@ -260,31 +260,48 @@ impl Inner {
             }
             expected = Some(kv.mod_revision());
         }
-        Err(Error::unavailable(
-            "etcd",
-            "others write the same key all the time",
-        ))
+        let why = "others write the same key all the time";
+        Err((Error::unavailable("etcd", why), true))
     }
 
     /// Removes what may have been written though an error was returned, unless it is published after all.
     async fn clean_up(self: Arc<Self>, key: Vec<u8>) {
         let mut retry = Retry::new();
-        while !self.closing.is_cancelled() {
-            if let Ok(_turn) = self.turn(&key).await {
-                let Some(value) = self.owned().uncertain.get(&key).cloned() else {
-                    return;
-                };
-                let deleted = self.delete(&key, Compare::value(key.clone(), CompareOp::Equal, value));
-                let deleted = tokio::time::timeout(CLEAN_UP_TIME, deleted).await;
-                if matches!(deleted, Ok(Ok(_))) {
-                    self.owned().uncertain.remove(&key);
-                    break;
-                }
+        let cleaning = async {
+            while !self.is_clean(&key).await {
+                tokio::time::sleep(retry.next_delay(true)).await;
             }
-            let pause = tokio::time::sleep(retry.next_delay(true));
-            tokio::select! { () = self.closing.cancelled() => return, () = pause => {} }
+        };
+        tokio::select! {
+            // What is left goes with the lease.
+            () = self.closing.cancelled() => return,
+            () = cleaning => {}
         }
         self.drop_idle_lease().await;
+    }
+
+    async fn is_clean(&self, key: &[u8]) -> bool {
+        let Ok(_turn) = self.turn(key).await else {
+            return false;
+        };
+        loop {
+            let value = self
+                .owned()
+                .uncertain
+                .get(key)
+                .and_then(|values| values.last().cloned());
+            let Some(value) = value else {
+                self.owned().uncertain.remove(key);
+                return true;
+            };
+            let deleted = self.delete(key, Compare::value(key, CompareOp::Equal, value));
+            let Ok(Ok(_)) = tokio::time::timeout(CLEAN_UP_TIME, deleted).await else {
+                return false;
+            };
+            if let Some(values) = self.owned().uncertain.get_mut(key) {
+                values.pop();
+            }
+        }
     }
 
     async fn delete(&self, key: &[u8], compare: Compare) -> Result<(TxnResponse, usize)> {
@@ -301,11 +318,11 @@ impl Inner {
 
     /// No lease is kept where nothing is published.
     async fn drop_idle_lease(&self) {
-        let idle = {
+        let idle = || {
             let owned = self.owned();
             owned.by_key.is_empty() && owned.publishing == 0
         };
-        if idle && let Err(error) = self.drop_lease().await {
+        if let Err(error) = self.drop_lease(idle).await {
             // It runs out by itself, since nobody keeps it alive any longer.
             tracing::debug!("can't revoke the lease: {}", error.in_full());
         }
@@ -354,6 +371,15 @@ impl Owned {
         }
     }
 
+    /// A value may have been written. Whether nobody sees to that yet.
+    fn doubts(&mut self, key: &[u8], value: Vec<u8>) -> bool {
+        let values = self.uncertain.entry(key.to_vec()).or_default();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+        values.len() == 1
+    }
+
     /// A publication is being withdrawn: the revision of its last write, and since when it is there.
     fn leaves(&mut self, key: &[u8], ticket: Ticket) -> Option<(i64, u64)> {
         let own = self.by_key.get_mut(key).filter(|own| own.ticket == ticket)?;
@@ -379,11 +405,13 @@ fn found(response: &TxnResponse) -> Option<KeyValue> {
     })
 }
 
-/// The instance of the same id that somebody else has written.
+/// The instance that somebody else has written under our key: of the same id, or of another whose names
+/// have the same key.
 fn other_of(kv: &KeyValue, ours: &Instance) -> Option<Arc<Instance>> {
     let read = wire::decode(kv.value()).ok()?;
-    let same = |i: &Instance| (i.service(), i.id()) == (ours.service(), ours.id());
-    read.into_iter().find(same).map(Arc::new)
+    let same = |i: &&Instance| (i.service(), i.id()) == (ours.service(), ours.id());
+    let other = read.iter().find(same).or_else(|| read.first());
+    other.cloned().map(Arc::new)
 }
 
 const MAX_TRIES: usize = 8;

@@ -95,12 +95,15 @@ impl Table {
         let before = std::mem::take(&mut self.entries);
         self.keys.clear();
         self.refused = false;
-        let missing = before
-            .into_iter()
-            .filter(|(key, _)| listing.wiped && !listing.entries.contains_key(key));
-        let ghosts: Vec<(Key, Entry)> = missing.collect();
+        let gone = before
+            .iter()
+            .filter(|(key, _)| listing.wiped && !listing.entries.contains_key(*key));
+        let ghosts: Vec<(Key, Entry)> = gone.map(|(key, entry)| (key.clone(), entry.clone())).collect();
+        // What is in use comes first, so that it stays where there is not room for all.
+        let mut entries: Vec<(Key, Entry)> = listing.entries.into_iter().collect();
+        entries.sort_by_key(|(key, _)| !before.contains_key(key));
         self.revision = listing.revision;
-        for (key, entry) in listing.entries {
+        for (key, entry) in entries {
             self.insert(key, entry);
         }
         for (key, mut entry) in ghosts {
@@ -175,6 +178,7 @@ impl Table {
     }
 
     fn insert(&mut self, key: Key, mut entry: Entry) {
+        let all = entry.instances.len();
         entry.instances.retain(|instance| {
             let id = id_of(instance);
             if !self.keys.contains_key(&id) && self.keys.len() >= self.limits.instances {
@@ -188,6 +192,10 @@ impl Table {
             }
             true
         });
+        if entry.instances.len() < all {
+            // The next listing reads it again.
+            entry.revision = REFUSED;
+        }
         self.entries.insert(key, entry);
     }
 
@@ -227,8 +235,9 @@ impl<'a> From<&'a etcd_client::KeyValue> for Record<'a> {
     }
 }
 
-/// No key was ever written at this revision.
+/// No key was ever written at these revisions.
 const GHOST: i64 = 0;
+const REFUSED: i64 = -1;
 
 fn id_of(instance: &Instance) -> Id {
     (instance.service().clone(), instance.id().clone())

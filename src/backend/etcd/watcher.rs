@@ -1,13 +1,13 @@
 //! The task that follows the store: one listing, then one stream of changes, and both again after
 //! every loss.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Event, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchRequestSender,
-    WatchResponse, WatchResponseStream,
+    Event, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchRequestSender, WatchResponse,
+    WatchResponseStream,
 };
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
@@ -99,6 +99,10 @@ impl Watcher {
 
     async fn follow(&mut self) {
         loop {
+            // What was wished for while nobody answered.
+            while let Ok(wish) = self.wishes.try_recv() {
+                self.observes |= matches!(wish, Wish::Observe);
+            }
             if !self.observes && self.inner.own_keys().is_empty() {
                 match self.wishes.recv().await {
                     Some(Wish::Observe) => self.observes = true,
@@ -113,7 +117,12 @@ impl Watcher {
                 Err(error) => {
                     let transient = error.is_transient();
                     self.fails(error);
-                    tokio::time::sleep(self.retry.next_delay(transient)).await;
+                    let pause = tokio::time::sleep(self.retry.next_delay(transient));
+                    tokio::select! {
+                        () = pause => {}
+                        // An observer is told at once how it stands.
+                        Some(wish) = self.wishes.recv() => self.observes |= matches!(wish, Wish::Observe),
+                    }
                 }
             }
         }
@@ -229,7 +238,8 @@ impl Watcher {
 
     fn take_event(&mut self, event: &Event) {
         let Some(kv) = event.kv() else { return };
-        let deleted = event.event_type() == EventType::Delete;
+        // The type itself can't be read where it is one that the client does not know.
+        let deleted = kv.create_revision() == 0;
         if self.observes {
             match deleted {
                 true => self.table.remove(kv.key(), kv.mod_revision()),
@@ -257,16 +267,19 @@ impl Watcher {
             return Ok(Some(End::Again));
         }
         let options = WatchOptions::new().with_start_revision(revision + 1);
-        let watched = stream.sender.watch(key, Some(options)).await;
-        watched.map_err(|error| self.broken(stream, &fault::text_of(&error)))?;
-        Ok(None)
+        let watching = stream.sender.watch(key, Some(options));
+        match tokio::time::timeout(LIST_TIME, watching).await {
+            Ok(Ok(())) => Ok(None),
+            Ok(Err(error)) => Err(self.broken(stream, &fault::text_of(&error))),
+            Err(_) => Err(self.broken(stream, "it does not answer")),
+        }
     }
 
     /// Takes in the whole store, in pages of one revision, and returns that.
     async fn list(&mut self) -> Result<i64> {
         let end = keys::end_of(&self.inner.prefix);
         let mut from = self.inner.prefix.clone().into_bytes();
-        let own: HashSet<Vec<u8>> = self.inner.own_keys().into_iter().map(|(key, _)| key).collect();
+        let own: HashMap<Vec<u8>, i64> = self.inner.own_keys().into_iter().collect();
         let mut standing: HashMap<Vec<u8>, KeyValue> = HashMap::new();
         let mut listing = None;
         let mut revision = 0;
@@ -284,7 +297,13 @@ impl Watcher {
             if revision == 0 {
                 revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
             }
-            let listing = listing.get_or_insert_with(|| self.table.listing(revision));
+            let listing = listing.get_or_insert_with(|| {
+                let mut listing = self.table.listing(revision);
+                // Also a store that was wiped a moment ago, or that lacks what we have written to it.
+                listing.wiped |= self.ghosts.is_some_and(|at| Instant::now() < at);
+                listing.wiped |= own.values().any(|written| *written > revision);
+                listing
+            });
             let (more, kvs) = (page.more(), page.take_kvs());
             if let Some(last) = kvs.last() {
                 from = last.key().to_vec();
@@ -293,7 +312,7 @@ impl Watcher {
             let done = !more || kvs.is_empty();
             for kv in kvs {
                 self.table.list(listing, Record::from(&kv));
-                if own.contains(kv.key()) {
+                if own.contains_key(kv.key()) {
                     standing.insert(kv.key().to_vec(), kv);
                 }
             }
@@ -308,11 +327,12 @@ impl Watcher {
             self.table.replace(listing);
         }
         // A store that has lost its data: the others have a moment to come back.
-        self.ghosts = wiped.then(|| Instant::now() + GHOST_TIME);
-        if wiped {
+        let since = self.ghosts.filter(|_| wiped);
+        self.ghosts = since.or_else(|| wiped.then(|| Instant::now() + GHOST_TIME));
+        if wiped && since.is_none() {
             tracing::warn!("etcd has gone back from revision {before} to {revision}: it has lost its data");
         }
-        for key in own {
+        for key in own.into_keys() {
             self.check_own(&key, standing.get(&key), revision, wiped);
         }
         Ok(revision)

@@ -23,7 +23,8 @@ pub(super) struct Lease {
 /// How keeping a lease alive has ended.
 enum End {
     Gone,
-    Broken,
+    /// Whether that can pass.
+    Broken(bool),
     Over,
 }
 
@@ -119,8 +120,8 @@ impl Inner {
                     // Losing it cancels this task's own token.
                     return lost.await;
                 }
-                End::Broken => {
-                    let pause = tokio::time::sleep(retry.next_delay(true));
+                End::Broken(transient) => {
+                    let pause = tokio::time::sleep(retry.next_delay(transient));
                     tokio::select! { () = over.cancelled() => return, () = pause => {} }
                 }
             }
@@ -137,7 +138,7 @@ impl Inner {
             Err(failure) if failure.remedy == Remedy::NewLease => return End::Gone,
             Err(failure) => {
                 tracing::debug!("can't keep the lease alive: {}", failure.error.in_full());
-                return End::Broken;
+                return End::Broken(failure.error.is_transient());
             }
         };
         retry.reset();
@@ -152,12 +153,12 @@ impl Inner {
                 Ok(Ok(Some(_))) => return End::Gone,
                 Ok(Err(error)) if fault::remedy(&error) == Remedy::Login => {
                     self.cluster.log_in_again(endpoint).await;
-                    return End::Broken;
+                    return End::Broken(true);
                 }
                 // Broken, ended, or silent: another endpoint may do better.
                 _ => {
                     self.cluster.avoid(endpoint);
-                    return End::Broken;
+                    return End::Broken(true);
                 }
             }
         }

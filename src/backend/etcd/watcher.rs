@@ -1,22 +1,20 @@
 //! The task that follows the store: one listing, then one stream of changes, and both again after
 //! every loss.
 
-use std::collections::HashMap;
+mod listing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{
-    Event, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchRequestSender, WatchResponse,
-    WatchResponseStream,
-};
+use etcd_client::{Event, GetOptions, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Inner;
 use super::fault::{self, Remedy};
-use super::table::{Record, Table};
-use super::{Inner, keys};
+use super::table::Table;
 use crate::backend::{Outage, Retry};
 use crate::error::{Error, Result};
 
@@ -275,102 +273,6 @@ impl Watcher {
         }
     }
 
-    /// Takes in the whole store, in pages of one revision, and returns that.
-    async fn list(&mut self) -> Result<i64> {
-        let end = keys::end_of(&self.inner.prefix);
-        let mut from = self.inner.prefix.clone().into_bytes();
-        let own: HashMap<Vec<u8>, i64> = self.inner.own_keys().into_iter().collect();
-        let mut standing: HashMap<Vec<u8>, KeyValue> = HashMap::new();
-        let mut listing = None;
-        let mut revision = 0;
-        loop {
-            let options = GetOptions::new()
-                .with_range(end.clone())
-                .with_limit(PAGE)
-                .with_revision(revision);
-            let asked = self.inner.cluster.ask(LIST_TIME, |client| {
-                let (from, options) = (from.clone(), options.clone());
-                let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
-                async move { client.get(from, Some(options)).await }.boxed()
-            });
-            let (mut page, _) = asked.await?;
-            if revision == 0 {
-                revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
-            }
-            let listing = listing.get_or_insert_with(|| {
-                let mut listing = self.table.listing(revision);
-                // Also a store that was wiped a moment ago, or that lacks what we have written to it.
-                listing.wiped |= self.ghosts.is_some_and(|at| Instant::now() < at);
-                listing.wiped |= own.values().any(|written| *written > revision);
-                listing
-            });
-            let (more, kvs) = (page.more(), page.take_kvs());
-            if let Some(last) = kvs.last() {
-                from = last.key().to_vec();
-                from.push(0);
-            }
-            let done = !more || kvs.is_empty();
-            for kv in kvs {
-                self.table.list(listing, Record::from(&kv));
-                if own.contains_key(kv.key()) {
-                    standing.insert(kv.key().to_vec(), kv);
-                }
-            }
-            if done {
-                break;
-            }
-        }
-        self.inner.counters.listed();
-        let before = self.table.revision();
-        let wiped = listing.as_ref().is_some_and(|listing| listing.wiped);
-        if let Some(listing) = listing {
-            self.table.replace(listing);
-        }
-        // A store that has lost its data: the others have a moment to come back.
-        let since = self.ghosts.filter(|_| wiped);
-        self.ghosts = since.or_else(|| wiped.then(|| Instant::now() + GHOST_TIME));
-        if wiped && since.is_none() {
-            tracing::warn!("etcd has gone back from revision {before} to {revision}: it has lost its data");
-        }
-        for key in own.into_keys() {
-            self.check_own(&key, standing.get(&key), revision, wiped);
-        }
-        Ok(revision)
-    }
-
-    /// In a store that was wiped, revisions say nothing of what came before.
-    fn check_own(&self, key: &[u8], stands: Option<&KeyValue>, revision: i64, wiped: bool) {
-        let revision = if wiped { i64::MAX } else { revision };
-        self.inner.check_own(key, stands, revision);
-    }
-
-    /// Looks at the keys of our own alone, and returns at which revision.
-    async fn look_at_own(&mut self) -> Result<i64> {
-        let own = self.inner.own_keys();
-        let mut first = i64::MAX;
-        for some in own.chunks(KEYS_A_CALL) {
-            let gets: Vec<TxnOp> = some
-                .iter()
-                .map(|(key, _)| TxnOp::get(key.clone(), None))
-                .collect();
-            let txn = Txn::new().and_then(gets);
-            let asked = self.inner.cluster.ask(LIST_TIME, |mut client| {
-                let txn = txn.clone();
-                async move { client.txn(txn).await }.boxed()
-            });
-            let (response, _) = asked.await?;
-            let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
-            first = first.min(revision);
-            let wiped = some.iter().any(|(_, written)| *written > revision);
-            for ((key, _), stands) in some.iter().zip(response.op_responses()) {
-                if let TxnOpResponse::Get(stands) = stands {
-                    self.check_own(key, stands.kvs().first(), revision, wiped);
-                }
-            }
-        }
-        Ok(first.min(i64::MAX - 1))
-    }
-
     /// Opens the stream of changes from a revision on.
     async fn open(&self, from: i64) -> Result<Stream> {
         let mut keys = Vec::new();
@@ -425,7 +327,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-const PAGE: i64 = 1000;
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 const LIST_TIME: Duration = Duration::from_secs(2);
 /// When nothing was heard for so long, the store is asked whether it is there.
@@ -435,6 +336,4 @@ const ANSWER_TIME: Duration = Duration::from_millis(1500);
 const LIVED: Duration = Duration::from_secs(10);
 /// How long what a wiped store no longer has is kept, so that its owners can come back.
 const GHOST_TIME: Duration = Duration::from_secs(3);
-/// etcd takes 128 operations in a transaction.
-const KEYS_A_CALL: usize = 100;
 const SPARE_WATCHES: usize = 64;

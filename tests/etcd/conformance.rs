@@ -1,7 +1,7 @@
 //! The contract, on etcd.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use hereabouts::conformance::{self, Support, World};
@@ -15,6 +15,7 @@ struct Store {
     servers: Vec<Arc<Server>>,
     fault: Fault,
     raw: AtomicU32,
+    out: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,7 @@ impl World for Store {
     }
 
     async fn outage(&self, begins: bool) -> Result<Support> {
+        self.out.store(begins, Ordering::Relaxed);
         let (servers, fault) = (self.servers.clone(), self.fault);
         let act = move || {
             std::thread::scope(|scope| {
@@ -51,14 +53,16 @@ impl World for Store {
     }
 
     async fn erase(&self, service: &ServiceName, id: &InstanceId) -> Result<Support> {
+        if self.out.load(Ordering::Relaxed) {
+            // A frozen store would do it later, when nobody expects it.
+            return Ok(Support::Unsupported);
+        }
         let mut client = self.servers[0].client().await;
         let key = format!("/micro/registry/{service}/{id}");
-        let deleted = tokio::time::timeout(Duration::from_secs(1), client.delete(key, None)).await;
-        match deleted {
-            Ok(Ok(answer)) if answer.deleted() == 1 => Ok(Support::Done),
-            Ok(Ok(_)) => Err(Error::backend("lab", format!("{id} is not there"))),
-            // In an outage nobody can.
-            _ => Ok(Support::Unsupported),
+        let deleted = client.delete(key, None).await;
+        match deleted.map_err(|why| Error::backend("lab", why))?.deleted() {
+            1 => Ok(Support::Done),
+            _ => Err(Error::backend("lab", format!("{id} is not there"))),
         }
     }
 
@@ -86,6 +90,7 @@ fn holds(servers: Vec<Server>, fault: Fault) {
         servers: servers.into_iter().map(Arc::new).collect(),
         fault,
         raw: AtomicU32::new(0),
+        out: AtomicBool::new(false),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

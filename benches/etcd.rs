@@ -4,6 +4,9 @@
 //! are those of the design, P6, P7 and P10. Ours and the raw client take turns.
 
 #[cfg(target_os = "linux")]
+#[path = "etcd/herd.rs"]
+mod herd;
+#[cfg(target_os = "linux")]
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 #[cfg(target_os = "linux")]
@@ -16,7 +19,14 @@ mod report;
 #[path = "../tests/etcd/server.rs"]
 mod server;
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts what is kept.
+#[global_allocator]
+static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[cfg(not(target_os = "linux"))]
 fn main() -> ExitCode {

@@ -28,9 +28,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Served before it is registered: who finds it can call it.
     tokio::spawn(http_server::serve(listener, move || hello.clone()));
 
+    // From before it is registered on, so that it never goes without a goodbye.
+    let ended = signal::ended();
     let registry = hereabouts::connect().await?;
     let _registration = registry.register(instance).await?;
-    signal::ended().await;
+    ended.await;
     registry.close().await?;
     Ok(())
 }

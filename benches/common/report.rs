@@ -1,4 +1,5 @@
 //! The table that is printed.
+#![allow(dead_code, reason = "each bench uses its own part")]
 
 use std::fmt;
 use std::time::Duration;
@@ -44,7 +45,12 @@ impl Row {
     }
 
     pub(crate) fn count(what: impl Into<String>, who: &str, count: usize) -> Self {
-        Self::new(what.into(), who, vec![count as f64], 0)
+        Self::counts(what, who, &[count])
+    }
+
+    pub(crate) fn counts(what: impl Into<String>, who: &str, counts: &[usize]) -> Self {
+        let values = counts.iter().map(|count| *count as f64);
+        Self::new(what.into(), who, values.collect(), 0)
     }
 
     fn new(what: String, who: &str, mut values: Vec<f64>, decimals: usize) -> Self {

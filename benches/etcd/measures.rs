@@ -6,10 +6,14 @@ use etcd_client::{Client, GetOptions, Txn, TxnOp, WatchOptions};
 use hereabouts::etcd::Etcd;
 use hereabouts::{Event, Instance, Registry, Watch};
 
+use stats_alloc::Region;
+
+use crate::HEAP;
+use crate::herd::herd;
 use crate::report::{Goal, Row, Table};
 use crate::server::{Server, Version};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Takes the measures and prints the table.
 pub(crate) fn all(quick: bool) -> Outcome<()> {
@@ -28,6 +32,7 @@ pub(crate) fn all(quick: bool) -> Outcome<()> {
             table.add(events(&server, name, if quick { 30 } else { 500 }).await?);
             table.add(repairs(&server, name, if quick { 5 } else { 50 }).await?);
             table.add(first_looks(&server, name, if quick { 3 } else { 20 }).await?);
+            table.add(herd(version, name, if quick { 1 } else { 5 }).await?);
             Outcome::Ok(())
         })?;
     }
@@ -35,7 +40,7 @@ pub(crate) fn all(quick: bool) -> Outcome<()> {
     Ok(())
 }
 
-fn registry(server: &Server) -> Outcome<Registry> {
+pub(crate) fn registry(server: &Server) -> Outcome<Registry> {
     Ok(Registry::new(Etcd::builder([server.address()]).build()?)?)
 }
 
@@ -128,15 +133,16 @@ async fn first_looks(server: &Server, name: &str, rounds: usize) -> Outcome<Vec<
             .await?;
     }
     let (mut ours, mut decoded, mut bare) = (Vec::new(), Vec::new(), Vec::new());
-    let mut grown = Vec::new();
+    let mut kept = Vec::new();
     for _ in 0..rounds {
-        let before = rss()?;
+        let heap = Region::new(HEAP);
         let began = Instant::now();
         let registry = registry(server)?;
         let mut watch = registry.watch("bench")?;
         watch.until(|s| s.is_synced() && s.len() == MANY).await?;
         ours.push(began.elapsed());
-        grown.push(rss()?.saturating_sub(before) / MANY);
+        let heap = heap.change();
+        kept.push(heap.bytes_allocated.saturating_sub(heap.bytes_deallocated) / MANY);
         drop(watch);
         registry.close().await?;
 
@@ -154,7 +160,7 @@ async fn first_looks(server: &Server, name: &str, rounds: usize) -> Outcome<Vec<
             .goal(Goal::Ratio(1.3)),
         Row::times("", "raw range, decoded", &decoded),
         Row::times("", "raw range", &bare),
-        Row::count("   bytes an instance (first look)", "ours, RSS", grown[0]).goal(Goal::AtMost(1024.0)),
+        Row::counts("   bytes kept an instance", "ours", &kept).goal(Goal::AtMost(1024.0)),
     ])
 }
 
@@ -181,14 +187,6 @@ fn value(id: &str, n: usize) -> String {
     format!(
         r#"{{"name":"bench","version":"1.2.{n}","metadata":{{}},"endpoints":[],"nodes":[{{"id":"{id}","address":"10.0.0.1:{port}","metadata":{{"protocol":"http","region":"eu"}}}}],"hereabouts":{{"v":1,"addresses":["10.0.0.1:{port}"],"ports":{{}},"weight":100,"state":"up","generation":[1700000000000,{n}]}}}}"#
     )
-}
-
-/// The memory of this process.
-fn rss() -> Outcome<usize> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(kilobytes.ok_or("no VmRSS")?.parse::<usize>()? << 10)
 }
 
 const MANY: usize = 10_000;

@@ -25,9 +25,11 @@ pub(crate) async fn serve(service: &str, id: &str) -> Result<(), BoxError> {
             format!("hello from {name}")
         }
     }));
+    // From before it is registered on, so that it never goes without a goodbye.
+    let ended = signal::ended();
     let registry = hereabouts::connect().await?;
     let _registration = registry.register(instance).await?;
-    signal::ended().await;
+    ended.await;
     registry.close().await?;
     Ok(())
 }

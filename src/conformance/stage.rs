@@ -14,7 +14,7 @@ use super::{Support, World};
 use crate::backend::{Backend, Update};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, InstanceId, Invalid, ServiceName, State};
-use crate::registry::{DEFAULT_DEADLINE, Event, Registration, Registry, Snapshot, Watch};
+use crate::registry::{DEFAULT_DEADLINE, Event, Registration, Registry, Snapshot, Status, Watch};
 
 /// Whether a promise holds.
 pub(super) type Held<T = ()> = Result<T, Failure>;
@@ -163,6 +163,14 @@ impl<'w> Stage<'w> {
     /// Waits for what may take as long as a change takes to be seen.
     pub(super) async fn in_time<T>(&self, what: &str, future: impl Future<Output = T>) -> Held<T> {
         in_time(self.patience(), what, future).await
+    }
+
+    /// Registers something, however short the registry's own deadline is.
+    pub(super) async fn published(&self, registry: &Registry, instance: Instance) -> Held<Registration> {
+        let registration = registry.register_in_background(instance)?;
+        let published = registration.wait_for(|status| matches!(status, Status::Published));
+        self.in_time("publishing", published).await??;
+        Ok(registration)
     }
 
     /// Waits until a watch shows a state that is wanted.

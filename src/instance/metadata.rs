@@ -95,6 +95,8 @@ impl Metadata {
     /// Adds a pair; the first of a doubled key stays.
     fn put(&mut self, key: &str, value: &str) {
         if let Err(at) = self.position(key) {
+            // There are few of them, and they are kept.
+            self.0.reserve_exact(1);
             self.0.insert(at, (key.into(), value.into()));
         }
     }

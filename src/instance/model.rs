@@ -76,6 +76,7 @@ impl Instance {
     #[must_use]
     pub fn found(service: ServiceName, id: InstanceId, mut addresses: Vec<Address>) -> Self {
         addresses.truncate(MAX_ADDRESSES);
+        addresses.shrink_to_fit();
         Self {
             service,
             id,

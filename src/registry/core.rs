@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::fold::{Fold, Key, Overlay, key_of};
+use super::fold::Fold;
+use super::overlay::{Key, Overlay, key_of};
 use super::room::{self, Reader, Room};
 use crate::backend::{Backend, Scope, Verdict};
 use crate::error::{Error, Result};
@@ -220,6 +221,14 @@ impl Shared {
         let mut published = lock(&self.published);
         let claims = published.entry(key).or_default();
         claims.count += 1;
+        claims.last = Generation::now_after(known.max(claims.last));
+        claims.last
+    }
+
+    /// A generation for a registration whose id is there already with a generation by a clock that is ahead.
+    pub(super) fn claim_after(&self, key: &Key, known: Generation) -> Generation {
+        let mut published = lock(&self.published);
+        let claims = published.entry(key.clone()).or_default();
         claims.last = Generation::now_after(known.max(claims.last));
         claims.last
     }

@@ -1,115 +1,13 @@
-//! What the backend says, and over it what this registry itself has published.
+//! The state of a scope: what the backend says, and over it what this registry itself has published.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::overlay::{Key, Overlay, key_of};
 use super::snapshot::Snapshot;
 use crate::backend::{Outage, Scope, Update};
 use crate::instance::{Generation, Instance, InstanceId, ServiceName};
 use crate::net::{Distance, Local};
-
-pub(super) type Key = (ServiceName, InstanceId);
-
-pub(super) fn key_of(instance: &Instance) -> Key {
-    (instance.service().clone(), instance.id().clone())
-}
-
-/// What this registry itself has published and withdrawn, shared by all scopes.
-#[derive(Debug, Default)]
-pub(super) struct Overlay {
-    /// Published, and shown whatever the backend says (C2), until a later owner takes over.
-    own: HashMap<Key, Arc<Instance>>,
-    /// Withdrawn: what the backend still says of it is a ghost.
-    withdrawn: HashMap<Key, Ghost>,
-}
-
-/// The generations that are not shown, though the backend may still say them.
-#[derive(Clone, Copy, Debug)]
-struct Ghost {
-    /// Milliseconds: zero where it was published, as it then took the place of all before it.
-    from: u64,
-    until: Generation,
-}
-
-impl Ghost {
-    fn hides(&self, instance: &Instance) -> bool {
-        let generation = instance.generation();
-        !generation.is_zero() && generation.millis() >= self.from && generation <= self.until
-    }
-}
-
-impl Overlay {
-    /// Lays `instance` over, unless its owner has withdrawn it while it was being published.
-    pub(super) fn publish(&mut self, instance: Arc<Instance>) {
-        let key = key_of(&instance);
-        if self
-            .withdrawn
-            .get(&key)
-            .is_some_and(|ghost| ghost.hides(&instance))
-        {
-            return;
-        }
-        self.withdrawn.remove(&key);
-        self.own.insert(key, instance);
-    }
-
-    /// Takes back what `instance` laid over, or is about to; a later registration of the same id
-    /// stays.
-    pub(super) fn withdraw(&mut self, instance: &Instance) {
-        let key = key_of(instance);
-        let published = self.is_own(&key, instance);
-        if self.own.contains_key(&key) && !published {
-            return;
-        }
-        self.own.remove(&key);
-        let until = instance.generation();
-        let from = if published { 0 } else { until.millis() };
-        let ghost = self.withdrawn.entry(key).or_insert(Ghost { from, until });
-        ghost.from = ghost.from.min(from);
-        ghost.until = ghost.until.max(until);
-    }
-
-    /// Shows what the backend says again, since a later owner has taken the id over.
-    pub(super) fn yield_to_later(&mut self, instance: &Instance) {
-        let key = key_of(instance);
-        if self.is_own(&key, instance) {
-            self.own.remove(&key);
-        }
-    }
-
-    /// The backend has confirmed the withdrawal of a generation, or had time enough for it. One
-    /// that was withdrawn since stays hidden.
-    pub(super) fn forget(&mut self, key: &Key, generation: Generation) {
-        if self
-            .withdrawn
-            .get(key)
-            .is_some_and(|ghost| ghost.until <= generation)
-        {
-            self.withdrawn.remove(key);
-        }
-    }
-
-    pub(super) fn generation(&self, key: &Key) -> Generation {
-        let own = self.own.get(key).map(|i| i.generation());
-        let withdrawn = self.withdrawn.get(key).map(|ghost| ghost.until);
-        own.max(withdrawn).unwrap_or_default()
-    }
-
-    /// What is shown where the backend says `found`.
-    fn shown<'a>(&'a self, key: &Key, found: Option<&'a Arc<Instance>>) -> Option<&'a Arc<Instance>> {
-        let found = found.filter(|i| !self.withdrawn.get(key).is_some_and(|ghost| ghost.hides(i)));
-        match (self.own.get(key), found) {
-            (Some(own), Some(found)) if found.generation() < own.generation() => Some(own),
-            (Some(own), None) => Some(own),
-            (_, found) => found,
-        }
-    }
-
-    fn is_own(&self, key: &Key, instance: &Instance) -> bool {
-        let same = |own: &Arc<Instance>| own.generation().millis() == instance.generation().millis();
-        self.own.get(key).is_some_and(same)
-    }
-}
 
 /// The state of one scope. Changed by updates and by the overlay, shown as a snapshot.
 #[derive(Debug)]
@@ -139,7 +37,7 @@ impl Fold {
             complete: false,
             stale: None,
         };
-        for key in overlay.own.keys() {
+        for key in overlay.keys() {
             fold.show(key, overlay);
         }
         fold
@@ -215,7 +113,7 @@ impl Fold {
         for key in self
             .found
             .keys()
-            .chain(overlay.own.keys())
+            .chain(overlay.keys())
             .cloned()
             .collect::<Vec<_>>()
         {
@@ -321,8 +219,32 @@ mod tests {
             Update::Remove(own.service().clone(), own.id().clone()),
             &mut overlay,
         );
-        fold.apply(Update::Upsert(instance(5, 1)), &mut overlay);
-        assert_eq!(shown(&fold), ["5.1"], "a removal ends the hiding");
+        fold.apply(Update::Upsert(own.clone()), &mut overlay);
+        assert!(shown(&fold).is_empty(), "that was the removal of another");
+        fold.apply(
+            Update::Remove(own.service().clone(), own.id().clone()),
+            &mut overlay,
+        );
+        fold.apply(Update::Upsert(own), &mut overlay);
+        assert_eq!(shown(&fold), ["5.1"], "its own ends the hiding");
+    }
+
+    #[test]
+    fn c2_of_two_that_leave_one_after_the_other_none_is_a_ghost() {
+        let mut overlay = Overlay::default();
+        let mut fold = Fold::new(Scope::All, Arc::default(), &overlay);
+        let (first, second) = (instance(5, 0), instance(6, 0));
+        for own in [&first, &second] {
+            overlay.publish(own.clone());
+            overlay.withdraw(own);
+        }
+        fold.apply(Update::Upsert(second.clone()), &mut overlay);
+        let key = key_of(&second);
+        fold.apply(Update::Remove(key.0.clone(), key.1.clone()), &mut overlay);
+        fold.apply(Update::Upsert(first.clone()), &mut overlay);
+        assert!(shown(&fold).is_empty(), "the first is still on its way out");
+        fold.apply(Update::Remove(key.0.clone(), key.1.clone()), &mut overlay);
+        assert!(overlay.hides_nothing(), "both are confirmed");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::core::Shared;
-use super::fold::{Key, key_of};
+use super::overlay::{Key, key_of};
 use super::registration::Status;
 use crate::backend::Retry;
 use crate::backend::{Lost, Published, Ticket};
@@ -54,6 +54,9 @@ struct Progress {
     waiting: Vec<Reply>,
     last_error: Option<Arc<Error>>,
     was_published: bool,
+    began: Instant,
+    /// It has taken the id over from an owner whose clock is ahead.
+    has_overtaken: bool,
 }
 
 impl Keeper {
@@ -67,6 +70,8 @@ impl Keeper {
             waiting: Vec::new(),
             last_error: None,
             was_published: false,
+            began: Instant::now(),
+            has_overtaken: false,
         };
         let end = self.keep(&mut progress).await;
         let wanted = self.wanted();
@@ -88,6 +93,9 @@ impl Keeper {
                 }
                 self.shared.withdrawn(&progress.key);
                 self.answer_as_superseded().await;
+                // Its guard may have been dropped before it was told.
+                self.shared
+                    .change_overlay(&progress.key, |o| o.forget(&progress.key, wanted.generation()));
             }
             End::Left(mut reply) => {
                 self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
@@ -181,10 +189,14 @@ impl Keeper {
             Err(error) => Err(error),
         };
         match published {
-            Ok((Published { ticket, lost, .. }, located)) => {
+            Ok((Published { ticket, mut lost, .. }, located)) => {
                 progress.ticket = Some(ticket);
-                progress.lost = lost;
                 progress.due = None;
+                match (&mut lost).now_or_never() {
+                    Some(Lost::Superseded(by)) => return self.comes_second(progress, by),
+                    Some(lost) => progress.lost = std::future::ready(lost).boxed(),
+                    None => progress.lost = lost,
+                }
                 progress.retry.reset();
                 self.tell_published(progress, &located);
                 for reply in progress.waiting.drain(..) {
@@ -217,6 +229,32 @@ impl Keeper {
                 self.pending(status);
             }
         }
+    }
+
+    /// What was there already says that it is later. Where it says so by a time that is still to come, the
+    /// other's clock is ahead, as that of a process that has crashed may have been; and of a registration
+    /// that has just begun it is not true.
+    fn comes_second(&self, progress: &mut Progress, by: Arc<Instance>) {
+        let is_new = !progress.was_published && progress.began.elapsed() < CLOCKS_APART;
+        let is_ahead = by.generation() >= Generation::now_after(Generation::ZERO);
+        if !is_new || !is_ahead || progress.has_overtaken || self.commands.is_closed() {
+            progress.lost = std::future::ready(Lost::Superseded(by)).boxed();
+            return;
+        }
+        progress.has_overtaken = true;
+        progress.due = Some(Instant::now());
+        let key = &progress.key;
+        tracing::info!(
+            "{} {} is there already, by a clock that is ahead; taking it over",
+            key.0,
+            key.1
+        );
+        let later = self.shared.claim_after(key, by.generation());
+        self.shared.change_overlay(key, |overlay| {
+            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            overlay.forget(key, wanted.generation());
+            *wanted = Arc::new(Instance::clone(&wanted).with_generation(later));
+        });
     }
 
     fn tell_published(&self, progress: &mut Progress, located: &Instance) {
@@ -337,6 +375,9 @@ impl Keeper {
 
 /// How long what was withdrawn stays hidden, though the backend may still say it.
 const GHOST_TIME: Duration = Duration::from_secs(5);
+/// Younger than this, a registration goes before a generation that lies in this host's future. One that
+/// waited longer may have been overtaken meanwhile.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
 /// How long a withdrawal is tried before that is told, and once the registry is closing; below the
 /// deadlines of both.
 const WITHDRAW_DEADLINE: Duration = Duration::from_secs(4);

@@ -8,6 +8,7 @@ mod core;
 mod diff;
 mod fold;
 mod keeper;
+mod overlay;
 mod registration;
 mod room;
 mod snapshot;

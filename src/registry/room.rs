@@ -12,7 +12,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::core::Shared;
-use super::fold::{Fold, Key};
+use super::fold::Fold;
+use super::overlay::Key;
 use super::snapshot::Snapshot;
 use crate::backend::Retry;
 use crate::backend::{Outage, Scope, Update};

@@ -35,8 +35,10 @@ impl Snapshot {
 
     pub(super) fn with_instances<'a>(
         mut self,
-        sorted: impl Iterator<Item = (&'a Arc<Instance>, Distance)>,
+        sorted: impl ExactSizeIterator<Item = (&'a Arc<Instance>, Distance)>,
     ) -> Self {
+        self.instances.reserve_exact(sorted.len());
+        self.distances.reserve_exact(sorted.len());
         for (instance, distance) in sorted {
             self.instances.push(instance.clone());
             self.distances.push(distance);

@@ -2,18 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use futures_core::future::BoxFuture;
 
 use hereabouts::conformance::{self, Support, World};
 use hereabouts::etcd::Etcd;
 use hereabouts::{Backend, Error, InstanceId, Result, ServiceName, async_trait};
 
-use crate::server::{Server, VERSIONS, Version};
+use crate::lab::{Host, Lan};
+use crate::server::{Server, Version};
+use crate::support::with_each_version;
 
 /// A store, and what happens to it in an outage.
 struct Store {
     servers: Vec<Arc<Server>>,
     fault: Fault,
+    /// Where the registries run, if not in the test's own namespace.
+    client: Option<Arc<Host>>,
     raw: AtomicU32,
     out: AtomicBool,
 }
@@ -24,6 +32,18 @@ enum Fault {
     Killed,
     /// All members are frozen.
     Frozen,
+    /// The cable of the registries is out.
+    CutOff,
+}
+
+/// What happens to one member all the time.
+#[derive(Clone, Copy, Debug)]
+enum Unrest {
+    None,
+    /// A member that does not lead is cut off from all others, for a while.
+    Member,
+    /// The leader is.
+    Leader,
 }
 
 #[async_trait]
@@ -35,14 +55,21 @@ impl World for Store {
 
     async fn outage(&self, begins: bool) -> Result<Support> {
         self.out.store(begins, Ordering::Relaxed);
-        let (servers, fault) = (self.servers.clone(), self.fault);
+        let (servers, fault, client) = (self.servers.clone(), self.fault, self.client.clone());
         let act = move || {
+            if let (Fault::CutOff, Some(client)) = (fault, client) {
+                return match begins {
+                    true => client.unplug(),
+                    false => client.plug(),
+                };
+            }
             std::thread::scope(|scope| {
                 for server in &servers {
                     scope.spawn(move || match (fault, begins) {
                         (Fault::Killed, true) => server.kill(),
                         (Fault::Killed, false) => server.restart(),
                         (Fault::Frozen, frozen) => server.freeze(frozen),
+                        (Fault::CutOff, _) => unreachable!("it has a cable"),
                     });
                 }
             });
@@ -53,25 +80,35 @@ impl World for Store {
     }
 
     async fn erase(&self, service: &ServiceName, id: &InstanceId) -> Result<Support> {
-        if self.out.load(Ordering::Relaxed) {
+        if self.out.load(Ordering::Relaxed) && !matches!(self.fault, Fault::CutOff) {
             // A frozen store would do it later, when nobody expects it.
             return Ok(Support::Unsupported);
         }
-        let mut client = self.servers[0].client().await;
         let key = format!("/micro/registry/{service}/{id}");
-        let deleted = client.delete(key, None).await;
-        match deleted.map_err(|why| Error::backend("lab", why))?.deleted() {
-            1 => Ok(Support::Done),
-            _ => Err(Error::backend("lab", format!("{id} is not there"))),
-        }
+        self.at_store(move |mut client| {
+            let key = key.clone();
+            Box::pin(async move {
+                let found = client.get(key.clone(), None).await?;
+                let Some(kv) = found.kvs().first() else {
+                    return Ok(());
+                };
+                // As it is now: one that is done late does not take away what has come since.
+                let same = Compare::mod_revision(key.clone(), CompareOp::Equal, kv.mod_revision());
+                let delete = Txn::new().when([same]).and_then([TxnOp::delete(key, None)]);
+                client.txn(delete).await.map(drop)
+            })
+        })
+        .await
     }
 
     async fn put_raw(&self, record: &[u8]) -> Result<Support> {
-        let mut client = self.servers[0].client().await;
         let number = self.raw.fetch_add(1, Ordering::Relaxed);
-        let put = client.put(format!("/micro/registry/raw/{number}"), record, None);
-        put.await.map_err(|why| Error::backend("lab", why))?;
-        Ok(Support::Done)
+        let record = record.to_vec();
+        self.at_store(move |mut client| {
+            let (key, record) = (format!("/micro/registry/raw/{number}"), record.clone());
+            Box::pin(async move { client.put(key, record, None).await.map(drop) })
+        })
+        .await
     }
 
     fn sample(&self) -> Option<Vec<u8>> {
@@ -84,40 +121,137 @@ impl World for Store {
     }
 }
 
+/// What is done with a client that is not ours.
+type Work = BoxFuture<'static, Result<(), etcd_client::Error>>;
+
+impl Store {
+    /// Does something at the first member that does it, from where that runs.
+    async fn at_store(&self, work: impl Fn(etcd_client::Client) -> Work) -> Result<Support> {
+        let mut last = None;
+        for server in self.servers.iter().cycle().take(4 * self.servers.len()) {
+            let at = server.clone();
+            let client = server.there(async move { at.client().await }).await;
+            let work = work(client);
+            let done = server
+                .there(async { tokio::time::timeout(PATIENCE, work).await })
+                .await;
+            match done {
+                Ok(Ok(())) => return Ok(Support::Done),
+                Ok(Err(why)) => last = Some(why.to_string()),
+                Err(_) => last = Some("no answer".to_owned()),
+            }
+        }
+        Err(Error::backend("lab", last.unwrap_or_default()))
+    }
+
+    /// Cuts off one member after the other until the test is over.
+    fn unrest(&self, unrest: Unrest, over: &mpsc::Receiver<()>) {
+        let mut cut = 0;
+        while over.recv_timeout(Duration::from_secs(2)) == Err(RecvTimeoutError::Timeout) {
+            let leads = |server: &&Arc<Server>| server.leads();
+            let victim = match unrest {
+                Unrest::None => return,
+                Unrest::Leader => self.servers.iter().find(leads),
+                Unrest::Member => self.servers.iter().find(|server| !leads(server)),
+            };
+            let Some(host) = victim.and_then(|server| server.host()) else {
+                continue;
+            };
+            host.unplug();
+            let over = over.recv_timeout(Duration::from_secs(4));
+            host.plug();
+            cut += 1;
+            if over != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        println!("{unrest:?} was cut off {cut} times");
+        assert!(cut > 1, "there was no unrest");
+    }
+}
+
 fn holds(servers: Vec<Server>, fault: Fault) {
+    holds_at(servers, fault, None, Unrest::None);
+}
+
+fn holds_at(servers: Vec<Server>, fault: Fault, client: Option<Arc<Host>>, unrest: Unrest) {
     let members = servers.len();
-    let store = Store {
+    let store = Arc::new(Store {
         servers: servers.into_iter().map(Arc::new).collect(),
         fault,
+        client: client.clone(),
         raw: AtomicU32::new(0),
         out: AtomicBool::new(false),
+    });
+    let (ends, over) = mpsc::channel();
+    let troubled = store.clone();
+    let trouble = std::thread::spawn(move || troubled.unrest(unrest, &over));
+    let run = {
+        let store = store.clone();
+        async move { conformance::run(&*store).await }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let report = runtime.block_on(conformance::run(&store));
-    println!("etcd, {members} members, {fault:?}\n{report}");
+    let report = match client {
+        Some(client) => client.run(run),
+        None => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(run)
+        }
+    };
+    println!("etcd, {members} members, {fault:?}, unrest: {unrest:?}\n{report}");
+    drop(ends);
+    trouble.join().expect("the unrest");
     report.assert_passed();
 }
 
+/// A store of so many members on hosts of their own, and a host for the registries.
+fn apart<const N: usize>(version: Version) -> (Lan, Vec<Server>, Arc<Host>) {
+    let lan = Lan::new();
+    let host = |n: usize| Arc::new(lan.host(u8::try_from(n + 1).expect("a few hosts")));
+    let servers = Server::on_hosts::<N>(version, std::array::from_fn(host));
+    let client = host(N);
+    (lan, servers.into(), client)
+}
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
 #[test]
 fn the_contract_holds_on_one_member_that_is_killed() {
-    for version in VERSIONS {
-        holds(vec![Server::start(version)], Fault::Killed);
-    }
+    with_each_version(|version| holds(vec![Server::start(version)], Fault::Killed));
 }
 
 #[test]
 fn the_contract_holds_on_one_member_that_is_frozen() {
-    holds(vec![Server::start(Version::Packaged)], Fault::Frozen);
+    with_each_version(|version| holds(vec![Server::start(version)], Fault::Frozen));
 }
 
 #[test]
 fn the_contract_holds_on_three_members_that_are_killed() {
-    for version in VERSIONS {
-        let servers: [Server; 3] = Server::cluster(version);
-        holds(servers.into(), Fault::Killed);
-    }
+    with_each_version(|version| holds(Server::cluster::<3>(version).into(), Fault::Killed));
+}
+
+#[test]
+fn the_contract_holds_where_the_registries_are_cut_off() {
+    with_each_version(|version| {
+        let (_lan, servers, client) = apart::<1>(version);
+        holds_at(servers, Fault::CutOff, Some(client), Unrest::None);
+    });
+}
+
+#[test]
+fn the_contract_holds_while_a_member_is_cut_off() {
+    with_each_version(|version| {
+        let (_lan, servers, client) = apart::<3>(version);
+        holds_at(servers, Fault::CutOff, Some(client), Unrest::Member);
+    });
+}
+
+#[test]
+fn the_contract_holds_while_the_leader_is_cut_off() {
+    with_each_version(|version| {
+        let (_lan, servers, client) = apart::<3>(version);
+        holds_at(servers, Fault::CutOff, Some(client), Unrest::Leader);
+    });
 }

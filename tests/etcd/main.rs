@@ -5,8 +5,10 @@
 mod lab;
 
 mod conformance;
-mod failover;
+mod faults;
 mod go_micro;
+mod members;
+mod owners;
 mod repair;
 mod server;
 mod support;

@@ -157,12 +157,46 @@ impl Server {
         servers
     }
 
+    pub(crate) fn ip(&self) -> Ipv4Addr {
+        self.ip
+    }
+
     pub(crate) fn address(&self) -> Address {
         std::net::SocketAddr::from((self.ip, 2379)).into()
     }
 
     pub(crate) fn uri(&self) -> String {
         format!("http://{}:2379", self.ip)
+    }
+
+    /// Where it runs, if not in the test's own namespace.
+    pub(crate) fn host(&self) -> Option<&Arc<Host>> {
+        self.host.as_ref()
+    }
+
+    /// Runs a future where it runs.
+    pub(crate) async fn there<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        match &self.host {
+            Some(host) => host.spawn(future).await.expect("it does not panic"),
+            None => future.await,
+        }
+    }
+
+    /// Whether it is the leader, as it sees that itself.
+    pub(crate) fn leads(&self) -> bool {
+        let uri = self.uri();
+        let asked = async move {
+            let mut client = Client::connect([uri], None).await.ok()?;
+            let status = client.status().await.ok()?;
+            Some(status.leader() == status.header()?.member_id())
+        };
+        let host = self.host.as_ref().expect("a host of its own");
+        host.run(async { tokio::time::timeout(Duration::from_secs(1), asked).await })
+            .is_ok_and(|leads| leads.unwrap_or_default())
     }
 
     /// A client that is not ours.
@@ -198,6 +232,14 @@ impl Server {
     /// Loses its data.
     pub(crate) fn wipe(&self) {
         std::fs::remove_dir_all(&self.data).expect("it had data");
+    }
+
+    /// Ends it; what is started next has no data, and is of the cluster of that name.
+    pub(crate) fn into_another(mut self, cluster: &str) -> Self {
+        self.kill();
+        self.wipe();
+        self.arguments.push(format!("--initial-cluster-token={cluster}"));
+        self
     }
 
     fn spawn(&self) {

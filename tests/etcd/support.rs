@@ -1,4 +1,5 @@
 //! What the tests on etcd have in common.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +7,23 @@ use std::time::Duration;
 use hereabouts::etcd::Etcd;
 use hereabouts::{Event, Instance, Registration, Registry, Snapshot, Watch};
 
-use crate::server::Server;
+use crate::server::{Server, VERSIONS, Version};
 
 /// Long enough for anything that is not a time to live, also on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// What a repair may take, once the server answers.
 pub(crate) const REPAIR: Duration = Duration::from_secs(1);
 pub(crate) const TTL: Duration = Duration::from_secs(30);
+
+/// Does the same with each version at once: most of it is waiting.
+pub(crate) fn with_each_version(test: impl Fn(Version) + Sync) {
+    std::thread::scope(|scope| {
+        for version in VERSIONS {
+            let test = &test;
+            scope.spawn(move || test(version));
+        }
+    });
+}
 
 /// A registry on these servers.
 pub(crate) fn registry<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Registry {
@@ -27,6 +38,15 @@ pub(crate) async fn register(registry: &Registry, id: &str) -> Registration {
 
 pub(crate) fn instance(service: &str, id: &str) -> Instance {
     Instance::new(service, 8080).and_then(|i| i.with_id(id)).unwrap()
+}
+
+/// A server that was killed, started again with its data.
+pub(crate) async fn restarted(server: Server) -> Server {
+    let started = tokio::task::spawn_blocking(move || {
+        server.restart();
+        server
+    });
+    started.await.unwrap()
 }
 
 /// Waits until a state is as wanted; panics with the last one otherwise.
@@ -73,6 +93,12 @@ pub(crate) fn events_until<'a>(
 pub(crate) fn short(event: &Event) -> String {
     match event {
         Event::Added(i) => format!("added {}", i.id()),
+        // The reader's own addresses have changed, and with them which of the other's is nearest.
+        Event::Updated { old, new }
+            if new.generation() == old.generation() && !new.generation().is_zero() =>
+        {
+            format!("placed {}", new.id())
+        }
         Event::Updated { new, .. } => format!("updated {}", new.id()),
         Event::Removed(i) => format!("removed {}", i.id()),
         Event::Synced => "synced".to_owned(),

@@ -20,10 +20,12 @@ pub(crate) struct Process {
 impl Process {
     #[track_caller]
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        Self::spawn_with(command, Stdio::null())
+    }
+
+    /// The same, with something for its standard input.
+    pub(crate) fn spawn_with(command: &mut Command, stdin: Stdio) -> Self {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
@@ -55,6 +57,11 @@ impl Process {
             .stdout
             .take()
             .expect("standard output is read in one place")
+    }
+
+    /// Its standard input, where that is a pipe.
+    pub(crate) fn stdin(&mut self) -> &mut std::process::ChildStdin {
+        self.child.stdin.as_mut().expect("its standard input is a pipe")
     }
 
     /// Reads on until a line is as wanted; `None` when the time or the output is over first.
@@ -94,6 +101,13 @@ impl Process {
             thread::sleep(Duration::from_millis(5));
         }
         true
+    }
+
+    /// Its exit code, if it ends by itself within that time.
+    pub(crate) fn code_within(&mut self, limit: Duration) -> Option<i32> {
+        self.ends_within(limit)
+            .then(|| self.child.try_wait().ok()??.code())
+            .flatten()
     }
 
     /// Whether it has ended, and well.

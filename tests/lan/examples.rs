@@ -83,15 +83,16 @@ fn a_caller_on_another_host_survives_restarts() {
         assert!(seen.is_some(), "round {round}: not seen; {}", watch.log());
         greeter.signal(Signal::SIGTERM);
         assert!(
-            greeter.ends_within(SOON),
+            greeter.ends_within(SOON) && greeter.succeeded(),
             "round {round}: it goes on; {}",
             greeter.log()
         );
         let left = watch.line_within(SOON, |line| line.contains(" - greeter"));
         assert!(
             left.is_some(),
-            "round {round}: its goodbye was not seen; {}",
-            watch.log()
+            "round {round}: its goodbye was not seen; {}; {}",
+            watch.log(),
+            greeter.log()
         );
     }
     for process in [&mut watch, &mut caller] {

@@ -15,7 +15,7 @@ fn a_port_that_is_taken_is_an_outage_until_it_is_free() {
     let (a, b) = (lan.host(1), lan.host(2));
     let (server, client) = (registry(&a), registry(&b));
     let _theirs = register(&b, &client, instance("greeter", "theirs"));
-    let taken = take(&a);
+    let taken = take(&a, "[::]:5353");
 
     let events = Events::of(&a, &server, "greeter");
     let seen = events.until(SOON, "stale");
@@ -44,7 +44,20 @@ fn a_port_that_is_taken_is_an_outage_until_it_is_free() {
     await_snapshot(&b, &client, "greeter", SOON, |s| ids(s) == ["ours", "theirs"]);
 }
 
-/// Takes the port for itself alone, for IPv4 too.
-fn take(host: &Host) -> UdpSocket {
-    host.in_namespace(|| UdpSocket::bind("[::]:5353").expect("the port is free"))
+#[test]
+fn a_port_that_is_taken_for_ipv4_alone_is_an_outage_too() {
+    let lan = Lan::new();
+    let host = lan.host(1);
+    let registry = registry(&host);
+    let taken = take(&host, "0.0.0.0:5353");
+    let events = Events::of(&host, &registry, "greeter");
+    events.until(SOON, "stale");
+    drop(taken);
+    events.until(SOON, "synced");
+    let _ours = register(&host, &registry, instance("greeter", "ours"));
+}
+
+/// Takes the port for itself alone; an IPv6 address of all kinds stands for IPv4 too.
+fn take(host: &Host, address: &str) -> UdpSocket {
+    host.in_namespace(|| UdpSocket::bind(address).expect("the port is free"))
 }

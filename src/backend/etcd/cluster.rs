@@ -3,21 +3,27 @@
 //! etcd's client does not fail over, so this does: an endpoint that fails or is slow is overtaken by
 //! the next one, and asked last for a while.
 
+mod endpoint;
+mod members;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Client, GetOptions, GetResponse};
 use futures_core::future::BoxFuture;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
+pub(super) use self::endpoint::Endpoint;
+pub(super) use self::members::{Answer, told};
+use self::members::{Endpoints, Members};
 use super::fault::{self, Remedy};
 use crate::backend::Retry;
 use crate::error::{Error, Result};
+use crate::instance::Address;
 
 /// How to connect.
 #[derive(Clone)]
@@ -30,67 +36,56 @@ pub(super) struct Access {
 /// The endpoints of one store.
 pub(super) struct Cluster {
     access: Access,
-    endpoints: Vec<Endpoint>,
-    current: AtomicUsize,
-}
-
-struct Endpoint {
-    uri: String,
-    client: tokio::sync::Mutex<Option<Client>>,
-    health: Mutex<Health>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Health {
-    failures: u32,
-    avoid_until: Option<Instant>,
+    members: Members,
+    /// A key that may be read.
+    key: Vec<u8>,
+    /// Who answered last.
+    current: Mutex<Option<Arc<Endpoint>>>,
+    /// When the endpoints were asked last of which cluster they are; under the lock they are.
+    agreed: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What was asked of one endpoint, and which.
-type Attempt<'a, T> = BoxFuture<'a, (usize, Result<T, etcd_client::Error>)>;
+type Attempt<'a, T> = BoxFuture<'a, (usize, Result<T, Failure>)>;
 
 impl Cluster {
-    /// Connects to nothing yet.
-    pub(super) fn new(uris: Vec<String>, access: Access) -> Self {
-        // So that the clients of one store spread over its members.
-        let current = fastrand::usize(0..uris.len().max(1));
-        let endpoint = |uri| Endpoint {
-            uri,
-            client: tokio::sync::Mutex::default(),
-            health: Mutex::default(),
-        };
+    /// Connects to nothing yet. The key is one that may be read.
+    pub(super) fn new(scheme: &'static str, given: Vec<Address>, access: Access, key: Vec<u8>) -> Self {
         Self {
             access,
-            endpoints: uris.into_iter().map(endpoint).collect(),
-            current: AtomicUsize::new(current),
+            members: Members::new(scheme, given),
+            key,
+            current: Mutex::default(),
+            agreed: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The endpoints, for a person.
+    /// The endpoints as they were given, for a person.
     pub(super) fn describe(&self) -> String {
-        let uris: Vec<&str> = self.endpoints.iter().map(Endpoint::name).collect();
-        uris.join(", ")
+        self.members.describe()
     }
 
     /// Asks the endpoints until one answers: the current one first, another one when that is slow or
     /// fails, and those that have failed again after a pause. Returns the answer and who gave it.
     ///
     /// What was asked may have been done more than once, or though an error is returned.
-    pub(super) async fn ask<'a, T: Send + 'a>(
+    pub(super) async fn ask<'a, T: Answer + Send + 'a>(
         &'a self,
         within: Duration,
         ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a,
-    ) -> Result<(T, usize), Failure> {
+    ) -> Result<(T, Arc<Endpoint>), Failure> {
         let ask = &ask;
+        let ends = Instant::now() + within;
+        let endpoints = self.members.all().await;
+        self.agree(&endpoints).await;
         let now = Instant::now();
-        let ends = now + within;
         let mut retry = Retry::new();
-        let mut last: Option<Failure> = None;
+        let mut failures = Failures::default();
         let mut attempts: FuturesUnordered<Attempt<'_, T>> = FuturesUnordered::new();
         let mut asked = Vec::new();
         // When each is asked: first one after the other, as long as nobody answers.
         let turns = (0_u32..).map(|turn| now + OVERTAKE_AFTER * turn);
-        let mut fresh: VecDeque<(Instant, usize)> = turns.zip(self.in_order()).collect();
+        let mut fresh: VecDeque<(Instant, usize)> = turns.zip(self.in_order(&endpoints)).collect();
         let mut again: BTreeSet<(Instant, usize)> = BTreeSet::new();
         loop {
             let now = Instant::now();
@@ -101,12 +96,15 @@ impl Cluster {
                 None => None,
             };
             if let Some((_, index)) = due {
-                if self.endpoints.len() > 1 {
+                if endpoints.len() > 1 {
                     // What it does not answer may have gone to a leader that is no more.
                     again.insert((now + ASK_AGAIN, index));
                 }
                 asked.push(index);
-                attempts.push(Box::pin(async move { (index, self.ask_one(index, ask).await) }));
+                let endpoint = endpoints[index].clone();
+                attempts.push(Box::pin(
+                    async move { (index, self.ask_one(&endpoint, ask).await) },
+                ));
                 continue;
             }
             let next = [fresh.front(), again.first()];
@@ -118,160 +116,149 @@ impl Cluster {
                     None => std::future::pending().await,
                 }
             };
-            match tokio::time::timeout_at(wake, heard).await {
+            let (index, failure) = match tokio::time::timeout_at(wake, heard).await {
                 Ok((index, Ok(answer))) => {
-                    self.answered(index, &asked);
-                    return Ok((answer, index));
+                    self.answered(&endpoints, index, &asked);
+                    return Ok((answer, endpoints[index].clone()));
                 }
-                Ok((index, Err(error))) => {
-                    let failure = self.failure(index, &error);
-                    let alone = attempts.is_empty() && fresh.is_empty();
-                    let refused = matches!(failure.remedy, Remedy::None | Remedy::Login);
-                    if failure.remedy == Remedy::NewLease || (refused && alone) {
-                        return Err(failure);
-                    }
-                    self.avoid(index);
-                    asked.retain(|other| *other != index);
-                    last = Some(failure);
-                    let now = Instant::now();
-                    again.retain(|(_, other)| *other != index);
-                    again.insert((now + retry.next_delay(true), index));
-                    if let Some((at, _)) = fresh.front_mut() {
-                        *at = now;
-                    }
-                }
+                Ok((index, Err(failure))) => (index, failure),
                 Err(_) if Instant::now() >= ends => {
-                    asked.iter().for_each(|silent| self.avoid(*silent));
-                    return Err(last.unwrap_or_else(|| self.silence()));
+                    for silent in &asked {
+                        endpoints[*silent].avoid();
+                        failures.silent(&endpoints[*silent]);
+                    }
+                    return Err(failures.into());
                 }
-                Err(_) => {}
+                Err(_) => continue,
+            };
+            let alone = attempts.is_empty() && fresh.is_empty();
+            let refused = matches!(failure.remedy, Remedy::None | Remedy::Login);
+            if matches!(failure.remedy, Remedy::NewLease | Remedy::Less) || (refused && alone) {
+                return Err(failure);
+            }
+            endpoints[index].avoid();
+            asked.retain(|other| *other != index);
+            failures.add(&endpoints[index], failure);
+            let now = Instant::now();
+            again.retain(|(_, other)| *other != index);
+            again.insert((now + retry.next_delay(true), index));
+            if let Some((at, _)) = fresh.front_mut() {
+                *at = now;
             }
         }
     }
 
-    fn failure(&self, index: usize, error: &etcd_client::Error) -> Failure {
-        Failure {
-            remedy: fault::remedy(error),
-            error: fault::error_of(self.endpoints[index].name(), error),
+    async fn ask_one<'a, T: Answer>(
+        &self,
+        endpoint: &Endpoint,
+        ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync,
+    ) -> Result<T, Failure> {
+        let failure = |error| Failure::of(endpoint, &error);
+        let check = |cluster: Option<u64>| {
+            let checked = self.check(endpoint, cluster.unwrap_or_default());
+            checked.map_err(|error| Failure::new(Remedy::Retry, error))
+        };
+        if self.members.is_strange(endpoint) {
+            // Nothing is written to another cluster.
+            check(self.look_at(endpoint).await.map_err(failure)?.cluster())?;
         }
+        let answer = endpoint.ask(&self.access, ask).await.map_err(failure)?;
+        check(answer.cluster())?;
+        Ok(answer)
     }
 
-    fn silence(&self) -> Failure {
-        Failure {
-            remedy: Remedy::Retry,
-            error: Error::unavailable("etcd", format!("no answer from {}", self.describe())),
-        }
+    /// Asks one endpoint whether it is there, and has a leader.
+    pub(super) async fn look_at(&self, endpoint: &Endpoint) -> Result<GetResponse, etcd_client::Error> {
+        let look = |mut client: Client| {
+            let key = self.key.clone();
+            let options = GetOptions::new().with_serializable().with_count_only();
+            async move { client.get(key, Some(options)).await }.boxed()
+        };
+        endpoint.ask(&self.access, look).await
     }
 
-    /// A stream that an endpoint has opened is broken or silent: it is asked last for a while.
-    pub(super) fn avoid(&self, index: usize) {
-        let mut health = self.health(index);
-        health.failures = (health.failures + 1).min(MAX_DOUBLINGS);
-        let pause = AVOID_FIRST * 2_u32.pow(health.failures - 1);
-        health.avoid_until = Some(Instant::now() + pause);
+    /// Whether what an endpoint says comes from the cluster that the others are of.
+    pub(super) fn check(&self, endpoint: &Endpoint, cluster: u64) -> Result<()> {
+        if cluster == 0 || self.members.belongs(endpoint, cluster) {
+            return Ok(());
+        }
+        let ours = self.members.cluster().unwrap_or_default();
+        let name = endpoint.name();
+        let why = format!("{name}: it belongs to another cluster, {cluster:x} instead of {ours:x}");
+        Err(Error::unavailable("etcd", why))
+    }
+
+    /// Hears from all endpoints of which cluster most of them are, so that one of another is not asked.
+    /// Over as soon as that is clear, and repeated from time to time until it is.
+    async fn agree(&self, endpoints: &Endpoints) {
+        let is_agreed = || {
+            self.members
+                .cluster()
+                .is_some_and(|cluster| self.members.is_most(cluster))
+        };
+        if endpoints.len() < 2 || is_agreed() {
+            return;
+        }
+        let mut agreed = self.agreed.lock().await;
+        let is_fresh = |at: Instant| at.elapsed() < AGREE_AGAIN && self.members.cluster().is_some();
+        if is_agreed() || agreed.is_some_and(is_fresh) {
+            return;
+        }
+        let look = |endpoint: &Arc<Endpoint>| {
+            let endpoint = endpoint.clone();
+            async move {
+                let answer = tokio::time::timeout(OVERTAKE_AFTER, self.look_at(&endpoint)).await;
+                (endpoint, answer)
+            }
+        };
+        let mut answers: FuturesUnordered<_> = endpoints.iter().map(look).collect();
+        while let Some((endpoint, answer)) = answers.next().await {
+            match answer {
+                Ok(Ok(answer)) => {
+                    let cluster = answer.cluster().unwrap_or_default();
+                    endpoint.is_of(cluster);
+                    if self.members.is_most(cluster) {
+                        break;
+                    }
+                }
+                Ok(Err(error)) if !fault::remedy(&error).is_lost() => {}
+                _ => endpoint.avoid(),
+            }
+        }
+        self.members.settle();
+        *agreed = Some(Instant::now());
     }
 
     /// Forgets the connections.
     pub(super) async fn disconnect(&self) {
-        for endpoint in &self.endpoints {
-            *endpoint.client.lock().await = None;
+        for endpoint in self.members.known().iter() {
+            endpoint.disconnect().await;
         }
-    }
-
-    /// Gets another token for what an endpoint opens next.
-    pub(super) async fn log_in_again(&self, index: usize) {
-        let client = self.endpoints[index].client.lock().await.clone();
-        if let Some(client) = client {
-            // Whether that worked shows with the next call.
-            let _ = tokio::time::timeout(LOGIN_TIME, client.refresh_token()).await;
-        }
-    }
-
-    /// Asks one endpoint, again with a new token where the old one is no longer good.
-    pub(super) async fn ask_one<'a, T>(
-        &'a self,
-        index: usize,
-        ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync,
-    ) -> Result<T, etcd_client::Error> {
-        let client = self.client(index).await?;
-        match ask(client.clone()).await {
-            Err(error) if self.access.user.is_some() && fault::remedy(&error) == Remedy::Login => {
-                if fault::is_without_login(&error) {
-                    // The store had no users when this connection was made.
-                    *self.endpoints[index].client.lock().await = None;
-                    return ask(self.client(index).await?).await;
-                }
-                client.refresh_token().await?;
-                ask(client).await
-            }
-            result => result,
-        }
-    }
-
-    /// The one connection to an endpoint. It reconnects by itself.
-    async fn client(&self, index: usize) -> Result<Client, etcd_client::Error> {
-        let endpoint = &self.endpoints[index];
-        let mut client = endpoint.client.lock().await;
-        if let Some(client) = &*client {
-            return Ok(client.clone());
-        }
-        let connect = |user| Client::connect([endpoint.uri.as_str()], Some(self.options(user)));
-        let connected = match connect(self.access.user.as_ref()).await {
-            Err(error) if fault::is_without_auth(&error) => connect(None).await,
-            connected => connected,
-        }?;
-        *client = Some(connected.clone());
-        Ok(connected)
-    }
-
-    fn options(&self, user: Option<&(String, String)>) -> ConnectOptions {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIME)
-            .with_keep_alive(PING_EVERY, PING_TIME)
-            .with_keep_alive_while_idle(false)
-            .with_require_leader(true)
-            .with_auto_token_refresh(true);
-        if let Some((name, password)) = user {
-            options = options.with_user(name, password);
-        }
-        #[cfg(feature = "etcd-tls")]
-        if let Some(tls) = &self.access.tls {
-            options = options.with_tls(tls.clone());
-        }
-        options
     }
 
     /// Whom to ask: the current one, then the others, then those that failed lately.
-    fn in_order(&self) -> Vec<usize> {
-        let count = self.endpoints.len();
-        let current = self.current.load(Ordering::Relaxed);
-        let now = Instant::now();
+    fn in_order(&self, endpoints: &Endpoints) -> Vec<usize> {
+        let count = endpoints.len();
+        let current = self.current().clone();
+        let current = current.and_then(|current| endpoints.iter().position(|e| Arc::ptr_eq(e, &current)));
+        // At first any of them, so that the clients of one store spread over its members.
+        let current = current.unwrap_or_else(|| fastrand::usize(0..count.max(1)));
         let mut order: Vec<usize> = (0..count).map(|n| (current + n) % count).collect();
-        order.sort_by_key(|index| self.health(*index).avoid_until.filter(|until| *until > now));
+        order.sort_by_key(|index| endpoints[*index].avoided_until());
         order
     }
 
     /// One has answered: it is the current one, and whoever was asked before it is slow.
-    fn answered(&self, index: usize, asked: &[usize]) {
-        *self.health(index) = Health::default();
-        self.current.store(index, Ordering::Relaxed);
-        for slower in asked.iter().filter(|other| **other != index) {
-            self.avoid(*slower);
+    fn answered(&self, endpoints: &Endpoints, index: usize, asked: &[usize]) {
+        endpoints[index].answered();
+        *self.current() = Some(endpoints[index].clone());
+        for slower in asked.iter().take_while(|other| **other != index) {
+            endpoints[*slower].avoid();
         }
     }
 
-    fn health(&self, index: usize) -> MutexGuard<'_, Health> {
-        let health = &self.endpoints[index].health;
-        health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Endpoint {
-    /// Its address, for a person.
-    fn name(&self) -> &str {
-        self.uri
-            .split_once("://")
-            .map_or(&self.uri, |(_, address)| address)
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Endpoint>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -282,9 +269,70 @@ pub(super) struct Failure {
     pub(super) error: Error,
 }
 
+impl Failure {
+    pub(super) fn new(remedy: Remedy, error: Error) -> Self {
+        Self { remedy, error }
+    }
+
+    /// Nobody answers.
+    pub(super) fn lost(why: &str) -> Self {
+        Self::new(Remedy::Retry, Error::unavailable("etcd", why.to_owned()))
+    }
+
+    fn of(endpoint: &Endpoint, error: &etcd_client::Error) -> Self {
+        Self::new(fault::remedy(error), fault::error_of(endpoint.name(), error))
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         failure.error
+    }
+}
+
+/// Why each endpoint has not answered, the last reason of each.
+#[derive(Default)]
+struct Failures(Vec<(String, Failure)>);
+
+impl Failures {
+    fn add(&mut self, endpoint: &Endpoint, failure: Failure) {
+        self.0.retain(|(name, _)| name != endpoint.name());
+        self.0.push((endpoint.name().to_owned(), failure));
+    }
+
+    /// It was asked, and has not answered.
+    fn silent(&mut self, endpoint: &Endpoint) {
+        if !self.0.iter().any(|(name, _)| name == endpoint.name()) {
+            let error = Error::unavailable("etcd", format!("{}: no answer", endpoint.name()));
+            self.add(endpoint, Failure::new(Remedy::Retry, error));
+        }
+    }
+}
+
+impl From<Failures> for Failure {
+    /// What can be done is what can be done about the last one; or, where one of them has no leader, to wait.
+    fn from(failures: Failures) -> Self {
+        let all = failures.0;
+        let waits = all.iter().any(|(_, failure)| failure.remedy == Remedy::Wait);
+        let Some((_, last)) = all.last() else {
+            return Self::lost("no answer");
+        };
+        let is_refused = matches!(last.error, Error::Backend { .. });
+        let remedy = if waits { Remedy::Wait } else { last.remedy };
+        let reason = |(_, failure): &(String, Self)| {
+            let source = std::error::Error::source(&failure.error);
+            source.map(ToString::to_string)
+        };
+        let mut reasons: Vec<String> = all.iter().take(MAX_REASONS).filter_map(reason).collect();
+        if all.len() > MAX_REASONS {
+            reasons.push(format!("and {} more", all.len() - MAX_REASONS));
+        }
+        let reasons = reasons.join("; ");
+        let error = match is_refused {
+            true => Error::backend("etcd", reasons),
+            false => Error::unavailable("etcd", reasons),
+        };
+        Self::new(remedy, error)
     }
 }
 
@@ -302,11 +350,6 @@ impl fmt::Debug for Cluster {
 const OVERTAKE_AFTER: Duration = Duration::from_millis(300);
 /// Above what an election takes at least; the call before may still be answered.
 const ASK_AGAIN: Duration = Duration::from_millis(1500);
-const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// etcd ends connections that are pinged more often than every five seconds.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_TIME: Duration = Duration::from_secs(5);
-const LOGIN_TIME: Duration = Duration::from_secs(2);
-/// How long an endpoint is asked last after its first failure; doubled with each further one.
-const AVOID_FIRST: Duration = Duration::from_secs(1);
-const MAX_DOUBLINGS: u32 = 5;
+/// How often is asked which cluster the endpoints are of, while less than half of them have answered.
+const AGREE_AGAIN: Duration = Duration::from_secs(10);
+const MAX_REASONS: usize = 5;

@@ -9,12 +9,23 @@ use crate::error::Error;
 pub(super) enum Remedy {
     /// Ask another endpoint, or this one later.
     Retry,
+    /// The same; a leader is being elected, which is soon over.
+    Wait,
     /// Get a new token and ask again.
     Login,
     /// Grant another lease.
     NewLease,
+    /// Ask for less at once.
+    Less,
     /// Nothing: it was refused, and will be again.
     None,
+}
+
+impl Remedy {
+    /// Whether there is nobody who answers.
+    pub(super) fn is_lost(self) -> bool {
+        matches!(self, Self::Retry | Self::Wait)
+    }
 }
 
 /// What can be done about an error of the client.
@@ -45,11 +56,14 @@ fn of_status(code: i32, text: &str) -> Remedy {
     const NOT_FOUND: i32 = 5;
     const PERMISSION_DENIED: i32 = 7;
     const FAILED_PRECONDITION: i32 = 9;
+    const OUT_OF_RANGE: i32 = 11;
     const UNAUTHENTICATED: i32 = 16;
     match code {
         _ if TOKEN_ERRORS.iter().any(|error| text.contains(error)) => Remedy::Login,
         UNAUTHENTICATED => Remedy::Login,
+        _ if ELECTION_ERRORS.iter().any(|error| text.contains(error)) => Remedy::Wait,
         NOT_FOUND if text.contains("lease not found") => Remedy::NewLease,
+        OUT_OF_RANGE if text.contains("message length too large") => Remedy::Less,
         INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION => Remedy::None,
         _ => Remedy::Retry,
     }
@@ -84,6 +98,9 @@ pub(super) fn text_of(error: &etcd_client::Error) -> String {
         }
         cause = error.source();
     }
+    if let Some((_, plain)) = CERTIFICATE_ERRORS.iter().find(|(error, _)| text.contains(error)) {
+        return format!("{plain} ({text})");
+    }
     if text.is_empty() { status.to_string() } else { text }
 }
 
@@ -91,13 +108,28 @@ pub(super) fn text_of(error: &etcd_client::Error) -> String {
 pub(super) fn error_of(endpoint: &str, error: &etcd_client::Error) -> Error {
     let text = format!("{endpoint}: {}", text_of(error));
     match remedy(error) {
-        Remedy::Retry | Remedy::NewLease => Error::unavailable("etcd", text),
-        Remedy::Login | Remedy::None => Error::backend("etcd", text),
+        Remedy::Retry | Remedy::Wait | Remedy::NewLease => Error::unavailable("etcd", text),
+        Remedy::Less | Remedy::Login | Remedy::None => Error::backend("etcd", text),
     }
 }
 
 const NOBODY: &str = "user name is empty";
 const TOKEN_ERRORS: [&str; 3] = ["invalid auth token", "revision of auth store is old", NOBODY];
+/// What rustls says, and in plain words.
+const CERTIFICATE_ERRORS: [(&str, &str); 3] = [
+    ("invalid peer certificate: Expired", "its certificate has expired"),
+    (
+        "alert: CertificateExpired",
+        "it says that our certificate has expired",
+    ),
+    ("alert: CertificateRequired", "it wants a certificate of ours"),
+];
+const ELECTION_ERRORS: [&str; 4] = [
+    "no leader",
+    "leader changed",
+    "not leader",
+    "etcdserver: request timed out",
+];
 
 #[cfg(test)]
 mod tests {
@@ -112,7 +144,8 @@ mod tests {
                 "h2 protocol error: error reading a body from connection",
                 Remedy::Retry,
             ),
-            (14, "etcdserver: no leader", Remedy::Retry),
+            (14, "etcdserver: no leader", Remedy::Wait),
+            (14, "etcdserver: leader changed", Remedy::Wait),
             (5, "etcdserver: requested lease not found", Remedy::NewLease),
             (3, "etcdserver: revision of auth store is old", Remedy::Login),
             (16, "etcdserver: invalid auth token", Remedy::Login),
@@ -122,6 +155,11 @@ mod tests {
                 Remedy::None,
             ),
             (7, "etcdserver: permission denied", Remedy::None),
+            (
+                11,
+                "decoded message length too large: found 4294969 bytes, the limit is: 4194304 bytes",
+                Remedy::Less,
+            ),
             (3, "etcdserver: request is too large", Remedy::None),
         ] {
             assert_eq!(of_status(code, text), expected, "{text}");

@@ -1,16 +1,19 @@
 //! The one lease of a registry, and the task that keeps it alive.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use etcd_client::LeaseGrantOptions;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::told;
 use super::fault::{self, Remedy};
 use super::{CALL_TIME, Inner};
 use crate::backend::Retry;
 use crate::error::{Error, Result};
+use crate::instance::escaped;
 
 /// A lease that was granted.
 #[derive(Debug)]
@@ -48,8 +51,9 @@ impl Inner {
             let options = LeaseGrantOptions::new().with_id(id);
             async move {
                 match client.lease_grant(seconds, Some(options)).await {
-                    Err(error) if !fault::is_granted(&error) => Err(error),
-                    _ => Ok(()),
+                    Ok(granted) => Ok(told(granted.header())),
+                    Err(error) if fault::is_granted(&error) => Ok(None),
+                    Err(error) => Err(error),
                 }
             }
             .boxed()
@@ -59,6 +63,7 @@ impl Inner {
             self.revoke(id).await?;
             return Err(Error::Closed);
         }
+        self.lease_id.store(id, Ordering::Relaxed);
         let over = self.closing.child_token();
         *slot = Some(Lease {
             id,
@@ -87,7 +92,7 @@ impl Inner {
 
     async fn revoke(&self, id: i64) -> Result<()> {
         let revoked = self.cluster.ask(REVOKE_TIME, |mut client| {
-            async move { client.lease_revoke(id).await.map(drop) }.boxed()
+            async move { Ok(told(client.lease_revoke(id).await?.header())) }.boxed()
         });
         match revoked.await {
             // Who asked twice is told so, and so is who comes too late.
@@ -137,7 +142,8 @@ impl Inner {
             Ok(opened) => opened,
             Err(failure) if failure.remedy == Remedy::NewLease => return End::Gone,
             Err(failure) => {
-                tracing::debug!("can't keep the lease alive: {}", failure.error.in_full());
+                let why = failure.error.in_full();
+                tracing::debug!("can't keep the lease alive: {}", escaped(&why));
                 return End::Broken(failure.error.is_transient());
             }
         };
@@ -152,12 +158,12 @@ impl Inner {
                 Ok(Ok(Some(answer))) if answer.ttl() > 0 => {}
                 Ok(Ok(Some(_))) => return End::Gone,
                 Ok(Err(error)) if fault::remedy(&error) == Remedy::Login => {
-                    self.cluster.log_in_again(endpoint).await;
+                    endpoint.log_in_again().await;
                     return End::Broken(true);
                 }
                 // Broken, ended, or silent: another endpoint may do better.
                 _ => {
-                    self.cluster.avoid(endpoint);
+                    endpoint.avoid();
                     return End::Broken(true);
                 }
             }

@@ -15,6 +15,7 @@ mod wire;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,6 +84,8 @@ struct Inner {
     counters: Arc<Counters>,
     owned: std::sync::Mutex<Owned>,
     lease: tokio::sync::Mutex<Option<lease::Lease>>,
+    /// The one that was granted last.
+    lease_id: AtomicI64,
     wishes: mpsc::UnboundedSender<Wish>,
     /// No new calls; the tasks end.
     closing: CancellationToken,
@@ -118,7 +121,8 @@ impl EtcdBuilder {
         self
     }
 
-    /// Bounds on what is kept of what others publish.
+    /// Bounds on what is kept of what others publish: of them the number in all. The store is trusted
+    /// with addresses.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -148,7 +152,6 @@ impl EtcdBuilder {
             return Err(Error::backend("etcd", "no endpoint was given"));
         }
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let uris = self.endpoints.iter().map(|a| format!("{scheme}://{a}")).collect();
         let access = Access {
             user: self.user,
             #[cfg(feature = "etcd-tls")]
@@ -159,18 +162,20 @@ impl EtcdBuilder {
             let why = "TLS is not compiled in; build hereabouts with the feature \"etcd-tls\"";
             return Err(Error::backend("etcd", why));
         }
+        let prefix = keys::prefix_of(&self.namespace);
         let (wishes, heard) = mpsc::unbounded_channel();
         let (feed, counters) = (Feed::new(), Arc::new(Counters::default()));
         let table = Table::new(feed.clone(), counters.clone(), self.limits);
         let inner = Arc::new(Inner {
-            cluster: Cluster::new(uris, access),
-            prefix: keys::prefix_of(&self.namespace),
+            cluster: Cluster::new(scheme, self.endpoints, access, prefix.clone().into_bytes()),
+            prefix,
             namespace: self.namespace,
             ttl: self.ttl,
             feed,
             counters,
             owned: std::sync::Mutex::default(),
             lease: tokio::sync::Mutex::default(),
+            lease_id: AtomicI64::new(0),
             wishes,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),

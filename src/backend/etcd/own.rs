@@ -1,9 +1,10 @@
 //! What this registry publishes in the store. Every write but the first, and the withdrawal, is a
 //! transaction on the revision of the one before, so that nobody else's key is touched.
 
+mod doubt;
+
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use futures_util::FutureExt;
@@ -12,9 +13,9 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::fault::Remedy;
 use super::watcher::Wish;
 use super::{CALL_TIME, Inner, keys, wire};
-use crate::backend::{Lost, Published, Retry, Ticket};
+use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::instance::{Instance, escaped};
 
 /// What is published, by its key.
 #[derive(Default)]
@@ -119,7 +120,7 @@ impl Inner {
                 &key,
                 Compare::mod_revision(key.clone(), CompareOp::Equal, revision),
             );
-            let (response, _) = deleted.await?;
+            let response = deleted.await?;
             // What this registration itself wrote since is its own too.
             let same = found(&response).filter(|kv| {
                 let read = wire::decode(kv.value()).unwrap_or_default();
@@ -264,47 +265,7 @@ impl Inner {
         Err((Error::unavailable("etcd", why), true))
     }
 
-    /// Removes what may have been written though an error was returned, unless it is published after all.
-    async fn clean_up(self: Arc<Self>, key: Vec<u8>) {
-        let mut retry = Retry::new();
-        let cleaning = async {
-            while !self.is_clean(&key).await {
-                tokio::time::sleep(retry.next_delay(true)).await;
-            }
-        };
-        tokio::select! {
-            // What is left goes with the lease.
-            () = self.closing.cancelled() => return,
-            () = cleaning => {}
-        }
-        self.drop_idle_lease().await;
-    }
-
-    async fn is_clean(&self, key: &[u8]) -> bool {
-        let Ok(_turn) = self.turn(key).await else {
-            return false;
-        };
-        loop {
-            let value = self
-                .owned()
-                .uncertain
-                .get(key)
-                .and_then(|values| values.last().cloned());
-            let Some(value) = value else {
-                self.owned().uncertain.remove(key);
-                return true;
-            };
-            let deleted = self.delete(key, Compare::value(key, CompareOp::Equal, value));
-            let Ok(Ok(_)) = tokio::time::timeout(CLEAN_UP_TIME, deleted).await else {
-                return false;
-            };
-            if let Some(values) = self.owned().uncertain.get_mut(key) {
-                values.pop();
-            }
-        }
-    }
-
-    async fn delete(&self, key: &[u8], compare: Compare) -> Result<(TxnResponse, usize)> {
+    async fn delete(&self, key: &[u8], compare: Compare) -> Result<TxnResponse> {
         let txn = Txn::new()
             .when([compare])
             .and_then([TxnOp::delete(key, None)])
@@ -313,7 +274,7 @@ impl Inner {
             let txn = txn.clone();
             async move { client.txn(txn).await }.boxed()
         });
-        Ok(deleted.await?)
+        Ok(deleted.await?.0)
     }
 
     /// No lease is kept where nothing is published.
@@ -324,7 +285,7 @@ impl Inner {
         };
         if let Err(error) = self.drop_lease(idle).await {
             // It runs out by itself, since nobody keeps it alive any longer.
-            tracing::debug!("can't revoke the lease: {}", error.in_full());
+            tracing::debug!("can't revoke the lease: {}", escaped(&error.in_full()));
         }
     }
 
@@ -371,15 +332,6 @@ impl Owned {
         }
     }
 
-    /// A value may have been written. Whether nobody sees to that yet.
-    fn doubts(&mut self, key: &[u8], value: Vec<u8>) -> bool {
-        let values = self.uncertain.entry(key.to_vec()).or_default();
-        if !values.contains(&value) {
-            values.push(value);
-        }
-        values.len() == 1
-    }
-
     /// A publication is being withdrawn: the revision of its last write, and since when it is there.
     fn leaves(&mut self, key: &[u8], ticket: Ticket) -> Option<(i64, u64)> {
         let own = self.by_key.get_mut(key).filter(|own| own.ticket == ticket)?;
@@ -416,4 +368,3 @@ fn other_of(kv: &KeyValue, ours: &Instance) -> Option<Arc<Instance>> {
 
 const MAX_TRIES: usize = 8;
 const MAX_NAMES: usize = 10;
-const CLEAN_UP_TIME: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ pub(super) struct Table {
 #[derive(Clone, Debug, Default)]
 struct Entry {
     revision: i64,
-    instances: Vec<Arc<Instance>>,
+    instances: Box<[Arc<Instance>]>,
 }
 
 /// What a listing has found so far.
@@ -101,7 +101,8 @@ impl Table {
         let ghosts: Vec<(Key, Entry)> = gone.map(|(key, entry)| (key.clone(), entry.clone())).collect();
         // What is in use comes first, so that it stays where there is not room for all.
         let mut entries: Vec<(Key, Entry)> = listing.entries.into_iter().collect();
-        entries.sort_by_key(|(key, _)| !before.contains_key(key));
+        let was_shown = |key: &Key| before.get(key).is_some_and(|entry| !entry.instances.is_empty());
+        entries.sort_by_key(|(key, _)| !was_shown(key));
         self.revision = listing.revision;
         for (key, entry) in entries {
             self.insert(key, entry);
@@ -179,19 +180,25 @@ impl Table {
 
     fn insert(&mut self, key: Key, mut entry: Entry) {
         let all = entry.instances.len();
-        entry.instances.retain(|instance| {
+        let is_let_in = |instance: &Arc<Instance>| {
             let id = id_of(instance);
             if !self.keys.contains_key(&id) && self.keys.len() >= self.limits.instances {
                 self.refused = true;
                 self.counters.refused(self.limits.instances);
                 return false;
             }
-            let keys = self.keys.entry(id).or_default();
+            // Nearly always one, so there is room for one.
+            let keys = self.keys.entry(id).or_insert_with(|| Vec::with_capacity(1));
             if !keys.contains(&key) {
                 keys.push(key.clone());
             }
             true
-        });
+        };
+        let let_in: Vec<_> = std::mem::take(&mut entry.instances)
+            .into_iter()
+            .filter(is_let_in)
+            .collect();
+        entry.instances = let_in.into();
         if entry.instances.len() < all {
             // The next listing reads it again.
             entry.revision = REFUSED;

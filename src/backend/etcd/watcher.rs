@@ -6,17 +6,19 @@ mod listing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Event, GetOptions, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream};
+use etcd_client::{Event, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Inner;
+use super::cluster::{Endpoint, Failure};
 use super::fault::{self, Remedy};
 use super::table::Table;
 use crate::backend::{Outage, Retry};
 use crate::error::{Error, Result};
+use crate::instance::escaped;
 
 /// What is to be followed.
 #[derive(Debug)]
@@ -31,6 +33,12 @@ pub(super) struct Watcher {
     inner: Arc<Inner>,
     wishes: mpsc::UnboundedReceiver<Wish>,
     table: Table,
+    /// How many keys are asked for at once: less where that takes too long.
+    page: i64,
+    /// Whose listing that was.
+    listed: Option<u64>,
+    /// Since when it can't be listed, or its changes not be followed.
+    failing: Option<Instant>,
     observes: bool,
     /// When what a wiped store no longer has goes.
     ghosts: Option<Instant>,
@@ -42,13 +50,15 @@ enum End {
     Closing,
     /// To be begun again at once.
     Again,
+    /// The endpoint that told the changes is lost. Whether the store is shows with the next listing.
+    Broken,
 }
 
 /// The stream of changes, and who gives it.
 struct Stream {
     sender: WatchRequestSender,
     changes: WatchResponseStream,
-    endpoint: usize,
+    endpoint: Arc<Endpoint>,
     /// The first revision that it tells.
     from: i64,
     heard_at: Instant,
@@ -60,17 +70,10 @@ struct Stream {
 
 impl Inner {
     /// Whether an endpoint is there, and has a leader.
-    async fn is_alive(&self, endpoint: usize) -> bool {
-        let key = self.prefix.clone().into_bytes();
-        let options = GetOptions::new().with_serializable().with_count_only();
-        let asked = self.cluster.ask_one(endpoint, |mut client| {
-            let (key, options) = (key.clone(), options.clone());
-            async move { client.get(key, Some(options)).await.map(drop) }.boxed()
-        });
-        let answer = tokio::time::timeout(ANSWER_TIME, asked).await;
+    async fn is_alive(&self, endpoint: &Endpoint) -> bool {
+        let answer = tokio::time::timeout(ANSWER_TIME, self.cluster.look_at(endpoint)).await;
         // Whoever refuses is there.
-        answer
-            .is_ok_and(|answer| answer.map_or_else(|error| fault::remedy(&error) != Remedy::Retry, |()| true))
+        answer.is_ok_and(|answer| answer.map_or_else(|error| !fault::remedy(&error).is_lost(), |_| true))
     }
 }
 
@@ -80,6 +83,9 @@ impl Watcher {
             inner,
             wishes,
             table,
+            page: listing::MOST,
+            listed: None,
+            failing: None,
             observes: false,
             ghosts: None,
             retry: Retry::new(),
@@ -112,30 +118,39 @@ impl Watcher {
             match self.session().await {
                 Ok(End::Closing) => return,
                 Ok(End::Again) => {}
-                Err(error) => {
-                    let transient = error.is_transient();
-                    self.fails(error);
-                    let pause = tokio::time::sleep(self.retry.next_delay(transient));
-                    tokio::select! {
-                        () = pause => {}
-                        // An observer is told at once how it stands.
-                        Some(wish) = self.wishes.recv() => self.observes |= matches!(wish, Wish::Observe),
-                    }
+                Ok(End::Broken) => self.pause(true).await,
+                Err(failure) => {
+                    let transient = failure.error.is_transient();
+                    self.fails(failure);
+                    self.pause(transient).await;
                 }
             }
         }
     }
 
+    async fn pause(&mut self, transient: bool) {
+        tokio::select! {
+            () = tokio::time::sleep(self.retry.next_delay(transient)) => {}
+            // An observer is told at once how it stands.
+            Some(wish) = self.wishes.recv() => self.observes |= matches!(wish, Wish::Observe),
+        }
+    }
+
     /// The store can't be reached, or does not let us in.
-    fn fails(&self, error: Error) {
+    fn fails(&mut self, failure: Failure) {
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        if failure.remedy == Remedy::Wait && since.elapsed() < ELECTION_TIME && self.listed.is_some() {
+            return;
+        }
+        let error = failure.error;
         if self.observes && !self.inner.feed.is_stale() {
-            tracing::warn!("etcd: {}; what is known is kept", error.in_full());
+            tracing::warn!("etcd: {}; what is known is kept", escaped(&error.in_full()));
             self.inner.feed.stale(Outage::now(error));
         }
     }
 
     /// Looks at the store and follows its changes, until that breaks.
-    async fn session(&mut self) -> Result<End> {
+    async fn session(&mut self) -> Result<End, Failure> {
         let was_stale = self.inner.feed.is_stale();
         let from = if self.observes {
             self.list().await?
@@ -143,6 +158,7 @@ impl Watcher {
             self.look_at_own().await?
         };
         let mut stream = self.open(from + 1).await?;
+        self.failing = None;
         if was_stale && self.observes {
             tracing::info!("etcd: back, by {}", self.inner.cluster.describe());
         }
@@ -159,13 +175,13 @@ impl Watcher {
                         Ok(Some(message)) => if let Some(end) = self.take(&message, &mut stream).await? {
                             return Ok(end);
                         },
-                        Ok(None) => return Err(self.broken(&stream, "the watch was closed")),
+                        Ok(None) => return Ok(Self::broken(&stream, "the watch was closed")),
                         Err(error) if fault::remedy(&error) == Remedy::Login => {
-                            self.inner.cluster.log_in_again(stream.endpoint).await;
-                            return Ok(End::Again);
+                            stream.endpoint.log_in_again().await;
+                            return Ok(End::Broken);
                         }
                         Err(error) => {
-                            return Err(self.broken(&stream, &fault::text_of(&error)));
+                            return Ok(Self::broken(&stream, &fault::text_of(&error)));
                         }
                     }
                 }
@@ -176,7 +192,7 @@ impl Watcher {
                         self.observes = true;
                         return Ok(End::Again);
                     }
-                    Some(Wish::Own(key)) => if let Some(end) = self.follow_own(key, &mut stream).await? {
+                    Some(Wish::Own(key)) => if let Some(end) = self.follow_own(key, &mut stream).await {
                         return Ok(end);
                     },
                 },
@@ -184,13 +200,13 @@ impl Watcher {
                     stream.asked = None;
                     stream.heard_at = Instant::now();
                     if !alive {
-                        return Err(self.broken(&stream, "it does not answer"));
+                        return Ok(Self::broken(&stream, "it does not answer"));
                     }
                 }
                 () = tokio::time::sleep_until(stream.heard_at + QUIET), if stream.asked.is_none() => {
                     // A stream from the next revision on is not told of progress before that.
-                    let (inner, endpoint) = (self.inner.clone(), stream.endpoint);
-                    stream.asked = Some(async move { inner.is_alive(endpoint).await }.boxed());
+                    let (inner, endpoint) = (self.inner.clone(), stream.endpoint.clone());
+                    stream.asked = Some(async move { inner.is_alive(&endpoint).await }.boxed());
                 }
                 () = sleep_until(self.ghosts) => {
                     self.ghosts = None;
@@ -200,13 +216,18 @@ impl Watcher {
         }
     }
 
-    fn broken(&self, stream: &Stream, why: &str) -> Error {
-        self.inner.cluster.avoid(stream.endpoint);
-        Error::unavailable("etcd", why.to_owned())
+    fn broken(stream: &Stream, why: &str) -> End {
+        stream.endpoint.avoid();
+        tracing::debug!(
+            "etcd: the watch of {} has ended: {}",
+            stream.endpoint.name(),
+            escaped(why)
+        );
+        End::Broken
     }
 
     /// Takes in what the stream says.
-    async fn take(&mut self, message: &WatchResponse, stream: &mut Stream) -> Result<Option<End>> {
+    async fn take(&mut self, message: &WatchResponse, stream: &mut Stream) -> Result<Option<End>, Failure> {
         if message.canceled() {
             let reason = message.cancel_reason();
             if message.compact_revision() > 0 {
@@ -215,18 +236,23 @@ impl Watcher {
             }
             return match fault::of_cancelled(reason) {
                 Remedy::Login => {
-                    self.inner.cluster.log_in_again(stream.endpoint).await;
-                    Err(Error::unavailable("etcd", reason.to_owned()))
+                    stream.endpoint.log_in_again().await;
+                    Ok(Some(End::Broken))
                 }
-                Remedy::None => Err(Error::backend("etcd", reason.to_owned())),
-                _ => Err(Error::unavailable("etcd", reason.to_owned())),
+                remedy @ Remedy::None => Err(Failure::new(remedy, Error::backend("etcd", reason.to_owned()))),
+                _ => Ok(Some(Self::broken(stream, reason))),
             };
         }
         let now = message.header().map_or(0, etcd_client::ResponseHeader::revision);
+        if let Some(header) = message.header() {
+            let checked = self.inner.cluster.check(&stream.endpoint, header.cluster_id());
+            if let Err(why) = checked {
+                return Ok(Some(Self::broken(stream, &why.in_full())));
+            }
+        }
         if message.created() && now < stream.from - 1 {
             // A store that was wiped since, which would wait for that revision in silence.
-            tokio::time::sleep(self.retry.next_delay(true)).await;
-            return Ok(Some(End::Again));
+            return Ok(Some(End::Broken));
         }
         for event in message.events() {
             self.take_event(event);
@@ -246,35 +272,29 @@ impl Watcher {
         }
         self.inner
             .check_own(kv.key(), (!deleted).then_some(kv), kv.mod_revision());
+        if !deleted {
+            self.inner.clear_stray(kv);
+        }
     }
 
     /// A key of our own was written. Where everything is followed, its changes may have come already.
-    async fn follow_own(&mut self, key: Vec<u8>, stream: &mut Stream) -> Result<Option<End>> {
-        let own = self.inner.own_keys().into_iter().find(|(own, _)| *own == key);
-        let Some((_, revision)) = own else {
-            return Ok(None);
-        };
+    async fn follow_own(&mut self, key: Vec<u8>, stream: &mut Stream) -> Option<End> {
+        let mut own = self.inner.own_keys().into_iter();
+        let (_, revision) = own.find(|(own, _)| *own == key)?;
         if self.observes {
-            if self.table.revision() > revision && self.table.revision_of(&key) != Some(revision) {
-                return Ok(Some(End::Again));
-            }
-            return Ok(None);
+            let missed = self.table.revision() > revision && self.table.revision_of(&key) != Some(revision);
+            return missed.then_some(End::Again);
         }
         stream.watches += 1;
         if stream.watches > 2 * self.inner.own_keys().len() + SPARE_WATCHES {
-            return Ok(Some(End::Again));
+            return Some(End::Again);
         }
-        let options = WatchOptions::new().with_start_revision(revision + 1);
-        let watching = stream.sender.watch(key, Some(options));
-        match tokio::time::timeout(LIST_TIME, watching).await {
-            Ok(Ok(())) => Ok(None),
-            Ok(Err(error)) => Err(self.broken(stream, &fault::text_of(&error))),
-            Err(_) => Err(self.broken(stream, "it does not answer")),
-        }
+        let watched = watch_key(&mut stream.sender, key, revision + 1).await;
+        watched.err().map(|why| Self::broken(stream, &why))
     }
 
     /// Opens the stream of changes from a revision on.
-    async fn open(&self, from: i64) -> Result<Stream> {
+    async fn open(&self, from: i64) -> Result<Stream, Failure> {
         let mut keys = Vec::new();
         let mut options = WatchOptions::new().with_start_revision(from);
         let first = if self.observes {
@@ -285,7 +305,7 @@ impl Watcher {
             match keys.pop() {
                 Some((key, _)) => key,
                 // All of it is gone, and published again in a moment.
-                None => return Err(Error::unavailable("etcd", "nothing of ours is there")),
+                None => return Err(Failure::lost("nothing of ours is there")),
             }
         };
         let asked = self.inner.cluster.ask(LIST_TIME, |client| {
@@ -297,9 +317,8 @@ impl Watcher {
         let (mut sender, changes) = stream.split();
         let watches = 1 + keys.len();
         for (key, _) in keys {
-            let options = WatchOptions::new().with_start_revision(from);
-            let watched = sender.watch(key, Some(options)).await;
-            watched.map_err(|error| Error::unavailable("etcd", fault::text_of(&error)))?;
+            let watched = watch_key(&mut sender, key, from).await;
+            watched.map_err(|why| Failure::lost(&why))?;
         }
         Ok(Stream {
             sender,
@@ -311,6 +330,14 @@ impl Watcher {
             watches,
         })
     }
+}
+
+/// Follows one more key on a stream, whose queue is full where the endpoint does not take it.
+async fn watch_key(sender: &mut WatchRequestSender, key: Vec<u8>, from: i64) -> Result<(), String> {
+    let options = WatchOptions::new().with_start_revision(from);
+    let watched = tokio::time::timeout(LIST_TIME, sender.watch(key, Some(options))).await;
+    let watched = watched.map_err(|_| "it does not answer")?;
+    watched.map_err(|error| fault::text_of(&error))
 }
 
 async fn answer(asked: &mut Option<BoxFuture<'static, bool>>) -> bool {
@@ -336,4 +363,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(1500);
 const LIVED: Duration = Duration::from_secs(10);
 /// How long what a wiped store no longer has is kept, so that its owners can come back.
 const GHOST_TIME: Duration = Duration::from_secs(3);
+/// How long an election is waited for before what is known is called stale: two rounds of etcd's default
+/// election timeout, each 1 to 2 s, and a second to spare.
+const ELECTION_TIME: Duration = Duration::from_secs(5);
 const SPARE_WATCHES: usize = 64;

@@ -35,10 +35,13 @@ pub(super) fn send(ask: &Ask, service_type: &str, interfaces: &Interfaces) -> us
 
 /// Whether multicast DNS can be spoken here: the engine is silent where its sockets can't be opened.
 pub(super) fn check_port() -> std::io::Result<()> {
-    // There may be no IPv4 at all, or a program that keeps its port for itself.
-    bound_v4()
-        .or_else(|error| bound_v6().map_err(|_| error))
-        .map(drop)
+    let bound = match socket(Domain::IPV4) {
+        // With IPv6 alone the engine announces nothing where this port is taken.
+        Ok(_) => bound_v4(),
+        // There may be no IPv4 at all.
+        Err(error) => bound_v6().map_err(|_| error),
+    };
+    bound.map(drop)
 }
 
 fn bound_v4() -> std::io::Result<Socket> {

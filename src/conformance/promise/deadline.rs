@@ -13,7 +13,7 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     making_one_waits_for_nothing(stage).await?;
     let old = stage.peer_with(DEADLINE).await?;
     let service = stage.service()?;
-    let registration = old.register(Instance::new(&service, 1)?).await?;
+    let registration = stage.published(&old, Instance::new(&service, 1)?).await?;
     if !stage.outage(true).await? {
         return Ok(());
     }

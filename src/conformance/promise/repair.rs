@@ -54,7 +54,7 @@ async fn what_an_outage_took_comes_back(stage: &Stage<'_>) -> Held {
     let mut watch = other.watch(&service)?;
     let stays = owner.register(Instance::new(&service, 1)?).await?;
     let erased = owner.register(Instance::new(&service, 2)?).await?;
-    let changed = hasty.register(Instance::new(&service, 3)?).await?;
+    let changed = stage.published(&hasty, Instance::new(&service, 3)?).await?;
     for registration in [&stays, &erased, &changed] {
         seen(stage, &mut watch, registration).await?;
     }

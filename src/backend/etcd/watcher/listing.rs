@@ -6,38 +6,54 @@ use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use super::super::cluster::{Answer, Failure};
+use super::super::fault::Remedy;
 use super::super::keys;
 use super::super::table::Record;
 use super::{GHOST_TIME, LIST_TIME, MAX_MESSAGE, Watcher};
-use crate::error::Result;
 
 impl Watcher {
     /// Takes in the whole store, in pages of one revision, and returns that.
-    pub(super) async fn list(&mut self) -> Result<i64> {
+    pub(super) async fn list(&mut self) -> Result<i64, Failure> {
         let end = keys::end_of(&self.inner.prefix);
         let mut from = self.inner.prefix.clone().into_bytes();
         let own: HashMap<Vec<u8>, i64> = self.inner.own_keys().into_iter().collect();
         let mut standing: HashMap<Vec<u8>, KeyValue> = HashMap::new();
         let mut listing = None;
         let mut revision = 0;
+        let mut cluster = None;
         loop {
             let options = GetOptions::new()
                 .with_range(end.clone())
-                .with_limit(PAGE)
+                .with_limit(self.page)
                 .with_revision(revision);
             let asked = self.inner.cluster.ask(LIST_TIME, |client| {
                 let (from, options) = (from.clone(), options.clone());
                 let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
                 async move { client.get(from, Some(options)).await }.boxed()
             });
-            let (mut page, _) = asked.await?;
+            let mut page = match asked.await {
+                Ok((page, _)) => page,
+                Err(failure) if failure.remedy == Remedy::Less && self.page > 1 => {
+                    self.page /= 2;
+                    continue;
+                }
+                Err(failure) => {
+                    // It may have been too much for the time.
+                    self.page = (self.page / 2).max(LEAST);
+                    return Err(failure);
+                }
+            };
             if revision == 0 {
                 revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
+                cluster = page.cluster();
             }
             let listing = listing.get_or_insert_with(|| {
                 let mut listing = self.table.listing(revision);
-                // Also a store that was wiped a moment ago, or that lacks what we have written to it.
+                // Also a store that was wiped a moment ago, that lacks what we have written to it, or that
+                // another has taken the place of.
                 listing.wiped |= self.ghosts.is_some_and(|at| Instant::now() < at);
+                listing.wiped |= self.listed.is_some() && self.listed != cluster;
                 listing.wiped |= own.values().any(|written| *written > revision);
                 listing
             });
@@ -49,6 +65,7 @@ impl Watcher {
             let done = !more || kvs.is_empty();
             for kv in kvs {
                 self.table.list(listing, Record::from(&kv));
+                self.inner.clear_stray(&kv);
                 if own.contains_key(kv.key()) {
                     standing.insert(kv.key().to_vec(), kv);
                 }
@@ -58,6 +75,7 @@ impl Watcher {
             }
         }
         self.inner.counters.listed();
+        self.page = (self.page * 2).min(MOST);
         let before = self.table.revision();
         let wiped = listing.as_ref().is_some_and(|listing| listing.wiped);
         if let Some(listing) = listing {
@@ -67,8 +85,9 @@ impl Watcher {
         let since = self.ghosts.filter(|_| wiped);
         self.ghosts = since.or_else(|| wiped.then(|| Instant::now() + GHOST_TIME));
         if wiped && since.is_none() {
-            tracing::warn!("etcd has gone back from revision {before} to {revision}: it has lost its data");
+            tracing::warn!("etcd has lost its data, at revision {before}; it is at {revision} now");
         }
+        self.listed = cluster;
         for key in own.into_keys() {
             self.check_own(&key, standing.get(&key), revision, wiped);
         }
@@ -82,7 +101,7 @@ impl Watcher {
     }
 
     /// Looks at the keys of our own alone, and returns at which revision.
-    pub(super) async fn look_at_own(&mut self) -> Result<i64> {
+    pub(super) async fn look_at_own(&mut self) -> Result<i64, Failure> {
         let own = self.inner.own_keys();
         let mut first = i64::MAX;
         for some in own.chunks(KEYS_A_CALL) {
@@ -109,6 +128,8 @@ impl Watcher {
     }
 }
 
-const PAGE: i64 = 1000;
+/// Keys in a page.
+pub(super) const MOST: i64 = 1000;
+const LEAST: i64 = 50;
 /// etcd takes 128 operations in a transaction.
 const KEYS_A_CALL: usize = 100;

@@ -213,6 +213,27 @@ fn the_made_up_instances_of_one_service_leave_room_for_another() {
 }
 
 #[test]
+fn made_up_services_of_many_names_take_nothing_from_one_that_is_in_use() {
+    let limits = Limits {
+        instances: 10,
+        instances_per_address: 100,
+    };
+    let mut table = table_with(limits);
+    for n in 0..4 {
+        let id = format!("good-{n}");
+        hear(&mut table, &id, &resolved(&instance(&id, 1), "10.0.0.1"));
+    }
+    for n in 0..20 {
+        let made_up = Instance::new(format!("x{n}"), 80).and_then(|i| i.with_id("made-up"));
+        let made_up = made_up.unwrap().with_generation(Generation::new(1, 0));
+        hear(&mut table, &format!("x{n}"), &resolved(&made_up, "10.0.0.2"));
+    }
+    let shown = shown(&table);
+    let good = shown.iter().filter(|(id, _)| id.starts_with("good")).count();
+    assert_eq!((table.len(), good), (10, 4));
+}
+
+#[test]
 fn a_lower_generation_of_the_same_label_is_an_old_packet() {
     let mut table = table();
     hear(&mut table, "a", &resolved(&instance("a", 5), "10.0.0.1"));

@@ -1,0 +1,212 @@
+//! Who the endpoints are: a name with several addresses, one that belongs to another cluster.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use hereabouts::etcd::Etcd;
+use hereabouts::{Address, Registry};
+use nix::sched::CloneFlags;
+
+use crate::server::{Server, Version};
+use crate::support::*;
+
+#[test]
+fn a_name_stands_for_all_its_addresses() {
+    let servers: [Server; 3] = Server::cluster(Version::Current);
+    let hosts = servers
+        .each_ref()
+        .map(|server| format!("{} etcd.test\n", server.ip()));
+    // On a thread of its own, which alone sees these hosts.
+    let test = std::thread::spawn(move || {
+        see_hosts(&hosts.concat());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(with_each_frozen(&servers));
+    });
+    test.join().unwrap();
+}
+
+#[test]
+fn a_name_is_looked_up_again() {
+    let before = Server::start(Version::Packaged);
+    let after = Server::start(Version::Packaged);
+    let dead = Server::next_ip();
+    // Two addresses each time, so that they are endpoints of their own.
+    let hosts = |server: &Server| format!("{} etcd.test\n{dead} etcd.test\n", server.ip());
+    let (first, second) = (hosts(&before), hosts(&after));
+    let test = std::thread::spawn(move || {
+        see_hosts(&first);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let name = Address::host("etcd.test", 2379).unwrap();
+            let registry = Registry::new(Etcd::builder([name]).ttl(TTL).build().unwrap()).unwrap();
+            let _one = register(&registry, "one").await;
+            before.kill();
+            // In place: it is the file that is mounted.
+            std::fs::write("/etc/hosts", second).unwrap();
+            let there = self::registry([&after]);
+            let mut watch = there.watch("greeter").unwrap();
+            within(&mut watch, 3 * SOON, |s| s.is_synced() && s.len() == 1).await;
+            registry.close().await.unwrap();
+            within(&mut watch, SOON, |s| s.is_empty()).await;
+        });
+    });
+    test.join().unwrap();
+}
+
+/// Whatever address is frozen, another one is asked.
+async fn with_each_frozen(servers: &[Server; 3]) {
+    let named = || {
+        let name = Address::host("etcd.test", 2379).unwrap();
+        Registry::new(Etcd::builder([name]).ttl(TTL).build().unwrap()).unwrap()
+    };
+    let running = named();
+    let _kept = register(&running, "running").await;
+    for (n, server) in servers.iter().enumerate() {
+        server.freeze(true);
+        let fresh = named();
+        for (who, registry) in [("fresh", &fresh), ("running", &running)] {
+            let id = format!("{who}-{n}");
+            let _registration = register(registry, &id).await;
+            let found = registry.instances("greeter").await.unwrap();
+            assert!(found.stale().is_none(), "{id}: {found:?}");
+            assert!(found.iter().any(|i| *i.id() == "running"), "{id}: {found:?}");
+        }
+        fresh.close().await.unwrap();
+        server.freeze(false);
+    }
+    running.close().await.unwrap();
+}
+
+/// Gives this thread, and those that it starts, a hosts file of their own.
+fn see_hosts(hosts: &str) {
+    nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let file = std::env::temp_dir().join(format!("hereabouts-hosts-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&file, hosts).unwrap();
+    for arguments in [
+        "--make-rprivate /",
+        &format!("--bind {} /etc/hosts", file.display()),
+    ] {
+        let mount = std::process::Command::new("mount")
+            .args(arguments.split(' '))
+            .status();
+        assert!(mount.unwrap().success(), "mount {arguments}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_never_has_more_than_one_connection() {
+    let servers: [Server; 3] = Server::cluster(Version::Current);
+    let ips = servers.each_ref().map(Server::ip);
+    let (ends, over) = std::sync::mpsc::channel::<()>();
+    let counting = std::thread::spawn(move || {
+        let (mut most, mut seen) = (0, 0);
+        while over.recv_timeout(Duration::from_millis(2)) == Err(RecvTimeoutError::Timeout) {
+            for count in ips.map(connections) {
+                (most, seen) = (most.max(count), seen + count);
+            }
+        }
+        (most, seen)
+    });
+    let registry = registry(&servers);
+    let mut watch = registry.watch("greeter").unwrap();
+    let calls: Vec<_> = (0..20)
+        .map(|n| {
+            let registry = registry.clone();
+            tokio::spawn(async move { register(&registry, &format!("r{n}")).await })
+        })
+        .collect();
+    let kept = futures_util::future::join_all(calls).await;
+    within(&mut watch, SOON, |s| s.is_synced() && s.len() == 20).await;
+    for (n, server) in servers.iter().enumerate() {
+        server.freeze(true);
+        let late = register(&registry, &format!("late-{n}")).await;
+        late.deregister().await.unwrap();
+        server.freeze(false);
+    }
+    servers[0].kill();
+    let _last = register(&registry, "last").await;
+    registry.close().await.unwrap();
+    drop((ends, kept));
+    let (most, seen) = counting.join().unwrap();
+    assert!(most == 1 && seen > 0, "{most} at once, {seen} in all");
+}
+
+/// How many connections to a server are established, by what the kernel says of their client's end.
+fn connections(server: Ipv4Addr) -> usize {
+    let remote = format!("{:08X}:{:04X}", u32::from_le_bytes(server.octets()), 2379);
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let is_theirs =
+        |fields: &Vec<&str>| fields.get(2) == Some(&remote.as_str()) && fields.get(3) == Some(&"01");
+    lines.filter(is_theirs).count()
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_cluster_is_not_believed() {
+    let [one, two]: [Server; 2] = Server::cluster(Version::Current);
+    let foreign = Server::start(Version::Current);
+    let strange = registry([&foreign]);
+    let _stranger = register(&strange, "stranger").await;
+    let servers = [&one, &two, &foreign];
+    let mut all = Vec::new();
+    for n in 0..10 {
+        let registry = registry(servers);
+        let registration = register(&registry, &format!("r{n}")).await;
+        let found = registry.instances("greeter").await.unwrap();
+        assert_eq!(found.len(), n + 1, "{found:?}");
+        all.push((registry, registration));
+    }
+    // Also where there is no other.
+    let (registry, _kept) = all.remove(0);
+    let mut watch = registry.watch("greeter").unwrap();
+    within(&mut watch, SOON, |s| s.is_synced() && s.len() == 10).await;
+    drop((one, two));
+    let stale = within(&mut watch, SOON, |s| s.stale().is_some()).await;
+    assert_eq!(stale.len(), 10);
+    let error = registry.register(instance("greeter", "late")).await.unwrap_err();
+    assert!(
+        error.in_full().contains("it belongs to another cluster"),
+        "{}",
+        error.in_full()
+    );
+    assert_eq!(strange.instances("greeter").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_is_replaced_is_filled_again() {
+    let servers: [Server; 3] = Server::cluster(Version::Packaged);
+    let owner = registry(&servers);
+    let reader = registry(&servers);
+    let _one = register(&owner, "one").await;
+    let mut watch = reader.watch("greeter").unwrap();
+    events_until(&mut watch, SOON, "synced").await;
+    // Read all the time: what comes and goes between two looks is not seen.
+    let seeing = tokio::spawn(async move {
+        let seen = events_until(&mut watch, 6 * SOON, "added two").await;
+        (seen, watch)
+    });
+    let again = tokio::task::spawn_blocking(move || {
+        let servers = servers.map(|server| Arc::new(server.into_another("another")));
+        std::thread::scope(|scope| {
+            for server in &servers {
+                let server = server.clone();
+                scope.spawn(move || server.restart());
+            }
+        });
+        servers
+    });
+    let servers = again.await.unwrap();
+    let fresh = registry(servers.iter().map(|server| &**server));
+    let mut found = fresh.watch("greeter").unwrap();
+    within(&mut found, SOON, |s| s.is_synced() && s.len() == 1).await;
+    // Who knew it before goes on, and has not lost it.
+    let _two = register(&owner, "two").await;
+    let (seen, watch) = seeing.await.unwrap();
+    assert!(!seen.iter().any(|event| event.starts_with("removed")), "{seen:?}");
+    assert_eq!(watch.snapshot().len(), 2);
+}

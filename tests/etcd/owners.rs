@@ -1,0 +1,91 @@
+//! Whose key it is, where several have written it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use etcd_client::PutOptions;
+use hereabouts::Status;
+
+use crate::server::{Server, Version};
+use crate::support::*;
+
+const KEY: &str = "/micro/registry/greeter/one";
+
+#[tokio::test]
+async fn the_key_of_another_owner_is_never_touched() {
+    let server = Server::start(Version::Current);
+    let (first, second) = (registry([&server]), registry([&server]));
+    let early = register(&first, "one").await;
+    let late = register(&second, "one").await;
+    early
+        .wait_for(|status| matches!(status, Status::Superseded { .. }))
+        .await
+        .unwrap();
+    early.deregister().await.unwrap();
+    first.close().await.unwrap();
+    let mut client = server.client().await;
+    assert_eq!(client.get(KEY, None).await.unwrap().kvs().len(), 1);
+    // A foreign writer takes the id over.
+    let lease = client.lease_grant(30, None).await.unwrap().id();
+    let theirs = r#"{"name":"greeter","nodes":[{"id":"one","address":"10.0.0.9:80"}]}"#;
+    client
+        .put(KEY, theirs, Some(PutOptions::new().with_lease(lease)))
+        .await
+        .unwrap();
+    late.wait_for(|status| matches!(status, Status::Superseded { .. }))
+        .await
+        .unwrap();
+    second.close().await.unwrap();
+    let left = client.get(KEY, None).await.unwrap();
+    assert_eq!(left.kvs()[0].value(), theirs.as_bytes());
+}
+
+#[tokio::test]
+async fn a_process_that_is_back_takes_over_from_itself_though_its_clock_is_behind_now() {
+    let server = Server::start(Version::Current);
+    let mut client = server.client().await;
+    let ahead = SystemTime::now() + Duration::from_secs(3600);
+    let millis = ahead.duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let dead = format!(
+        r#"{{"name":"greeter","nodes":[{{"id":"one","address":"10.0.0.9:80"}}],
+            "hereabouts":{{"v":1,"addresses":["10.0.0.9:80"],"generation":[{millis},0]}}}}"#
+    );
+    client.put(KEY, dead, None).await.unwrap();
+    let (owner, reader) = (registry([&server]), registry([&server]));
+    let mut watch = reader.watch("greeter").unwrap();
+    within(&mut watch, SOON, |s| s.is_synced() && s.len() == 1).await;
+    let one = register(&owner, "one").await;
+    assert!(matches!(one.status(), Status::Published), "{:?}", one.status());
+    let later = one.instance().generation();
+    assert!(u128::from(later.millis()) > millis, "{later}");
+    within(&mut watch, SOON, move |s| {
+        s.len() == 1 && s[0].generation() == later
+    })
+    .await;
+    one.deregister().await.unwrap();
+    within(&mut watch, SOON, |s| s.is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_is_written_late_under_our_lease_goes() {
+    for observes in [false, true] {
+        let server = Server::start(Version::Packaged);
+        let owner = registry([&server]);
+        let late = register(&owner, "late").await;
+        let _one = register(&owner, "one").await;
+        let _watch = observes.then(|| owner.watch("greeter").unwrap());
+        let mut client = server.client().await;
+        let key = "/micro/registry/greeter/late";
+        let written = client.get(key, None).await.unwrap().kvs()[0].clone();
+        let reader = registry([&server]);
+        let mut watch = reader.watch("greeter").unwrap();
+        within(&mut watch, SOON, |s| s.is_synced() && s.len() == 2).await;
+        late.deregister().await.unwrap();
+        within(&mut watch, SOON, |s| s.len() == 1).await;
+        // As a frozen member does it that was asked first, and thaws.
+        let options = PutOptions::new().with_lease(written.lease());
+        client.put(key, written.value(), Some(options)).await.unwrap();
+        let seen = events_until(&mut watch, SOON, "removed late").await;
+        println!("observes: {observes}: {seen:?}");
+        assert_eq!(client.get(KEY, None).await.unwrap().kvs().len(), 1);
+    }
+}

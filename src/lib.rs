@@ -39,6 +39,8 @@
 //! itself and is counted ([`Registry::stats`]), and names are escaped wherever they are displayed.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "clap")]
+mod args;
 mod backend;
 pub mod config;
 #[cfg(feature = "conformance")]
@@ -50,6 +52,9 @@ pub mod net;
 mod registry;
 mod resolver;
 
+#[cfg(feature = "clap")]
+#[cfg_attr(docsrs, doc(cfg(feature = "clap")))]
+pub use args::RegistryArgs;
 #[cfg(feature = "etcd")]
 #[cfg_attr(docsrs, doc(cfg(feature = "etcd")))]
 pub use backend::etcd;

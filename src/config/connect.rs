@@ -1,5 +1,7 @@
 //! From a plan to a registry.
 
+use std::io;
+
 use super::plan::{Details, EtcdPlan, Plan};
 use super::said::Origin;
 use super::values::show_interfaces;
@@ -21,10 +23,7 @@ pub(super) fn connect(plan: &Plan) -> Result<Registry> {
     for note in plan.notes() {
         tracing::info!("{note}");
     }
-    if matches!(plan.details, Details::Mdns { .. })
-        && let Ok(up) = Interfaces::read()
-        && let Some(warning) = absent_interfaces(plan, &up)
-    {
+    if let Some(warning) = absent_interfaces(plan, Interfaces::read) {
         tracing::warn!("{warning}");
     }
     Ok(registry)
@@ -125,10 +124,12 @@ fn line(plan: &Plan, describe: &str) -> String {
 }
 
 /// Which of the interfaces that were named are not up; that is no error, since they may come.
-fn absent_interfaces(plan: &Plan, up: &Interfaces) -> Option<String> {
+fn absent_interfaces(plan: &Plan, read: impl FnOnce() -> io::Result<Interfaces>) -> Option<String> {
     let Selection::Only(wanted) = plan.interfaces.value() else {
         return None;
     };
+    // Where they can't be read, none of them is known to be down.
+    let up = read().ok()?;
     let absent: Vec<&str> = wanted
         .iter()
         .map(String::as_str)

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::core::Core;
-use super::fold::key_of;
 use super::keeper::{Command, Keeper};
+use super::overlay::key_of;
 use crate::error::{Error, Result};
 use crate::instance::{Generation, Instance, InstanceId, Invalid, ServiceName, State};
 
@@ -173,6 +173,14 @@ impl Registration {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What was published last, with its addresses; none before that, and once it is withdrawn or
+    /// superseded.
+    #[must_use]
+    pub fn published(&self) -> Option<Arc<Instance>> {
+        let wanted = self.instance();
+        self.core.0.overlay().own(&wanted)
+    }
+
     /// How it stands now.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -287,11 +295,11 @@ impl Drop for Registration {
         if !self.over && !matches!(*self.status.borrow(), Status::Superseded { .. }) {
             // No ghost for readers of this registry; the keeper withdraws when it sees the
             // command channel closed.
-            let wanted = self.instance();
             let key = (self.service.clone(), self.id.clone());
+            // Read under the overlay's lock, as the keeper may be taking the id over.
             self.core
                 .0
-                .change_overlay(&key, |overlay| overlay.withdraw(&wanted));
+                .change_overlay(&key, |overlay| overlay.withdraw(&self.instance()));
         }
     }
 }

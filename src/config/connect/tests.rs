@@ -150,13 +150,18 @@ async fn mdns_gets_namespace_and_interfaces() {
 fn an_interface_that_is_not_there_is_warned_of() {
     let warning = |variables: &[(&str, &str)]| {
         let config = Config::from_vars(variables.iter().copied()).unwrap();
-        absent_interfaces(&config.resolve().unwrap(), &Interfaces::default())
+        absent_interfaces(&config.resolve().unwrap(), || Ok(Interfaces::default()))
     };
     assert_eq!(
         warning(&[("HEREABOUTS_INTERFACES", "eth0,wlan9")]).unwrap(),
         "HEREABOUTS_INTERFACES names eth0, wlan9, which is not up now; it is used as soon as it is (up now: none)"
     );
     assert_eq!(warning(&[]), None);
+    let unused = [
+        ("HEREABOUTS_INTERFACES", "eth0"),
+        ("HEREABOUTS_REGISTRY", "memory"),
+    ];
+    assert_eq!(warning(&unused), None, "it has no effect, which a note says");
 }
 
 #[test]

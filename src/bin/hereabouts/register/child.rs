@@ -1,0 +1,78 @@
+//! The command that an instance is published for.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitStatus;
+
+use crate::exit::{Failure, USAGE};
+use crate::signals::Signals;
+
+/// A command that runs.
+#[derive(Debug)]
+pub(super) struct Child(tokio::process::Child);
+
+impl Child {
+    pub(super) fn start(program: &str, arguments: &[String]) -> Result<Self, Failure> {
+        let child = tokio::process::Command::new(program).args(arguments).spawn();
+        child
+            .map(Self)
+            .map_err(|why| Failure::new(USAGE, format!("can't run {program}: {why}")))
+    }
+
+    /// Waits for its end; returns its exit code.
+    pub(super) async fn exited(&mut self) -> io::Result<u8> {
+        self.0.wait().await.map(code_of)
+    }
+
+    /// The same, passing signals on meanwhile.
+    pub(super) async fn wait(&mut self, signals: &mut Signals) -> io::Result<u8> {
+        loop {
+            let signal = tokio::select! {
+                code = self.exited() => return code,
+                signal = signals.next() => signal,
+            };
+            self.pass_on(signal);
+        }
+    }
+
+    /// Asks it to end, and waits for that.
+    pub(super) async fn end(&mut self, signals: &mut Signals) -> io::Result<u8> {
+        self.pass_on(TERMINATE);
+        self.wait(signals).await
+    }
+
+    /// Sends it a signal that this process got.
+    #[cfg(unix)]
+    pub(super) fn pass_on(&self, signal: i32) {
+        use nix::sys::signal::{Signal, kill};
+        use nix::unistd::Pid;
+        if signal == INTERRUPT && io::stdin().is_terminal() {
+            // ^C goes to all that share the terminal.
+            return;
+        }
+        let pid = self.0.id().and_then(|id| i32::try_from(id).ok());
+        if let (Some(pid), Ok(signal)) = (pid, Signal::try_from(signal)) {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// It has got ^C itself, as it shares the console.
+    #[cfg(not(unix))]
+    pub(super) fn pass_on(&self, _signal: i32) {}
+}
+
+/// As a shell tells it: 128 and the signal that has ended it.
+fn code_of(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+    }
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1)
+}
+
+#[cfg(unix)]
+const INTERRUPT: i32 = 2;
+const TERMINATE: i32 = 15;

@@ -1,0 +1,36 @@
+//! The same flags in a program of a user's own.
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{Host, Process};
+use crate::tool::{SOON, code};
+
+#[test]
+fn an_example_takes_the_flags_of_a_registry() {
+    let host = Host::alone();
+    let example = || {
+        let tool = std::path::Path::new(env!("CARGO_BIN_EXE_hereabouts"));
+        let folder = tool.parent().expect("it is in a folder").join("examples");
+        let path = folder.join("greeter_with_flags");
+        host.command(&path.display().to_string())
+    };
+    for (flags, code, said) in [
+        ("--registry=bogus", 1, "no such registry is known"),
+        (
+            "--registry=memory --registry_address=10.0.0.1:1",
+            1,
+            "--registry-address",
+        ),
+        ("--port x", 2, "--port"),
+    ] {
+        let output = example().args(flags.split(' ')).output().expect("it is built");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{flags}: {err}");
+        assert!(err.contains(said), "{flags}: {err}");
+    }
+    let mut greeter = Process::spawn(example().args(["--registry", "memory", "--namespace", "team-a"]));
+    let registered = || greeter.log().contains("registered greeter");
+    crate::lab::wait_until("it is registered", SOON, registered);
+    greeter.signal(Signal::SIGTERM);
+    assert_eq!(code(&mut greeter), 0);
+}

@@ -1,0 +1,64 @@
+//! What a person sees at a terminal, which is made by `script`.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use crate::lab::{Host, Process};
+use crate::tool::{SOON, code, run};
+
+const MANY: &str = "static:greeter=10.0.0.1:8080,a-service-with-a-long-name=10.0.0.2:9090";
+
+/// Runs a line of shell at a terminal of 60 columns; the tool is `$H`.
+fn at_terminal(host: &Host, line: &str) -> Command {
+    let mut command = host.command("script");
+    command
+        .args(["-qec", &format!("stty cols 60 rows 20; {line}"), "/dev/null"])
+        .env("H", env!("CARGO_BIN_EXE_hereabouts"))
+        .env("TERM", "xterm-256color")
+        .env("SHELL", "/bin/sh")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null());
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).replace('\r', "")
+}
+
+#[test]
+fn columns_fit_and_have_colours_where_they_are_wanted() {
+    let host = Host::alone();
+    let list = format!("$H --registry {MANY} --quiet list");
+    let shown = text(&at_terminal(&host, &list).output().unwrap());
+    assert!(shown.contains("\u{1b}[32mup\u{1b}[0m"), "{shown:?}");
+    let plain = shown.replace("\u{1b}[32m", "").replace("\u{1b}[0m", "");
+    assert_eq!(plain.lines().count(), 3, "{plain}");
+    assert!(plain.lines().all(|line| line.chars().count() <= 60), "{plain}");
+    assert!(plain.contains('…'), "something had to give way: {plain}");
+    for without in [format!("NO_COLOR=1 {list}"), format!("{list} --color never")] {
+        let shown = text(&at_terminal(&host, &without).output().unwrap());
+        assert!(
+            shown.contains("greeter") && !shown.contains('\u{1b}'),
+            "{without}: {shown:?}"
+        );
+    }
+    let (_, piped, _) = run(&host, &format!("--registry {MANY} list"));
+    assert!(
+        piped.contains("a-service-with-a-long-name") && !piped.contains('\u{1b}'),
+        "{piped:?}"
+    );
+    let (_, piped, _) = run(&host, &format!("--registry {MANY} list --color always"));
+    assert!(piped.contains('\u{1b}'), "{piped:?}");
+}
+
+#[test]
+fn control_c_ends_a_watch_well() {
+    let host = Host::alone();
+    // The shell itself would end by ^C, with 130: it gives way to the tool.
+    let mut command = at_terminal(&host, &format!("exec $H --registry {MANY} watch"));
+    let mut watch = Process::spawn_with(&mut command, Stdio::piped());
+    let settled = |line: &str| line.contains("that is all there is");
+    assert!(watch.line_within(SOON, settled).is_some(), "{}", watch.log());
+    watch.stdin().write_all(b"\x03").unwrap();
+    assert_eq!(code(&mut watch), 0);
+}

@@ -29,6 +29,7 @@
 //! | follow what changes | [`Registry::watch`] -> [`Watch`] of [`Event`]s |
 //! | call by name | [`Registry::resolver`] -> [`Resolver`] -> [`Pick`] |
 //! | choose the backend | [`connect`], [`Config`] |
+//! | find out why it does not work here | `doctor::Doctor` (feature `doctor`) |
 //! | test your program without a network | [`memory::World`] |
 //! | write a backend | [`Backend`], [`Feed`], the `conformance` suite |
 //!
@@ -46,6 +47,9 @@ pub mod config;
 #[cfg(feature = "conformance")]
 #[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
 pub mod conformance;
+#[cfg(feature = "doctor")]
+#[cfg_attr(docsrs, doc(cfg(feature = "doctor")))]
+pub mod doctor;
 mod error;
 mod instance;
 pub mod net;

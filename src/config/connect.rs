@@ -56,6 +56,20 @@ fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
 
 #[cfg(feature = "etcd")]
 fn etcd(plan: &Plan, details: &EtcdPlan) -> Result<RegistryBuilder> {
+    Ok(Registry::builder(store(plan, details)?))
+}
+
+/// The store of a plan, where it has one.
+#[cfg(all(feature = "doctor", feature = "etcd"))]
+pub(crate) fn store_of(plan: &Plan) -> Result<Option<crate::backend::etcd::Etcd>> {
+    match &plan.details {
+        Details::Etcd(details) => store(plan, details).map(Some),
+        Details::Mdns { .. } | Details::Memory | Details::Static(_) => Ok(None),
+    }
+}
+
+#[cfg(feature = "etcd")]
+fn store(plan: &Plan, details: &EtcdPlan) -> Result<crate::backend::etcd::Etcd> {
     use crate::backend::etcd::{Etcd, Tls};
     let mut etcd = Etcd::builder(details.addresses.value().iter().cloned())
         .namespace(plan.namespace.value().clone())
@@ -82,7 +96,7 @@ fn etcd(plan: &Plan, details: &EtcdPlan) -> Result<RegistryBuilder> {
             identity: certificate.zip(key),
         });
     }
-    Ok(Registry::builder(etcd.build()?))
+    etcd.build()
 }
 
 #[cfg(not(feature = "etcd"))]

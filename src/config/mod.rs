@@ -18,6 +18,8 @@ mod vars;
 use std::ffi::OsString;
 use std::time::Duration;
 
+#[cfg(all(feature = "doctor", feature = "etcd"))]
+pub(crate) use connect::store_of;
 pub use plan::Plan;
 pub use said::{Origin, Said};
 
@@ -103,7 +105,7 @@ pub struct Config {
     micro_address: Option<Said<Text>>,
     username: Option<Said<String>>,
     password: Option<Said<Secret>>,
-    deadline: Option<Said<Duration>>,
+    deadline: Layers,
 }
 
 /// What a flag sets, with the same text as the variable of that name.
@@ -122,6 +124,8 @@ pub enum Setting {
     Interfaces,
     /// As `HEREABOUTS_TTL`.
     Ttl,
+    /// As [`Config::with_deadline`]: `500ms`, `5s`, `1m`. It has no variable.
+    Deadline,
 }
 
 impl Config {
@@ -243,19 +247,14 @@ impl Config {
         )
     }
 
-    /// How long a call waits for the backend: 5 s by default.
+    /// How long a call waits for the backend: 5 s by default, in milliseconds.
     ///
     /// # Errors
     ///
-    /// For no time at all.
-    pub fn with_deadline(mut self, deadline: Duration) -> Result<Self, ConfigError> {
-        let origin = Origin::Code("with_deadline");
-        if deadline.is_zero() {
-            let remedy = "nothing can be done in no time; it must be longer, as the default of 5s";
-            return Err(ConfigError::new(origin.to_string(), "0s", remedy));
-        }
-        self.deadline = Some(Said::new(deadline, origin));
-        Ok(self)
+    /// For less than a millisecond.
+    pub fn with_deadline(self, deadline: Duration) -> Result<Self, ConfigError> {
+        let text = values::show_duration(&deadline);
+        self.say(Setting::Deadline, Origin::Code("with_deadline"), &text)
     }
 
     /// What a flag of the program's command line says; `flag` is how it was written.
@@ -312,6 +311,7 @@ impl Config {
             Setting::Advertise => said.read(values::advertise).map(drop),
             Setting::Interfaces => said.read(values::interfaces).map(drop),
             Setting::Ttl => said.read(values::ttl).map(drop),
+            Setting::Deadline => said.read(values::deadline).map(drop),
         }?;
         let layers = self.layers(setting);
         match said.origin() {
@@ -329,6 +329,7 @@ impl Config {
             Setting::Advertise => &mut self.advertise,
             Setting::Interfaces => &mut self.interfaces,
             Setting::Ttl => &mut self.ttl,
+            Setting::Deadline => &mut self.deadline,
         }
     }
 }

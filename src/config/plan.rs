@@ -111,6 +111,27 @@ impl Plan {
         &self.notes
     }
 
+    /// Whether the store is spoken to over TLS.
+    #[cfg(all(feature = "doctor", feature = "etcd"))]
+    pub(crate) fn uses_tls(&self) -> bool {
+        self.etcd().is_some_and(|etcd| etcd.tls.is_some())
+    }
+
+    /// The files that are named for TLS, each with what it is for.
+    #[cfg(all(feature = "doctor", feature = "etcd-tls"))]
+    pub(crate) fn tls_files(&self) -> Vec<(&'static str, String)> {
+        let Some(files) = self.etcd().and_then(|etcd| etcd.tls.as_ref()) else {
+            return Vec::new();
+        };
+        let files = files.value();
+        // The key has no expiry.
+        let named = [("ca", &files.ca), ("cert", &files.cert)];
+        let named = named.into_iter();
+        named
+            .filter_map(|(what, file)| Some((what, file.clone()?)))
+            .collect()
+    }
+
     fn etcd(&self) -> Option<&EtcdPlan> {
         match &self.details {
             Details::Etcd(etcd) => Some(etcd),
@@ -157,6 +178,7 @@ impl Plan {
         )?;
         let ttl = in_url.ttl.map(|ttl| Said::new(ttl, url.clone()));
         let ttl = heard(&config.ttl, values::ttl, ttl, show_duration)?;
+        let deadline = heard(&config.deadline, values::deadline, None, show_duration)?;
         let advertise = heard(&config.advertise, values::advertise, None, Advertise::to_string)?;
 
         let backend = chosen.target.backend();
@@ -183,10 +205,7 @@ impl Plan {
                 .filter(|_| mdns)
                 .unwrap_or_else(|| Said::default(Selection::Usable)),
             advertise,
-            deadline: config
-                .deadline
-                .clone()
-                .unwrap_or_else(|| Said::default(DEFAULT_DEADLINE)),
+            deadline: deadline.unwrap_or_else(|| Said::default(DEFAULT_DEADLINE)),
             details: details(config, &chosen, &url, ttl)?,
             named: chosen.named,
             notes,
@@ -194,7 +213,7 @@ impl Plan {
     }
 
     /// The lines of `Display`: what it is, and its value with where it was said.
-    fn lines(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("backend", self.backend.to_string())];
         let mut line = |name, text| lines.push((name, text));
         let mdns = match &self.details {

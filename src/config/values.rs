@@ -75,6 +75,15 @@ pub(super) fn ttl_rule() -> String {
     "it must be whole seconds from 1s to 24h, as in 15s or 2m".to_owned()
 }
 
+/// How long a call waits.
+pub(super) fn deadline(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .filter(|deadline| !deadline.is_zero())
+        .ok_or_else(|| {
+            "nothing can be done in no time; it must be a time as 500ms, 5s (the default) or 1m".to_owned()
+        })
+}
+
 /// How often a TCP probe asks.
 pub(super) fn probe(text: &str) -> Result<Duration, String> {
     duration(text)

@@ -94,6 +94,17 @@ impl Interfaces {
         Ok(Self(interfaces))
     }
 
+    /// The names of those that have an address and are down.
+    #[cfg(all(feature = "doctor", feature = "mdns"))]
+    pub(crate) fn down() -> Vec<String> {
+        let all = if_addrs::get_if_addrs().unwrap_or_default();
+        let down = all.into_iter().filter(|found| !found.is_oper_up());
+        let mut names: Vec<String> = down.map(|found| found.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Those that `selection` uses.
     #[must_use]
     pub fn used(&self, selection: &Selection) -> Self {

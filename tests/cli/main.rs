@@ -5,8 +5,14 @@
 mod lab;
 
 mod codes;
+mod doctor;
+#[cfg(feature = "etcd-tls")]
+mod doctor_of_etcd;
 mod flags;
 mod register;
+#[path = "../etcd/security.rs"]
+#[cfg(feature = "etcd-tls")]
+mod security;
 #[path = "../etcd/server.rs"]
 #[cfg(feature = "etcd")]
 mod server;

@@ -12,10 +12,22 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 
 /// The tool with these arguments, to be run on a host.
 pub(crate) fn tool(host: &Host, arguments: &str) -> Command {
-    let mut command = host.command(env!("CARGO_BIN_EXE_hereabouts"));
+    with_arguments(host.command(env!("CARGO_BIN_EXE_hereabouts")), arguments)
+}
+
+/// The same in the test's own namespace.
+pub(crate) fn tool_here(arguments: &str) -> Command {
+    with_arguments(Command::new(env!("CARGO_BIN_EXE_hereabouts")), arguments)
+}
+
+fn with_arguments(mut command: Command, arguments: &str) -> Command {
     command.args(arguments.split_whitespace());
     for (name, _) in std::env::vars() {
-        if name.starts_with("HEREABOUTS_") || name.starts_with("MICRO_") || name == "RUST_LOG" {
+        if name.starts_with("HEREABOUTS_")
+            || name.starts_with("MICRO_")
+            || name.starts_with("ETCD_")
+            || name == "RUST_LOG"
+        {
             command.env_remove(name);
         }
     }
@@ -24,11 +36,16 @@ pub(crate) fn tool(host: &Host, arguments: &str) -> Command {
 
 /// Runs it to its end: its exit code, and what it wrote to standard output and error.
 pub(crate) fn run(host: &Host, arguments: &str) -> (i32, String, String) {
+    outcome(tool(host, arguments))
+}
+
+/// Runs it to its end: its exit code, and what it wrote to standard output and error.
+pub(crate) fn outcome(mut command: Command) -> (i32, String, String) {
     let Output {
         status,
         stdout,
         stderr,
-    } = tool(host, arguments).output().expect("it is built");
+    } = command.output().expect("it is built");
     let text = |bytes| String::from_utf8(bytes).expect("it writes text");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }

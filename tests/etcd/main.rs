@@ -10,6 +10,8 @@ mod go_micro;
 mod members;
 mod owners;
 mod repair;
+#[cfg(feature = "etcd-tls")]
+mod security;
 mod server;
 mod support;
 #[cfg(feature = "etcd-tls")]

@@ -13,7 +13,7 @@ use hereabouts::Address;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::Host;
+use crate::lab::{Host, wait_until};
 
 /// A program to be a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,8 +151,11 @@ impl Server {
         for server in &servers {
             server.spawn();
         }
-        for server in servers.iter().filter(|_| !secure) {
-            server.wait_ready();
+        for server in &servers {
+            match secure {
+                true => server.wait_listening(),
+                false => server.wait_ready(),
+            }
         }
         servers
     }
@@ -259,6 +262,12 @@ impl Server {
     }
 
     /// Waits until it answers a call that needs a leader.
+    fn wait_listening(&self) {
+        let address = (self.ip, 2379);
+        let accepts = || std::net::TcpStream::connect(address).is_ok();
+        wait_until("the server to listen", Duration::from_secs(60), accepts);
+    }
+
     fn wait_ready(&self) {
         let uri = self.uri();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -1,28 +1,14 @@
 //! Users, tokens and certificates.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, PermissionType};
+use etcd_client::Client;
 use hereabouts::etcd::{Etcd, EtcdBuilder, Tls};
 use hereabouts::{Config, Error, Registry, Status};
 
+use crate::security::{Authority, with_users};
 use crate::server::{Server, VERSIONS, Version};
 use crate::support::*;
-
-/// Makes users: `root`, and `svc` who may use the prefix and nothing else.
-async fn with_users(client: &mut Client) {
-    client.user_add("root", "rootpw", None).await.unwrap();
-    client.user_grant_role("root", "root").await.unwrap();
-    client.role_add("disco").await.unwrap();
-    let prefix = etcd_client::Permission::new(PermissionType::Readwrite, "/micro/registry/").with_prefix();
-    client.role_grant_permission("disco", prefix).await.unwrap();
-    client.user_add("svc", "svcpw", None).await.unwrap();
-    client.user_grant_role("svc", "disco").await.unwrap();
-    client.user_add("nobody", "nobodypw", None).await.unwrap();
-    client.auth_enable().await.unwrap();
-}
 
 fn built(builder: EtcdBuilder) -> Registry {
     Registry::new(builder.ttl(Duration::from_secs(6)).build().unwrap()).unwrap()
@@ -101,61 +87,6 @@ async fn a_wrong_password_and_a_missing_permission_are_told_apart_and_no_secret_
     let _two = register(&registry, "two").await;
     assert_eq!(registry.instances("greeter").await.unwrap().len(), 2);
     registry.close().await.unwrap();
-}
-
-/// Certificates made by openssl, in a folder of their own.
-struct Authority(PathBuf);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("hereabouts-ca-{}-{name}", uuid::Uuid::new_v4()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let authority = Self(folder);
-        authority.openssl(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test-ca \
-             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign \
-             -keyout ca.key -out ca.crt",
-        );
-        authority
-    }
-
-    /// A certificate with this name and extension, from so many days ago on.
-    fn sign(&self, name: &str, extension: &str, days: &str) {
-        std::fs::write(self.0.join("ext"), extension).unwrap();
-        self.openssl(&format!(
-            "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
-        ));
-        self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial {days} -extfile ext -out {name}.crt"
-        ));
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let mut command = Command::new("openssl");
-        command.args(arguments.split_whitespace()).current_dir(&self.0);
-        let output = command.stdin(Stdio::null()).output();
-        let output =
-            output.unwrap_or_else(|why| panic!("openssl is missing ({why}): scripts/setup installs it"));
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(Path::new(&self.file(name))).unwrap()
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[tokio::test]

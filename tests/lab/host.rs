@@ -215,6 +215,11 @@ impl Host {
         self.change_faults(|faults| faults.cut = cut);
     }
 
+    /// Applies an nftables script.
+    pub(crate) fn firewall(&self, script: &str) {
+        self.namespace.nft(script);
+    }
+
     fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
         let mut network = self.network();
         change(&mut network.faults);

@@ -229,6 +229,17 @@ impl Cluster {
         *agreed = Some(Instant::now());
     }
 
+    /// All endpoints, and how they are asked, to look at each by itself.
+    #[cfg(feature = "doctor")]
+    pub(super) async fn endpoints(&self) -> Endpoints {
+        self.members.all().await
+    }
+
+    #[cfg(feature = "doctor")]
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Forgets the connections.
     pub(super) async fn disconnect(&self) {
         for endpoint in self.members.known().iter() {

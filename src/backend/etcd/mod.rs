@@ -3,6 +3,8 @@
 // what is published, `own` publishes and withdraws, `watcher` follows the store into `table`, and `fault`
 // knows what the client's errors mean.
 
+#[cfg(feature = "doctor")]
+pub(crate) mod checkup;
 mod cluster;
 mod counters;
 mod fault;

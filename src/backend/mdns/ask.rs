@@ -1,11 +1,8 @@
 //! Questions of our own: multicast from port 5353, so that everybody hears the answer, and so
 //! that the engine takes it in.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-
 use super::heal::Ask;
+use super::socket;
 use crate::net::Interfaces;
 
 /// Sends a question on every interface. The sockets live only as long as it takes to send, so
@@ -13,76 +10,13 @@ use crate::net::Interfaces;
 pub(super) fn send(ask: &Ask, service_type: &str, interfaces: &Interfaces) -> usize {
     let packet = packet(ask, service_type);
     let mut sent = 0;
-    for interface in interfaces.iter() {
-        let v4 = interface.addresses.iter().find_map(|(ip, _)| match ip {
-            std::net::IpAddr::V4(v4) => Some(*v4),
-            std::net::IpAddr::V6(_) => None,
-        });
-        let has_v6 = interface.addresses.iter().any(|(ip, _)| ip.is_ipv6());
-        let results = [
-            v4.map(|address| send_v4(&packet, address)),
-            has_v6.then(|| send_v6(&packet, interface.index)),
-        ];
-        for result in results.into_iter().flatten() {
-            match result {
-                Ok(()) => sent += 1,
-                Err(error) => tracing::debug!("can't ask on {}: {error}", interface.name),
-            }
+    for link in socket::links(interfaces) {
+        match socket::speaker(&link).and_then(|speaker| speaker.send_to(&packet, &link.group())) {
+            Ok(_) => sent += 1,
+            Err(error) => tracing::debug!("can't ask on {link}: {error}"),
         }
     }
     sent
-}
-
-/// Whether multicast DNS can be spoken here: the engine is silent where its sockets can't be opened.
-pub(super) fn check_port() -> std::io::Result<()> {
-    let bound = match socket(Domain::IPV4) {
-        // With IPv6 alone the engine announces nothing where this port is taken.
-        Ok(_) => bound_v4(),
-        // There may be no IPv4 at all.
-        Err(error) => bound_v6().map_err(|_| error),
-    };
-    bound.map(drop)
-}
-
-fn bound_v4() -> std::io::Result<Socket> {
-    let socket = socket(Domain::IPV4)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
-    Ok(socket)
-}
-
-fn bound_v6() -> std::io::Result<Socket> {
-    let socket = socket(Domain::IPV6)?;
-    socket.set_only_v6(true)?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)).into())?;
-    Ok(socket)
-}
-
-fn send_v4(packet: &[u8], interface: Ipv4Addr) -> std::io::Result<()> {
-    let socket = bound_v4()?;
-    socket.set_multicast_if_v4(&interface)?;
-    socket.set_multicast_ttl_v4(TTL)?;
-    let group: SockAddr = SocketAddrV4::new(GROUP_V4, PORT).into();
-    socket.send_to(packet, &group).map(drop)
-}
-
-fn send_v6(packet: &[u8], interface: u32) -> std::io::Result<()> {
-    let socket = bound_v6()?;
-    socket.set_multicast_if_v6(interface)?;
-    socket.set_multicast_hops_v6(TTL)?;
-    let group: SockAddr = SocketAddrV6::new(GROUP_V6, PORT, 0, interface).into();
-    socket.send_to(packet, &group).map(drop)
-}
-
-fn socket(domain: Domain) -> std::io::Result<Socket> {
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_address(true)?;
-    #[cfg(all(
-        unix,
-        not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))
-    ))]
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }
 
 /// A query (RFC 1035, 4.1): PTR of the type, or SRV of each label. The type's name is written
@@ -133,12 +67,6 @@ fn push_label(packet: &mut Vec<u8>, label: &str) {
     packet.push(u8::try_from(label.len()).unwrap_or(63));
     packet.extend_from_slice(label);
 }
-
-const PORT: u16 = 5353;
-const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
-const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
-/// RFC 6762, 11: sent with an IP TTL of 255.
-const TTL: u32 = 255;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ mod engine;
 mod heal;
 mod probe;
 mod publication;
+pub(crate) mod socket;
 mod table;
 mod wire;
 

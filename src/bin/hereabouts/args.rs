@@ -1,20 +1,19 @@
 //! What can be said on the command line.
 
-use std::time::Duration;
-
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use hereabouts::{RegistryArgs, ServiceName};
+use hereabouts::config::Setting;
+use hereabouts::{Config, ConfigError, RegistryArgs, ServiceName};
 
 /// What runs hereabouts? Finds and publishes services, over multicast DNS or etcd.
 #[derive(Debug, Parser)]
 #[command(version, after_help = ENVIRONMENT, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// How long to look, or to wait for the registry: 500ms, 5s, 1m
-    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = time)]
-    pub(crate) timeout: Duration,
+    /// How long to look, or to wait for the registry: 500ms, 5s (the default), 1m
+    #[arg(long, global = true, value_name = "TIME")]
+    timeout: Option<String>,
 
-    /// Write JSON: list an array, watch and register an object a line
+    /// Write JSON: list and doctor an array, watch and register an object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -31,10 +30,21 @@ pub(crate) struct Cli {
     pub(crate) color: Color,
 
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
+    registry: RegistryArgs,
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What the flags say, over the environment.
+    pub(crate) fn config(&self) -> Result<Config, ConfigError> {
+        let config = self.registry.config()?;
+        match &self.timeout {
+            Some(timeout) => config.with_flag("--timeout", Setting::Deadline, timeout),
+            None => Ok(config),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +57,8 @@ pub(crate) enum Command {
     Resolve(Resolve),
     /// Publish an instance while this runs, or while a command runs
     Register(Register),
+    /// What would be used and who said so, and whether it works
+    Doctor(Doctor),
     /// Completions for a shell, to be sourced
     Completions {
         /// The shell
@@ -74,6 +86,13 @@ pub(crate) struct Resolve {
     /// As a URL, with http://
     #[arg(long)]
     pub(crate) url: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Also ask a store whether this user may write there; nothing is written
+    #[arg(long)]
+    pub(crate) write: bool,
 }
 
 #[derive(Debug, Args)]
@@ -137,22 +156,6 @@ impl Color {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    let form = "it must be a number and ms, s or m, as 500ms or 5s, and more than nothing";
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u32 = number.parse().map_err(|_| form)?;
-    let unit = match unit {
-        "ms" => Duration::from_millis(1),
-        "s" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        _ => return Err(form.to_owned()),
-    };
-    Some(unit * number)
-        .filter(|time| !time.is_zero())
-        .ok_or_else(|| form.to_owned())
-}
-
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("it must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -190,15 +193,5 @@ mod tests {
     fn the_commands_are_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn reads_times() {
-        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(time("5s"), Ok(Duration::from_secs(5)));
-        assert_eq!(time("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "5", "s", "0s", "5 s", "-1s", "1h", "99999999999s"] {
-            assert!(time(bad).is_err(), "{bad}");
-        }
     }
 }

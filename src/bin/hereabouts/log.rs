@@ -4,12 +4,14 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 
-/// Shows warnings, and more or less as was asked; `RUST_LOG` is heard before that.
+/// Shows warnings, and more or less as was asked; `RUST_LOG` is heard before that. What is wrong is told by
+/// the doctor itself.
 pub(crate) fn show(cli: &Cli) {
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => "off",
+        (_, 0) if matches!(cli.command, Command::Doctor(_)) => "off",
         (_, 0) => "hereabouts=warn",
         (_, 1) => "hereabouts=info",
         _ => "hereabouts=debug",

@@ -1,6 +1,7 @@
 //! The command-line tool: what runs hereabouts?
 
 mod args;
+mod doctor;
 mod exit;
 mod list;
 mod log;
@@ -42,6 +43,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Watch(what) => watch::run(&Session::open(cli).await?, what).await,
         Command::Resolve(what) => resolve::run(&Session::open(cli).await?, what).await,
         Command::Register(what) => register::run(&Session::open(cli).await?, what).await,
+        Command::Doctor(what) => doctor::run(cli, what).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "hereabouts", &mut text);

@@ -32,14 +32,14 @@ pub(crate) struct Look {
 
 impl Session {
     pub(crate) async fn open(cli: &Cli) -> Result<Self, Failure> {
-        let config = cli.registry.config()?.with_deadline(cli.timeout)?;
-        let backend = *config.resolve()?.backend().value();
+        let config = cli.config()?;
+        let plan = config.resolve()?;
         let registry = config.connect().await?;
         Ok(Self {
             namespace: registry.namespace(),
             registry,
-            backend,
-            timeout: cli.timeout,
+            backend: *plan.backend().value(),
+            timeout: *plan.deadline().value(),
             json: cli.json,
             quiet: cli.quiet,
         })

@@ -92,7 +92,7 @@ impl Endpoint {
     }
 
     /// Asks, again with a new token where the old one is no longer good.
-    pub(super) async fn ask<'a, T>(
+    pub(in super::super) async fn ask<'a, T>(
         &self,
         access: &Access,
         ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::engine::{Engine, Sizes};
-use super::super::{ask, wire};
+use super::super::{socket, wire};
 use super::orders::Order;
 use super::{ANNOUNCE_AGAIN, Driver, RELEARN_TIME, REPLAYABLE};
 use crate::backend::Outage;
@@ -29,7 +29,7 @@ impl Driver {
         }
         let now = Instant::now();
         let service_type = wire::type_of(&self.settings.namespace);
-        let free = ask::check_port().map_err(|error| format!("UDP port 5353 can't be opened: {error}"));
+        let free = socket::check_port().map_err(|error| format!("UDP port 5353 can't be opened: {error}"));
         match free.and_then(|()| Engine::start(&service_type, &self.settings.interfaces)) {
             Ok(engine) => {
                 self.engine = Some(engine);

@@ -1,0 +1,141 @@
+//! Sockets on port 5353, which is shared with every other responder of this machine (RFC 6762, 15.1).
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::net::Interfaces;
+
+/// An interface, and a family of addresses that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) interface: String,
+    via: Via,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    /// IPv4 interfaces are named by one of their addresses.
+    V4(Ipv4Addr),
+    V6(u32),
+}
+
+impl Link {
+    pub(crate) fn group(&self) -> SockAddr {
+        match self.via {
+            Via::V4(_) => SocketAddrV4::new(GROUP_V4, PORT).into(),
+            Via::V6(index) => SocketAddrV6::new(GROUP_V6, PORT, 0, index).into(),
+        }
+    }
+
+    pub(crate) fn family(&self) -> &'static str {
+        match self.via {
+            Via::V4(_) => "IPv4",
+            Via::V6(_) => "IPv6",
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.interface, self.family())
+    }
+}
+
+/// Where a packet to everybody has to be sent to reach them all.
+pub(crate) fn links(interfaces: &Interfaces) -> Vec<Link> {
+    let of = |interface: &crate::net::Interface| {
+        let mut ips = interface.addresses.iter().map(|(ip, _)| *ip);
+        let has_v6 = ips.clone().any(|ip| ip.is_ipv6());
+        let v4 = ips.find_map(|ip| match ip {
+            IpAddr::V4(v4) => Some(Via::V4(v4)),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = has_v6.then_some(Via::V6(interface.index));
+        let link = |via| Link {
+            interface: interface.name.clone(),
+            via,
+        };
+        [v4, v6].into_iter().flatten().map(link).collect::<Vec<_>>()
+    };
+    interfaces.iter().flat_map(of).collect()
+}
+
+/// Sends on one link, from port 5353.
+pub(crate) fn speaker(link: &Link) -> io::Result<Socket> {
+    match link.via {
+        Via::V4(address) => {
+            let socket = bound_v4()?;
+            socket.set_multicast_if_v4(&address)?;
+            socket.set_multicast_ttl_v4(TTL)?;
+            Ok(socket)
+        }
+        Via::V6(index) => {
+            let socket = bound_v6()?;
+            socket.set_multicast_if_v6(index)?;
+            socket.set_multicast_hops_v6(TTL)?;
+            Ok(socket)
+        }
+    }
+}
+
+/// Sends on one link, and hears what is said there, by itself too.
+#[cfg(feature = "doctor")]
+pub(crate) fn member(link: &Link) -> io::Result<tokio::net::UdpSocket> {
+    let socket = speaker(link)?;
+    match link.via {
+        Via::V4(address) => {
+            socket.join_multicast_v4(&GROUP_V4, &address)?;
+            socket.set_multicast_loop_v4(true)?;
+        }
+        Via::V6(index) => {
+            socket.join_multicast_v6(&GROUP_V6, index)?;
+            socket.set_multicast_loop_v6(true)?;
+        }
+    }
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
+/// Whether multicast DNS can be spoken here: the engine is silent where its sockets can't be opened.
+pub(crate) fn check_port() -> io::Result<()> {
+    let bound = match socket(Domain::IPV4) {
+        // With IPv6 alone the engine announces nothing where this port is taken.
+        Ok(_) => bound_v4(),
+        // There may be no IPv4 at all.
+        Err(error) => bound_v6().map_err(|_| error),
+    };
+    bound.map(drop)
+}
+
+fn bound_v4() -> io::Result<Socket> {
+    let socket = socket(Domain::IPV4)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
+    Ok(socket)
+}
+
+fn bound_v6() -> io::Result<Socket> {
+    let socket = socket(Domain::IPV6)?;
+    socket.set_only_v6(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)).into())?;
+    Ok(socket)
+}
+
+fn socket(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(all(
+        unix,
+        not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))
+    ))]
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+pub(crate) const PORT: u16 = 5353;
+const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
+/// RFC 6762, 11: sent with an IP TTL of 255.
+const TTL: u32 = 255;

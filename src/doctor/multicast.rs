@@ -1,0 +1,258 @@
+//! Whether what is announced comes back, and who else speaks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use simple_dns::rdata::{RData, TXT};
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, ResourceRecord, TYPE};
+use socket2::SockRef;
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+use super::{Finding, LISTEN};
+use crate::backend::mdns::socket::{self, Link};
+use crate::net::{Distance, Interface, Interfaces, Local, Selection, in_container};
+
+/// What was heard on one link.
+#[derive(Debug)]
+struct Heard {
+    link: Link,
+    /// After how long the announcement came back.
+    back: io::Result<Option<Duration>>,
+    /// Other hosts, with their names where they said them.
+    hosts: BTreeMap<IpAddr, Option<String>>,
+}
+
+impl Heard {
+    fn is_back(&self) -> bool {
+        matches!(self.back, Ok(Some(_)))
+    }
+}
+
+/// Announces on each used interface, and hears what comes back.
+pub(super) async fn test(selection: &Selection) -> Vec<Finding> {
+    // Where they can't be listed, that was said.
+    let used = Interfaces::read().unwrap_or_default().used(selection);
+    let tests = socket::links(&used)
+        .into_iter()
+        .map(|link| listen(link, &used, Instant::now() + LISTEN));
+    let heard = futures_util::future::join_all(tests).await;
+    let of = |interface: &Interface| {
+        let links: Vec<&Heard> = heard
+            .iter()
+            .filter(|heard| heard.link.interface == interface.name)
+            .collect();
+        let others_work = heard.iter().any(|heard| heard.is_back());
+        finding(interface, &links, others_work)
+    };
+    used.iter().map(of).collect()
+}
+
+fn finding(interface: &Interface, links: &[&Heard], others_work: bool) -> Finding {
+    const CHECK: &str = "multicast";
+    let name = interface.name.as_str();
+    let of_family = |heard: &&Heard| {
+        let how = match &heard.back {
+            Ok(Some(after)) => format!("comes back after {:.1} ms", after.as_secs_f64() * 1000.0),
+            Ok(None) => "does not come back".to_owned(),
+            Err(error) => format!("can't be sent ({error})"),
+        };
+        format!("{} {how}", heard.link.family())
+    };
+    let count = links.iter().filter(|heard| heard.is_back()).count();
+    // Loopback has IPv6 without multicast on some systems, and one family is enough there.
+    let told = |heard: &&&Heard| !interface.loopback || count == 0 || heard.is_back();
+    let mut text = format!(
+        "an announcement over {}",
+        links
+            .iter()
+            .filter(told)
+            .map(of_family)
+            .collect::<Vec<_>>()
+            .join(", over ")
+    );
+    if !interface.loopback {
+        text.push_str(&hosts(links));
+    }
+    match count {
+        // This host is reached by its other interfaces too.
+        0 if interface.loopback && others_work => Finding::warning(CHECK, name, text).remedied(remedy(name)),
+        0 => Finding::failure(CHECK, name, text).remedied(remedy(name)),
+        some if some < links.len() && !interface.loopback => {
+            Finding::warning(CHECK, name, text).remedied(remedy(name))
+        }
+        _ => Finding::ok(CHECK, name, text),
+    }
+}
+
+fn hosts(links: &[&Heard]) -> String {
+    let all: Vec<String> = links
+        .iter()
+        .flat_map(|heard| &heard.hosts)
+        .map(|(ip, name)| match name {
+            Some(name) => format!("{ip} ({name})"),
+            None => ip.to_string(),
+        })
+        .collect();
+    match all.len() {
+        0 => "; no other host answers".to_owned(),
+        many if many > SHOWN => {
+            format!(
+                "; other hosts: {}, and {} more",
+                all[..SHOWN].join(", "),
+                many - SHOWN
+            )
+        }
+        _ => format!("; other hosts: {}", all.join(", ")),
+    }
+}
+
+fn remedy(interface: &str) -> String {
+    let port = socket::PORT;
+    let firewall = match cfg!(target_os = "linux") {
+        true => format!(
+            "a firewall may drop it: let UDP port {port} through on {interface}, with one of ufw allow {port}/udp, \
+             firewall-cmd --add-service=mdns, nft insert rule inet filter input udp dport {port} accept"
+        ),
+        false => {
+            format!(
+                "a firewall may drop it: allow this program, and UDP port {port}, to receive on {interface}"
+            )
+        }
+    };
+    match in_container() {
+        true => format!("run this container in the host's network, or use etcd; or {firewall}"),
+        false => firewall,
+    }
+}
+
+/// Announces on one link until that comes back, asks who is there, and listens.
+async fn listen(link: Link, used: &Interfaces, ends: Instant) -> Heard {
+    let mut heard = Heard {
+        link,
+        back: Ok(None),
+        hosts: BTreeMap::new(),
+    };
+    heard.back = match socket::member(&heard.link) {
+        Ok(socket) => {
+            let listened = hear(&socket, &heard.link, used, ends, &mut heard.hosts);
+            listened.await
+        }
+        Err(error) => Err(error),
+    };
+    heard
+}
+
+async fn hear(
+    socket: &UdpSocket,
+    link: &Link,
+    used: &Interfaces,
+    ends: Instant,
+    hosts: &mut BTreeMap<IpAddr, Option<String>>,
+) -> io::Result<Option<Duration>> {
+    // What is heard may have come in on another interface.
+    let local = Local::of_interfaces(used.used(&Selection::Only(vec![link.interface.clone()])));
+    let (announcement, question) = packets().map_err(io::Error::other)?;
+    let send = |packet: &[u8]| SockRef::from(socket).send_to(packet, &link.group());
+    send(&question)?;
+    let mut back = None;
+    let mut sent = Instant::now() - AGAIN;
+    let mut packet = vec![0; 9000];
+    loop {
+        if back.is_none() && sent.elapsed() >= AGAIN {
+            send(&announcement)?;
+            sent = Instant::now();
+        }
+        let wake = match back {
+            Some(_) => ends,
+            None => ends.min(sent + AGAIN),
+        };
+        let Ok(received) = tokio::time::timeout_at(wake, socket.recv_from(&mut packet)).await else {
+            if Instant::now() >= ends {
+                return Ok(back);
+            }
+            continue;
+        };
+        let (len, from) = received?;
+        if packet[..len] == announcement {
+            back = back.or_else(|| Some(sent.elapsed()));
+        } else if hosts.len() < MOST
+            && from.port() == socket::PORT
+            && is_other(&local, from)
+            && let Some(name) = answers(&packet[..len], from.ip())
+        {
+            let known = hosts.entry(from.ip()).or_default();
+            *known = known.take().or(name);
+        }
+    }
+}
+
+/// What nobody else says and nobody keeps (a TTL of nothing), and a question that every responder answers
+/// (RFC 6763, 9).
+fn packets() -> Result<(Vec<u8>, Vec<u8>), simple_dns::SimpleDnsError> {
+    let unique = format!("hereabouts-doctor-{}.local", uuid::Uuid::new_v4().simple());
+    let mut announcement = Packet::new_reply(0);
+    announcement.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
+    let text = RData::TXT(TXT::new().with_string("doctor")?);
+    let record = ResourceRecord::new(Name::new(&unique)?, CLASS::IN, 0, text);
+    announcement.answers.push(record);
+    let mut question = Packet::new_query(0);
+    let types = Name::new("_services._dns-sd._udp.local")?;
+    let (kind, class) = (QTYPE::TYPE(TYPE::PTR), QCLASS::CLASS(CLASS::IN));
+    question.questions.push(Question::new(types, kind, class, false));
+    Ok((announcement.build_bytes_vec()?, question.build_bytes_vec()?))
+}
+
+fn is_other(local: &Local, from: SocketAddr) -> bool {
+    local.distance(&from.into()) == Distance::ThisSubnet
+}
+
+/// Whether this is an answer, and the name that it has for whoever sent it.
+fn answers(packet: &[u8], from: IpAddr) -> Option<Option<String>> {
+    let packet = Packet::parse(packet).ok()?;
+    if !packet.has_flags(PacketFlag::RESPONSE) {
+        return None;
+    }
+    let is_of = |record: &&ResourceRecord<'_>| match &record.rdata {
+        RData::A(a) => from == IpAddr::V4(a.address.into()),
+        RData::AAAA(aaaa) => from == IpAddr::V6(aaaa.address.into()),
+        _ => false,
+    };
+    let mut records = packet.answers.iter().chain(&packet.additional_records);
+    Some(records.find(is_of).map(|record| record.name.to_string()))
+}
+
+/// How often is announced until that comes back.
+const AGAIN: Duration = Duration::from_millis(300);
+/// Other hosts that are kept, and that are shown.
+const MOST: usize = 1000;
+const SHOWN: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use simple_dns::rdata::A;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_may_name_its_sender() {
+        let (announcement, question) = packets().unwrap();
+        let from = IpAddr::from([10, 0, 0, 1]);
+        assert_eq!(answers(&question, from), None);
+        assert_eq!(answers(&announcement, from), Some(None));
+        assert_eq!(answers(b"garbage", from), None);
+        let mut named = Packet::new_reply(0);
+        let name = Name::new("a.local").unwrap();
+        let address = RData::A(A {
+            address: u32::from_be_bytes([10, 0, 0, 1]),
+        });
+        named
+            .additional_records
+            .push(ResourceRecord::new(name, CLASS::IN, 120, address));
+        let named = named.build_bytes_vec().unwrap();
+        assert_eq!(answers(&named, from), Some(Some("a.local".to_owned())));
+        assert_eq!(answers(&named, IpAddr::from([10, 0, 0, 2])), Some(None));
+    }
+}

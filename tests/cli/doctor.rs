@@ -1,0 +1,196 @@
+//! `doctor`: what it finds wrong was made wrong.
+
+use std::net::UdpSocket;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::lab::{Host, Lan, Process};
+use crate::tool::{event, outcome, run, tool};
+
+/// What the doctor finds, by its own JSON, and its exit code.
+pub(crate) struct Found {
+    pub(crate) code: i32,
+    findings: Vec<Value>,
+}
+
+impl Found {
+    /// Runs the doctor, which is to write JSON.
+    #[track_caller]
+    pub(crate) fn by(mut command: Command) -> Self {
+        command.arg("--json");
+        let (code, out, err) = outcome(command);
+        let findings = serde_json::from_str(&out).unwrap_or_else(|why| panic!("{why}: {out}{err}"));
+        Self { code, findings }
+    }
+
+    /// What was found of that check and subject.
+    #[track_caller]
+    pub(crate) fn finding(&self, check: &str, subject: &str) -> &Value {
+        let is_it = |finding: &&Value| finding["check"] == check && finding["subject"] == subject;
+        let mut found = self.findings.iter().filter(is_it);
+        let first = found
+            .next()
+            .unwrap_or_else(|| panic!("no {check} {subject}: {self:#?}"));
+        assert!(found.next().is_none(), "two of {check} {subject}: {self:#?}");
+        first
+    }
+
+    /// Its verdict is this one, and its text or remedy has these words.
+    #[track_caller]
+    pub(crate) fn has(&self, check: &str, subject: &str, verdict: &str, words: &[&str]) {
+        let finding = self.finding(check, subject);
+        assert_eq!(finding["verdict"], verdict, "{finding}");
+        let all = format!("{} {}", finding["text"], finding["remedy"]);
+        for word in words {
+            assert!(all.contains(word), "{word}: {finding}");
+        }
+    }
+}
+
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.findings.iter().map(Value::to_string))
+            .finish()
+    }
+}
+
+#[test]
+fn a_healthy_network_is_all_well_and_each_value_has_its_origin() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let mut register = Process::spawn(&mut tool(&a, "register greeter --port 8080 --json"));
+    event(&mut register, "registered");
+    let mut command = tool(&b, "doctor --namespace= --timeout 4s");
+    command.env("HEREABOUTS_INTERFACES", "eth0,nosuch0");
+    let found = Found::by(command);
+    assert_eq!(found.code, 0, "{found:#?}");
+    found.has("configuration", "backend", "ok", &["mdns (default)"]);
+    found.has(
+        "configuration",
+        "interfaces",
+        "ok",
+        &["eth0,nosuch0 (HEREABOUTS_INTERFACES)"],
+    );
+    found.has("configuration", "namespace", "ok", &["(--namespace)"]);
+    found.has("configuration", "deadline", "ok", &["4s (--timeout)"]);
+    found.has("interface", "eth0", "ok", &["used", &b.address().to_string()]);
+    found.has(
+        "interface",
+        "lo",
+        "ok",
+        &["left out: HEREABOUTS_INTERFACES does not name it"],
+    );
+    found.has("interface", "nosuch0", "warning", &["not up", "bring it up"]);
+    found.has("addresses", "", "ok", &[&b.address().to_string()]);
+    found.has("port", "", "ok", &["can be shared"]);
+    let other = a.address().to_string();
+    found.has(
+        "multicast",
+        "eth0",
+        "ok",
+        &["over IPv4 comes back", "over IPv6 comes back", &other],
+    );
+    found.has("instances", "", "ok", &["1 seen, of about 1000"]);
+    drop(register);
+
+    // The same for a person.
+    let (code, out, err) = run(&b, "doctor");
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(
+        out.contains("ok       multicast eth0: an announcement over IPv4 comes back"),
+        "{out}"
+    );
+    assert_eq!(err, "all well\n");
+    let (code, out, err) = run(&b, "--quiet doctor");
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+}
+
+#[test]
+fn a_firewall_is_found_out() {
+    let lan = Lan::new();
+    let host = lan.host(1);
+    host.firewall("table inet fw { chain in { type filter hook input priority 0; udp dport 5353 drop\n}\n}");
+    let found = Found::by(tool(&host, "doctor"));
+    assert_eq!(found.code, 1, "{found:#?}");
+    found.has("multicast", "eth0", "failure", &["over IPv4 does not come back"]);
+    found.has("multicast", "lo", "failure", &["does not come back"]);
+    found.has(
+        "multicast",
+        "eth0",
+        "failure",
+        &["let UDP port 5353 through on eth0"],
+    );
+
+    host.firewall("flush ruleset\ntable ip fw { chain out { type filter hook output priority 0; udp dport 5353 drop\n}\n}");
+    let found = Found::by(tool(&host, "doctor"));
+    assert_eq!(found.code, 0, "{found:#?}");
+    let words = ["over IPv4 can't be sent", "over IPv6 comes back"];
+    found.has("multicast", "eth0", "warning", &words);
+    found.has("multicast", "lo", "warning", &["over IPv4 can't be sent"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_who_has_it() {
+    let host = Lan::new().host(1);
+    let taken = host.in_namespace(|| UdpSocket::bind("0.0.0.0:5353").expect("the port is free"));
+    let found = Found::by(tool(&host, "doctor"));
+    assert_eq!(found.code, 1, "{found:#?}");
+    let me = format!("({})", std::process::id());
+    found.has(
+        "port",
+        "",
+        "failure",
+        &["UDP 5353 can't be opened", &me, "end that program"],
+    );
+    found.has("instances", "", "failure", &["5353"]);
+    drop(taken);
+}
+
+#[test]
+fn what_is_left_out_is_told_with_the_reason() {
+    let lan = Lan::new();
+    let host = lan.host(1);
+    host.attach(&lan, "docker0", 101);
+    host.attach(&lan, "eth1", 102);
+    host.unplug_interface("eth1");
+    let found = Found::by(tool(&host, "doctor"));
+    assert_eq!(found.code, 0, "{found:#?}");
+    found.has(
+        "interface",
+        "docker0",
+        "ok",
+        &["left out: it only leads to containers"],
+    );
+    found.has("interface", "eth1", "ok", &["left out: it is down"]);
+    found.has("multicast", "eth0", "ok", &["no other host answers"]);
+
+    let alone = Host::alone();
+    let found = Found::by(tool(&alone, "doctor"));
+    assert_eq!(found.code, 0, "{found:#?}");
+    found.has("interface", "", "warning", &["only loopback is used"]);
+    let found = Found::by(tool(&alone, "doctor --interface nosuch0"));
+    assert_eq!(found.code, 1, "{found:#?}");
+    found.has("interface", "", "failure", &["none is used"]);
+    let found = Found::by(tool(&alone, "doctor --interface lo"));
+    found.has("interface", "", "ok", &["only loopback is used"]);
+    let mut command = tool(&alone, "doctor");
+    command.env("HEREABOUTS_ADVERTISE", "10.9.0.0/16");
+    let found = Found::by(command);
+    assert_eq!(found.code, 1, "{found:#?}");
+    found.has(
+        "addresses",
+        "",
+        "failure",
+        &["10.9.0.0/16", "correct HEREABOUTS_ADVERTISE"],
+    );
+}
+
+#[test]
+fn what_cannot_be_used_is_no_finding_but_an_error() {
+    let host = Host::alone();
+    let (code, out, err) = run(&host, "--registry bogus doctor --json");
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("--registry is \"bogus\""), "{err}");
+}

@@ -38,6 +38,16 @@ fn a_command_is_wrapped_and_its_code_passed_through() {
 }
 
 #[test]
+fn what_was_ignored_before_stays_ignored() {
+    let host = Lan::new().host(1);
+    let mut command = host.command("nohup");
+    command.arg(env!("CARGO_BIN_EXE_hereabouts"));
+    command.args("--registry memory register greeter --port 8080 -- sh -c".split_whitespace());
+    command.arg("kill -HUP $PPID; sleep 0.1; exit 9");
+    assert_eq!(command.status().unwrap().code(), Some(9));
+}
+
+#[test]
 fn it_is_starting_until_the_port_accepts() {
     let lan = Lan::new();
     let (a, b) = (lan.host(1), lan.host(2));

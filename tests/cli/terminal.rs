@@ -62,3 +62,52 @@ fn control_c_ends_a_watch_well() {
     watch.stdin().write_all(b"\x03").unwrap();
     assert_eq!(code(&mut watch), 0);
 }
+
+#[test]
+fn control_c_reaches_a_wrapped_command_once() {
+    let host = Host::alone();
+    let script = std::env::temp_dir().join(format!("hereabouts-{}.sh", uuid::Uuid::new_v4()));
+    let count = "trap 'n=$((n+1)); echo got $n' INT; trap 'echo in all $n; exit 3' TERM; echo ready\n\
+                 while :; do sleep 0.05; done";
+    std::fs::write(&script, count).unwrap();
+    // Standard input is no terminal: what is typed comes all the same.
+    let line = format!(
+        "exec $H --registry memory register greeter --port 1 -- sh {} </dev/null",
+        script.display()
+    );
+    let mut register = Process::spawn_with(&mut at_terminal(&host, &line), Stdio::piped());
+    let says = |register: &mut Process, text: &str| {
+        assert!(
+            register.line_within(SOON, |line| line.contains(text)).is_some(),
+            "{text}: {}",
+            register.log()
+        );
+    };
+    says(&mut register, "ready");
+    register.stdin().write_all(b"\x03").unwrap();
+    says(&mut register, "got 1");
+    register.stdin().write_all(b"\x03").unwrap();
+    says(&mut register, "got 2");
+    host.command("pkill")
+        .args(["-TERM", "-f"])
+        .arg(format!("^sh {}", script.display()))
+        .status()
+        .unwrap();
+    says(&mut register, "in all 2");
+    assert_eq!(code(&mut register), 3);
+    std::fs::remove_file(&script).unwrap();
+}
+
+#[test]
+fn control_c_ends_a_look_with_130() {
+    let host = Host::alone();
+    // It accepts, and never answers.
+    let silent = host.in_namespace(|| std::net::TcpListener::bind("127.0.0.1:2379").unwrap());
+    let line = "exec $H --registry etcd --timeout 30s list";
+    let mut list = Process::spawn_with(&mut at_terminal(&host, line), Stdio::piped());
+    let looking = |line: &str| line.contains("looking in etcd");
+    assert!(list.line_within(SOON, looking).is_some(), "{}", list.log());
+    list.stdin().write_all(b"\x03").unwrap();
+    assert_eq!(code(&mut list), 130);
+    drop(silent);
+}

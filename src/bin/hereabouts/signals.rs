@@ -4,11 +4,12 @@ use std::io;
 #[cfg(unix)]
 use std::task::Poll;
 
-/// Listens from its making on, so that none ends the tool without a goodbye.
+/// Listens from its making on, so that none ends the tool without a goodbye. What whoever started it had
+/// ignored is ignored, as by `nohup`.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
-    all: [(i32, tokio::signal::unix::Signal); 6],
+    all: Vec<(i32, tokio::signal::unix::Signal)>,
     #[cfg(not(unix))]
     interrupt: tokio::signal::windows::CtrlC,
 }
@@ -17,16 +18,22 @@ pub(crate) struct Signals {
 impl Signals {
     pub(crate) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind: SignalKind| Ok::<_, io::Error>((kind.as_raw_value(), signal(kind)?));
+        let ignored = ignored();
+        let all = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+            SignalKind::quit(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ];
+        let heard = all.into_iter().filter(|kind| {
+            let bit = u32::try_from(kind.as_raw_value() - 1).unwrap_or_default();
+            ignored.checked_shr(bit).unwrap_or_default() & 1 == 0
+        });
+        let listen = |kind: SignalKind| Ok((kind.as_raw_value(), signal(kind)?));
         Ok(Self {
-            all: [
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::hangup())?,
-                listen(SignalKind::quit())?,
-                listen(SignalKind::user_defined1())?,
-                listen(SignalKind::user_defined2())?,
-            ],
+            all: heard.map(listen).collect::<io::Result<_>>()?,
         })
     }
 
@@ -47,6 +54,15 @@ impl Signals {
         })
         .await
     }
+}
+
+/// The signals that are ignored, a bit each from 1 on; none where that can't be known (proc(5)).
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(not(unix))]

@@ -1,6 +1,6 @@
 //! The command that an instance is published for.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitStatus;
 
 use crate::exit::{Failure, USAGE};
@@ -45,8 +45,7 @@ impl Child {
     pub(super) fn pass_on(&self, signal: i32) {
         use nix::sys::signal::{Signal, kill};
         use nix::unistd::Pid;
-        if signal == INTERRUPT && io::stdin().is_terminal() {
-            // ^C goes to all that share the terminal.
+        if is_typed(signal) {
             return;
         }
         let pid = self.0.id().and_then(|id| i32::try_from(id).ok());
@@ -61,6 +60,17 @@ impl Child {
     pub(super) fn pass_on(&self, _signal: i32) {}
 }
 
+/// Whether a signal is one that is typed at this terminal (^C, ^\), which the command has got too.
+#[cfg(unix)]
+fn is_typed(signal: i32) -> bool {
+    use nix::sys::signal::Signal::{SIGINT, SIGQUIT};
+    use nix::unistd::{getpgrp, tcgetpgrp};
+    let is_key = [SIGINT, SIGQUIT].iter().any(|key| *key as i32 == signal);
+    let terminal = || std::fs::File::open("/dev/tty").ok();
+    // In front there: standard input may be something else.
+    is_key && terminal().is_some_and(|terminal| tcgetpgrp(terminal) == Ok(getpgrp()))
+}
+
 /// As a shell tells it: 128 and the signal that has ended it.
 fn code_of(status: ExitStatus) -> u8 {
     #[cfg(unix)]
@@ -73,6 +83,4 @@ fn code_of(status: ExitStatus) -> u8 {
         .unwrap_or(1)
 }
 
-#[cfg(unix)]
-const INTERRUPT: i32 = 2;
 const TERMINATE: i32 = 15;

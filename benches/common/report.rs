@@ -27,6 +27,7 @@ pub(crate) enum Goal {
         p50: f64,
         p99: f64,
     },
+    Median(f64),
     /// The median of the ratios.
     Ratio(f64),
     AtMost(f64),
@@ -85,6 +86,7 @@ impl Row {
             Goal::Times { p50, p99 } => {
                 quantile(&self.values, 50) <= p50 && quantile(&self.values, 99) <= p99
             }
+            Goal::Median(most) => quantile(&self.values, 50) <= most,
             Goal::Ratio(most) => quantile(&self.ratios, 50) <= most,
             Goal::AtMost(most) => quantile(&self.values, 100) <= most,
         })
@@ -115,6 +117,7 @@ impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Times { p50, p99 } => write!(f, "p50 {p50}, p99 {p99}"),
+            Self::Median(most) => write!(f, "p50 {most}"),
             Self::Ratio(most) => write!(f, "ratio {most}"),
             Self::AtMost(most) => write!(f, "at most {most}"),
         }

@@ -209,6 +209,8 @@ pub struct NoInstance {
     pub namespace: crate::instance::Namespace,
     /// Instances of the service that are known but can't be picked, since they are not up.
     pub not_up: usize,
+    /// Instances of the service that are up, and left out by the resolver's filter.
+    pub unwanted: usize,
     /// The services that are known instead.
     pub known: Vec<crate::instance::ServiceName>,
     /// Why the backend can't be reached, if it can't.
@@ -230,6 +232,9 @@ impl fmt::Display for NoInstance {
         }
         if self.not_up > 0 {
             write!(f, "; {} known but not up", self.not_up)?;
+        }
+        if self.unwanted > 0 {
+            write!(f, "; {} up but left out by the filter", self.unwanted)?;
         }
         if let Some(outage) = &self.outage {
             write!(f, "; what is known is stale: {}", outage.in_full())?;

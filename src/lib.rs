@@ -77,7 +77,7 @@ pub use registry::{
     DEFAULT_DEADLINE, Event, Registration, Registry, RegistryBuilder, Snapshot, Snapshots, Stats, Status,
     Watch, diff,
 };
-pub use resolver::{DEFAULT_PICK_DEADLINE, Pick, Resolver};
+pub use resolver::{Candidates, DEFAULT_PICK_DEADLINE, Pick, Resolver, ResolverBuilder, Strategy};
 
 // What a backend is written with.
 pub use async_trait::async_trait;

@@ -30,7 +30,7 @@ use crate::backend::{Backend, Scope};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Namespace, ServiceName};
 use crate::net::Advertise;
-use crate::resolver::Resolver;
+use crate::resolver::{Resolver, ResolverBuilder};
 
 /// The handle that an application holds. Cheap to clone; all clones are the same registry.
 ///
@@ -224,7 +224,20 @@ impl Registry {
         N: TryInto<ServiceName>,
         Error: From<N::Error>,
     {
-        Resolver::start(self.core.clone(), service.try_into()?)
+        self.resolver_builder(service)?.build()
+    }
+
+    /// The same with another strategy than the default one, a filter, or other settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a bad name.
+    pub fn resolver_builder<N>(&self, service: N) -> Result<ResolverBuilder>
+    where
+        N: TryInto<ServiceName>,
+        Error: From<N::Error>,
+    {
+        Ok(ResolverBuilder::new(self.core.clone(), service.try_into()?))
     }
 
     /// What has been counted.

@@ -3,9 +3,14 @@
 //! A resolver keeps a prepared set of usable instances, made again off the pick path whenever the
 //! snapshot changes or an instance fails; a pick only reads it.
 
-mod check;
+mod alias;
+mod builder;
+mod candidates;
 mod choice;
+mod ejection;
 mod pick;
+mod strategy;
+mod turn;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +19,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::builder::Options;
+pub use self::builder::ResolverBuilder;
+pub use self::candidates::Candidates;
 use self::choice::Choice;
 pub use self::pick::Pick;
+pub use self::strategy::Strategy;
 use crate::backend::Scope;
 use crate::error::{Error, NoInstance, Result};
 use crate::instance::{ServiceName, State};
@@ -23,10 +32,11 @@ use crate::net;
 use crate::registry::{Core, Reader, Snapshot};
 
 /// A service name turned into a choice of instance, kept fresh in the background. Cheap to clone;
-/// clones share the round and what has failed.
+/// clones share what is outstanding and what has failed.
 ///
-/// Only instances that are [`State::Up`] are picked, in turn; those of weight 0 only if there is
-/// nothing else.
+/// Only instances that are [`State::Up`] are picked, by [`Strategy::LeastOutstanding`] unless
+/// [`Registry::resolver_builder`](crate::Registry::resolver_builder) says otherwise; those of weight 0 only
+/// if there is nothing else.
 ///
 /// ```
 /// # use hereabouts::{Instance, Registry, memory::Memory};
@@ -57,14 +67,16 @@ struct Inner {
 pub const DEFAULT_PICK_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Resolver {
-    pub(crate) fn start(core: Arc<Core>, service: ServiceName) -> Result<Self> {
+    fn start(core: Arc<Core>, service: ServiceName, options: Options) -> Result<Self> {
         let shared = core.0.clone();
         let reader = shared.reader(Scope::Service(service.clone()))?;
-        let choice = Arc::new(Choice::new(&reader.snapshot()));
+        let slow_start = options.slow_start;
+        let choice = Choice::new(shared.clone(), options, &reader.snapshot());
         let stop = CancellationToken::new();
         shared.spawn(keep_fresh(
             reader.clone(),
             choice.clone(),
+            slow_start,
             stop.clone(),
             shared.closed.clone(),
         ));
@@ -132,8 +144,13 @@ impl Resolver {
     /// Picks an instance if there is one now; none once the registry is closed. Takes no lock.
     #[must_use]
     pub fn try_pick(&self) -> Option<Pick> {
-        let entry = self.0.choice.choose()?;
-        Some(Pick::new(entry, self.clone()))
+        self.0.choice.choose().map(Pick::new)
+    }
+
+    /// Instances for one call that may be tried again: each is picked once.
+    #[must_use]
+    pub fn candidates(&self) -> Candidates {
+        Candidates::new(self.clone())
     }
 
     /// Waits until an instance can be picked.
@@ -152,12 +169,14 @@ impl Resolver {
     async fn explain(&self, waited: Duration) -> NoInstance {
         let shared = &self.0.core.0;
         let snapshot = self.snapshot();
+        let up = snapshot.iter().filter(|instance| instance.state() == State::Up);
         NoInstance {
             service: self.0.service.clone(),
             waited,
             looked_in: shared.describe(),
             namespace: shared.namespace(),
             not_up: snapshot.iter().filter(|i| i.state() != State::Up).count(),
+            unwanted: up.filter(|instance| !self.0.choice.is_wanted(instance)).count(),
             known: self.known_services().await,
             outage: snapshot.stale().map(|outage| outage.error.clone()),
             hint: (shared.needs_multicast() && net::in_container()).then_some(CONTAINER_HINT),
@@ -188,18 +207,35 @@ impl Drop for Emptied {
     }
 }
 
-/// Makes the choice again whenever the snapshot changes or an instance fails or is well again.
-async fn keep_fresh(reader: Reader, choice: Arc<Choice>, stop: CancellationToken, closed: CancellationToken) {
+/// Makes the choice again whenever the snapshot changes, an instance fails or is well again, or one is
+/// warmer than before.
+async fn keep_fresh(
+    reader: Reader,
+    choice: Arc<Choice>,
+    slow_start: Option<Duration>,
+    stop: CancellationToken,
+    closed: CancellationToken,
+) {
     let mut changes = reader.changes();
     // Also when the runtime drops this task.
     let choice = Emptied(choice);
+    let mut has_begun = reader.snapshot().is_synced();
     loop {
         let snapshot = changes.borrow_and_update().clone();
-        choice.0.remake(&snapshot);
+        let is_warming = choice.0.remake(&snapshot, has_begun);
+        // What is there at first is not new.
+        has_begun |= snapshot.is_synced();
+        let warmer = async {
+            match slow_start.filter(|_| is_warming) {
+                Some(time) => tokio::time::sleep(time / WARMING_STEPS).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => return,
             () = closed.cancelled() => return,
             () = choice.0.outdated() => {}
+            () = warmer => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
     }
@@ -209,11 +245,14 @@ impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
             .field("service", &self.0.service)
-            .field("choice", &self.0.choice)
             .finish_non_exhaustive()
     }
 }
 
+const WARMING_STEPS: u32 = 20;
 const KNOWN_DEADLINE: Duration = Duration::from_millis(200);
 const CONTAINER_HINT: &str = "this seems to be a container, where multicast rarely reaches other hosts: use the host's network, \
      or set HEREABOUTS_REGISTRY to static:service=host:port";
+
+#[cfg(test)]
+mod tests;

@@ -5,22 +5,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::choice::Entry;
-use super::{Resolver, check};
+use super::choice::{Entry, Load};
+use super::ejection;
 use crate::instance::{Address, Instance, escaped};
 
 /// The instance chosen for one call. It dereferences to the [`Instance`].
 ///
-/// Tell it how the call went: [`failed`](Self::failed) keeps the next calls away from a dead
-/// instance. Dropping it says nothing.
+/// Keep it until the call has ended: until then the call counts as outstanding. Tell it how the call
+/// went: [`failed`](Self::failed) keeps the next calls away from a dead instance. Dropping it says
+/// nothing about that.
 pub struct Pick {
     entry: Arc<Entry>,
-    resolver: Resolver,
 }
 
 impl Pick {
-    pub(super) fn new(entry: Arc<Entry>, resolver: Resolver) -> Self {
-        Self { entry, resolver }
+    pub(super) fn new(entry: Arc<Entry>) -> Self {
+        entry.load.begin();
+        Self { entry }
+    }
+
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.entry.load
     }
 
     /// The address to call: the nearest.
@@ -76,22 +81,32 @@ impl Pick {
 
     /// The call went well.
     pub fn succeeded(self) {
-        if self.entry.is_out() {
-            self.resolver.choice().put_back(&self.entry.instance);
+        if self.entry.load.is_out()
+            && let Some(choice) = self.entry.home.upgrade()
+        {
+            choice.put_back(&self.entry.load);
         }
     }
 
-    /// The call failed in its transport: connection refused, reset, timed out. The instance is
-    /// left out of picks at once, unless nothing else is left, until it is known to live.
+    /// The call failed in its transport: connection refused, reset, timed out. The instance is left out of
+    /// picks at once, unless nothing else is left: for 200 ms and, where it keeps failing, for longer each
+    /// time, up to 30 s, with jitter. It is back when it accepts a TCP connection then.
     ///
     /// An answer that the caller does not like, such as an HTTP 500, is not meant: the instance
     /// lives.
     pub fn failed(self, error: &(impl fmt::Display + ?Sized)) {
         let instance = &self.entry.instance;
         tracing::debug!("a call to {instance} failed: {}", escaped(&error.to_string()));
-        if self.resolver.choice().take_out(&self.entry) {
-            check::start(&self.resolver, instance.clone());
+        // Without a resolver nobody picks any longer.
+        if let Some(choice) = self.entry.home.upgrade() {
+            ejection::eject(&choice, &self.entry);
         }
+    }
+}
+
+impl Drop for Pick {
+    fn drop(&mut self) {
+        self.entry.load.end();
     }
 }
 

@@ -1,0 +1,280 @@
+//! What is picked, and how often.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{Resolver, ResolverBuilder, Strategy};
+use crate::backend::memory::Memory;
+use crate::error::Error;
+use crate::instance::{Instance, State};
+use crate::registry::{Registration, Registry};
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn registry() -> Registry {
+    Registry::new(Memory::new()).unwrap()
+}
+
+fn instance(id: &str, weight: u16) -> Instance {
+    let instance = Instance::new("greeter", 80).unwrap().with_id(id).unwrap();
+    let address: SocketAddr = ([127, 0, 0, 1], 1).into();
+    instance.with_address(address).unwrap().with_weight(weight)
+}
+
+/// A resolver that knows instances of these weights, with ids from 0 on.
+async fn with_weights(
+    weights: &[u16],
+    settings: impl FnOnce(ResolverBuilder) -> ResolverBuilder,
+) -> (Vec<Registration>, Resolver) {
+    let registry = registry();
+    let mut all = Vec::new();
+    for (id, weight) in weights.iter().enumerate() {
+        let registered = registry.register(instance(&id.to_string(), *weight)).await;
+        all.push(registered.unwrap());
+    }
+    let resolver = settings(registry.resolver_builder("greeter").unwrap())
+        .build()
+        .unwrap();
+    known(&resolver, weights.len()).await;
+    (all, resolver)
+}
+
+/// Waits until the choice is made of that many.
+async fn known(resolver: &Resolver, count: usize) {
+    let mut made = resolver.choice().made();
+    let wait = async {
+        while resolver.choice().up() != count {
+            made.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(SOON, wait)
+        .await
+        .expect("all are known soon");
+}
+
+/// The share of each id in so many picks, each of which ends at once.
+fn shares(resolver: &Resolver, picks: usize) -> HashMap<String, f64> {
+    let mut counts = HashMap::new();
+    for _ in 0..picks {
+        let pick = resolver.try_pick().expect("there is one");
+        *counts.entry(pick.id().to_string()).or_default() += 1.0 / picks as f64;
+    }
+    counts
+}
+
+fn run<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn shares_are_those_of_the_strategy(weights in prop::collection::vec(1_u16..500, 1..12)) {
+        run(async {
+            let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            for strategy in [Strategy::RoundRobin, Strategy::Random, Strategy::Weighted, Strategy::LeastOutstanding] {
+                let (_all, resolver) = with_weights(&weights, |builder| builder.strategy(strategy)).await;
+                let shares = shares(&resolver, 100_000);
+                for (id, weight) in weights.iter().enumerate() {
+                    // Calls that end at once leave nothing to choose by but the weight.
+                    let exact = match strategy.weighs() {
+                        true => f64::from(*weight) / sum,
+                        false => 1.0 / weights.len() as f64,
+                    };
+                    let share = shares.get(&id.to_string()).copied().unwrap_or_default();
+                    prop_assert!((share - exact).abs() < 0.01, "{strategy:?}: {share} instead of {exact}");
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn calls_go_where_fewer_are_outstanding() {
+    let (_all, resolver) = with_weights(&[100; 5], |builder| builder).await;
+    // One holds its calls.
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let pick = resolver.try_pick().unwrap();
+        if *pick.id() == "0" {
+            held.push(pick);
+        }
+    }
+    assert!(
+        held.len() < 10,
+        "{} of 200 went to the one that holds them",
+        held.len()
+    );
+    let before = held.len();
+    drop(held);
+    let shares = shares(&resolver, 10_000);
+    assert!(
+        shares["0"] > 0.15,
+        "it has {before} no longer outstanding: {shares:?}"
+    );
+}
+
+#[tokio::test]
+async fn weight_0_is_for_when_there_is_nothing_else() {
+    let (mut all, resolver) = with_weights(&[0, 100, 0], |builder| builder).await;
+    assert_eq!(shares(&resolver, 1000).len(), 1);
+    all.remove(1).deregister().await.unwrap();
+    known(&resolver, 2).await;
+    assert_eq!(shares(&resolver, 1000).len(), 2);
+}
+
+#[tokio::test]
+async fn candidates_never_repeat_and_pass_over_those_that_failed() {
+    let (_all, resolver) = with_weights(&[100, 100, 0, 100], |builder| builder).await;
+    for _ in 0..100 {
+        let mut ids: Vec<String> = resolver.candidates().map(|pick| pick.id().to_string()).collect();
+        assert_eq!(ids.pop().as_deref(), Some("2"), "weight 0 comes last");
+        ids.sort_unstable();
+        assert_eq!(ids, ["0", "1", "3"]);
+    }
+    let mut candidates = resolver.candidates();
+    let first = candidates.next_within(SOON).await.unwrap().unwrap();
+    let failed = first.id().clone();
+    first.failed("refused");
+    assert!(resolver.candidates().all(|pick| *pick.id() != failed));
+    assert_eq!(candidates.count(), 3, "the others");
+    for pick in resolver.candidates() {
+        pick.failed("refused");
+    }
+    // All are out: a call has its chance, and one only.
+    assert_eq!(resolver.candidates().count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_is_not_picked() {
+    let wanted = |builder: ResolverBuilder| {
+        builder.filter(|instance| match instance.id().as_str() {
+            "0" => panic!("in a filter"),
+            id => id == "1",
+        })
+    };
+    let registry = registry();
+    let resolver = wanted(registry.resolver_builder("greeter").unwrap())
+        .build()
+        .unwrap();
+    let mut all = Vec::new();
+    for id in ["0", "1", "2"] {
+        all.push(registry.register(instance(id, 100)).await.unwrap());
+    }
+    resolver.wait_ready(SOON).await.unwrap();
+    assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["1"]);
+    all.remove(1).deregister().await.unwrap();
+    known(&resolver, 0).await;
+    let error = resolver.pick_within(Duration::from_millis(10)).await.unwrap_err();
+    assert!(matches!(error, Error::NoInstance(_)), "{error}");
+    assert!(error.to_string().contains("filter"), "{error}");
+}
+
+#[tokio::test]
+async fn the_nearest_are_picked_as_long_as_there_is_one() {
+    let registry = registry();
+    let near = registry.register(instance("near", 100)).await.unwrap();
+    let far = Instance::new("greeter", 80).unwrap().with_id("far").unwrap();
+    let far = far
+        .with_address(SocketAddr::from(([203, 0, 113, 1], 80)))
+        .unwrap();
+    let _far = registry.register(far).await.unwrap();
+    let resolver = registry.resolver_builder("greeter").unwrap().nearest_first();
+    let resolver = resolver.build().unwrap();
+    known(&resolver, 2).await;
+    assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["near"]);
+    resolver.try_pick().unwrap().failed("refused");
+    assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["far"]);
+    near.set_state(State::Draining).await.unwrap();
+    known(&resolver, 1).await;
+    assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["far"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_gets_its_share_slowly_where_that_is_wanted() {
+    let registry = registry();
+    let _old = registry.register(instance("old", 100)).await.unwrap();
+    let resolver = registry.resolver_builder("greeter").unwrap();
+    let resolver = resolver.slow_start(Duration::from_secs(10)).build().unwrap();
+    known(&resolver, 1).await;
+    let mut made = resolver.choice().made();
+    made.borrow_and_update();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let _new = registry.register(instance("new", 100)).await.unwrap();
+    known(&resolver, 2).await;
+    let mut seen = Vec::new();
+    for second in [0_u64, 5, 11] {
+        let passed = Duration::from_secs(second);
+        tokio::time::sleep(passed).await;
+        seen.push(shares(&resolver, 50_000)["new"]);
+    }
+    assert!((seen[0] - 0.1 / 1.1).abs() < 0.02, "{seen:?}");
+    assert!((seen[1] - 0.5 / 1.5).abs() < 0.03, "{seen:?}");
+    assert!((seen[2] - 0.5).abs() < 0.01, "{seen:?}");
+}
+
+#[tokio::test]
+async fn what_failed_is_back_when_it_accepts() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let registry = registry();
+    let _other = registry.register(instance("other", 100)).await.unwrap();
+    let one = Instance::new("greeter", 80).unwrap().with_id("one").unwrap();
+    let one = one.with_address(address).unwrap();
+    let registration = registry.register(one).await.unwrap();
+    let resolver = registry.resolver("greeter").unwrap();
+    known(&resolver, 2).await;
+    drop(listener);
+    let fail = |resolver: &Resolver| {
+        let mut all = resolver.candidates();
+        let pick = all.find(|pick| *pick.id() == "one").expect("it is picked");
+        pick.failed("refused");
+    };
+    fail(&resolver);
+    assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["other"]);
+    // An update of it does not bring it back, nor does time alone.
+    registration
+        .update(|instance| instance.with_version("2"))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["other"]);
+    let _listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let back = async {
+        while shares(&resolver, 20).len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, back).await.expect("it is back soon");
+}
+
+#[tokio::test]
+async fn calls_are_counted_also_when_the_instance_changes_meanwhile() {
+    let (all, resolver) = with_weights(&[100, 100], |builder| builder).await;
+    let held: Vec<_> = resolver.candidates().filter(|pick| *pick.id() == "0").collect();
+    let mut made = resolver.choice().made();
+    made.borrow_and_update();
+    all[0]
+        .update(|instance| instance.with_version("2"))
+        .await
+        .unwrap();
+    let updated = async {
+        while resolver.candidates().all(|pick| pick.version() != "2") {
+            made.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(SOON, updated).await.unwrap();
+    assert_eq!(
+        shares(&resolver, 100).keys().collect::<Vec<_>>(),
+        ["1"],
+        "0 has a call"
+    );
+    drop(held);
+    assert_eq!(shares(&resolver, 100).len(), 2);
+}

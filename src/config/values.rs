@@ -77,11 +77,13 @@ pub(super) fn ttl_rule() -> String {
 
 /// How long a call waits.
 pub(super) fn deadline(text: &str) -> Result<Duration, String> {
-    duration(text)
-        .filter(|deadline| !deadline.is_zero())
-        .ok_or_else(|| {
-            "nothing can be done in no time; it must be a time as 500ms, 5s (the default) or 1m".to_owned()
-        })
+    match duration(text) {
+        Some(Duration::ZERO) => {
+            Err("nothing can be done in no time; it must be longer, as the default of 5s".to_owned())
+        }
+        Some(deadline) => Ok(deadline),
+        None => Err("it must be a time with its unit, as 500ms or 5s".to_owned()),
+    }
 }
 
 /// How often a TCP probe asks.

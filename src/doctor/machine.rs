@@ -3,7 +3,9 @@
 use super::Finding;
 use crate::config::Plan;
 use crate::instance::{Address, Listen};
-use crate::net::{Interfaces, Local, in_container};
+#[cfg(feature = "mdns")]
+use crate::net::Interfaces;
+use crate::net::{Local, in_container};
 
 /// Each interface: used, or left out and why.
 #[cfg(feature = "mdns")]
@@ -14,11 +16,8 @@ pub(super) fn interfaces(plan: &Plan) -> Vec<Finding> {
     let all = match Interfaces::read() {
         Ok(all) => all,
         Err(error) => {
-            return vec![Finding::failure(
-                CHECK,
-                "",
-                format!("they can't be listed: {error}"),
-            )];
+            let text = format!("they can't be listed: {error}");
+            return vec![Finding::failure(CHECK, "", text).remedied(NO_RIGHT)];
         }
     };
     let used = all.used(selection);
@@ -43,8 +42,8 @@ pub(super) fn interfaces(plan: &Plan) -> Vec<Finding> {
             Finding::ok(CHECK, name, format!("left out: {why} ({ips})"))
         });
     }
-    for name in Interfaces::down() {
-        found.push(Finding::ok(CHECK, &name, "left out: it is down"));
+    for (name, why) in Interfaces::unusable() {
+        found.push(Finding::ok(CHECK, &name, format!("left out: {why}")));
     }
     if let Selection::Only(names) = selection {
         for name in names.iter().filter(|name| all.by_name(name).is_none()) {
@@ -84,7 +83,7 @@ pub(super) fn addresses(plan: &Plan) -> Vec<Finding> {
     const CHECK: &str = "addresses";
     let local = match Local::read(plan.interfaces().value()) {
         Ok(local) => local,
-        Err(error) => return vec![Finding::failure(CHECK, "", error.to_string())],
+        Err(error) => return vec![Finding::failure(CHECK, "", error.to_string()).remedied(NO_RIGHT)],
     };
     let listen = Listen::Port(PORT);
     let published = match plan.advertise() {
@@ -127,5 +126,6 @@ fn shown(address: &Address) -> String {
     }
 }
 
+const NO_RIGHT: &str = "let this program ask the system for its interfaces (netlink on Linux)";
 /// Of no instance: the discard port.
 const PORT: u16 = 9;

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "etcd-tls")]
 mod certificates;
+#[cfg(any(feature = "mdns", feature = "etcd"))]
 mod machine;
 #[cfg(feature = "mdns")]
 mod multicast;
@@ -94,7 +95,8 @@ impl Doctor {
     }
 
     /// Examines, and tells what was found as soon as it is. What waits for an answer waits as long as the
-    /// configuration's deadline says, at most.
+    /// configuration's deadline says, at most; multicast DNS is listened to for a second and a half in any
+    /// case, as long as an answer may lawfully take.
     ///
     /// # Errors
     ///
@@ -106,73 +108,83 @@ impl Doctor {
         for (subject, text) in plan.lines() {
             tell(Finding::ok("configuration", subject, text));
         }
-        for finding in self.examine_backend(&plan, &registry).await {
-            tell(finding);
-        }
+        self.examine_backend(&plan, &registry, &mut |findings| {
+            findings.into_iter().for_each(&mut tell)
+        })
+        .await;
         // What it says has been found already.
         let _ = registry.close().await;
         Ok(())
     }
 
-    async fn examine_backend(&self, plan: &Plan, registry: &Registry) -> Vec<Finding> {
-        let mut found = Vec::new();
-        match *plan.backend().value() {
+    async fn examine_backend(&self, plan: &Plan, registry: &Registry, tell: &mut impl FnMut(Vec<Finding>)) {
+        let backend = *plan.backend().value();
+        if self.tries_to_write && backend != "etcd" {
+            let text = format!("not tried: {backend} has no store");
+            tell(vec![Finding::ok("write", "", text)]);
+        }
+        match backend {
             #[cfg(feature = "mdns")]
             "mdns" => {
-                found.extend(machine::interfaces(plan));
-                found.extend(machine::addresses(plan));
-                found.push(port::shared());
+                tell(machine::interfaces(plan));
+                tell(machine::addresses(plan));
+                tell(vec![port::shared()]);
                 let (heard, instances) = tokio::join!(
                     multicast::test(plan.interfaces().value()),
                     instances(plan, registry)
                 );
-                found.extend(heard);
-                found.push(instances);
+                tell(heard);
+                tell(vec![instances]);
             }
             #[cfg(feature = "etcd")]
             "etcd" => {
-                found.extend(machine::addresses(plan));
+                tell(machine::addresses(plan));
                 #[cfg(feature = "etcd-tls")]
-                found.extend(certificates::of(plan));
-                let (told, instances) = tokio::join!(
-                    store::examine(plan, self.tries_to_write),
-                    instances(plan, registry)
-                );
-                found.extend(told);
-                found.push(instances);
+                tell(certificates::of(plan));
+                let examined = store::examine(plan, self.tries_to_write);
+                let (examined, instances) = tokio::join!(examined, instances(plan, registry));
+                tell(examined);
+                tell(vec![instances]);
             }
-            _ => found.push(instances(plan, registry).await),
+            _ => tell(vec![instances(plan, registry).await]),
         }
-        found
     }
 }
 
 /// What is there.
 async fn instances(plan: &Plan, registry: &Registry) -> Finding {
-    const CHECK: &str = "instances";
+    let is_mdns = *plan.backend().value() == "mdns";
+    let remedy = match is_mdns {
+        true => "see what was found of the port and of the interfaces",
+        false => "see what was found of the endpoints",
+    };
+    let failed = |why: String| Finding::failure(INSTANCES, "", why).remedied(remedy);
     let deadline = *plan.deadline().value();
+    // Before that, absence does not mean absence on multicast DNS.
+    let deadline = if is_mdns { deadline.max(LISTEN) } else { deadline };
     let looked = async {
         let mut watch = registry.watch(Scope::All)?;
         watch.until(|s| s.is_synced() || s.stale().is_some()).await
     };
     let snapshot = match tokio::time::timeout(deadline, looked).await {
         Ok(Ok(snapshot)) => snapshot,
-        Ok(Err(error)) => return Finding::failure(CHECK, "", error.in_full()),
-        Err(_) => return Finding::failure(CHECK, "", format!("no answer within {deadline:?}")),
+        Ok(Err(error)) => return failed(error.in_full()),
+        Err(_) => return failed(format!("no answer within {deadline:?}")),
     };
-    if let Some(outage) = snapshot.stale() {
-        return Finding::failure(CHECK, "", outage.error.in_full());
+    match snapshot.stale() {
+        Some(outage) => failed(outage.error.in_full()),
+        None if is_mdns => against_ceiling(snapshot.len()),
+        None => Finding::ok(INSTANCES, "", format!("{} seen", snapshot.len())),
     }
-    let count = snapshot.len();
-    let seen = format!("{count} seen");
-    if *plan.backend().value() != "mdns" {
-        return Finding::ok(CHECK, "", seen);
-    }
-    let seen = format!("{seen}, of about {CEILING} that multicast DNS bears");
+}
+
+/// How many there are, of those that multicast DNS bears.
+fn against_ceiling(count: usize) -> Finding {
+    let seen = format!("{count} seen, of about {CEILING} that multicast DNS bears");
     if count <= WARN_ABOVE {
-        return Finding::ok(CHECK, "", seen);
+        return Finding::ok(INSTANCES, "", seen);
     }
-    Finding::warning(CHECK, "", seen).remedied(
+    Finding::warning(INSTANCES, "", seen).remedied(
         "give services namespaces, enlarge the buffers for what is received (on Linux \
          net.core.rmem_default), or use etcd (HEREABOUTS_REGISTRY=etcd://...)",
     )
@@ -250,12 +262,23 @@ const CEILING: usize = 1000;
 const WARN_ABOVE: usize = 800;
 /// How long is listened to multicast DNS: responders answer within 120 ms (RFC 6762, 6), and again a
 /// second after they have answered somebody else.
-#[cfg(feature = "mdns")]
-const LISTEN: Duration = Duration::from_millis(1200);
+const LISTEN: Duration = Duration::from_millis(1500);
+const INSTANCES: &str = "instances";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_instances_are_warned_of() {
+        assert_eq!(against_ceiling(800).verdict, Verdict::Ok);
+        let many = against_ceiling(801);
+        assert_eq!(many.verdict, Verdict::Warning);
+        assert!(
+            many.text.contains("801 seen, of about 1000") && many.remedy.contains("etcd"),
+            "{many}"
+        );
+    }
 
     #[test]
     fn a_finding_is_a_line_and_a_remedy() {

@@ -34,10 +34,11 @@ impl Heard {
 /// Announces on each used interface, and hears what comes back.
 pub(super) async fn test(selection: &Selection) -> Vec<Finding> {
     // Where they can't be listed, that was said.
-    let used = Interfaces::read().unwrap_or_default().used(selection);
+    let all = Interfaces::read().unwrap_or_default();
+    let used = all.used(selection);
     let tests = socket::links(&used)
         .into_iter()
-        .map(|link| listen(link, &used, Instant::now() + LISTEN));
+        .map(|link| listen(link, &all, Instant::now() + LISTEN));
     let heard = futures_util::future::join_all(tests).await;
     let of = |interface: &Interface| {
         let links: Vec<&Heard> = heard
@@ -78,10 +79,10 @@ fn finding(interface: &Interface, links: &[&Heard], others_work: bool) -> Findin
     }
     match count {
         // This host is reached by its other interfaces too.
-        0 if interface.loopback && others_work => Finding::warning(CHECK, name, text).remedied(remedy(name)),
-        0 => Finding::failure(CHECK, name, text).remedied(remedy(name)),
+        0 if interface.loopback && others_work => Finding::warning(CHECK, name, text).remedied(remedy(links)),
+        0 => Finding::failure(CHECK, name, text).remedied(remedy(links)),
         some if some < links.len() && !interface.loopback => {
-            Finding::warning(CHECK, name, text).remedied(remedy(name))
+            Finding::warning(CHECK, name, text).remedied(remedy(links))
         }
         _ => Finding::ok(CHECK, name, text),
     }
@@ -109,17 +110,25 @@ fn hosts(links: &[&Heard]) -> String {
     }
 }
 
-fn remedy(interface: &str) -> String {
+fn remedy(links: &[&Heard]) -> String {
     let port = socket::PORT;
+    let name = links.first().map_or("it", |heard| heard.link.interface.as_str());
+    let errors = links.iter().filter_map(|heard| heard.back.as_ref().err());
+    match errors.map(io::Error::kind).next() {
+        Some(io::ErrorKind::AddrInUse) => return "see the port".to_owned(),
+        Some(io::ErrorKind::PermissionDenied) => {
+            return format!("a firewall forbids it: let UDP port {port} out on {name}");
+        }
+        Some(_) => return format!("{name} may have no multicast: choose others in HEREABOUTS_INTERFACES"),
+        None => {}
+    }
     let firewall = match cfg!(target_os = "linux") {
         true => format!(
-            "a firewall may drop it: let UDP port {port} through on {interface}, with one of ufw allow {port}/udp, \
+            "a firewall may drop it: let UDP port {port} in on {name}, with one of ufw allow {port}/udp, \
              firewall-cmd --add-service=mdns, nft insert rule inet filter input udp dport {port} accept"
         ),
         false => {
-            format!(
-                "a firewall may drop it: allow this program, and UDP port {port}, to receive on {interface}"
-            )
+            format!("a firewall may drop it: allow this program, and UDP port {port}, to receive on {name}")
         }
     };
     match in_container() {
@@ -129,7 +138,7 @@ fn remedy(interface: &str) -> String {
 }
 
 /// Announces on one link until that comes back, asks who is there, and listens.
-async fn listen(link: Link, used: &Interfaces, ends: Instant) -> Heard {
+async fn listen(link: Link, all: &Interfaces, ends: Instant) -> Heard {
     let mut heard = Heard {
         link,
         back: Ok(None),
@@ -137,7 +146,7 @@ async fn listen(link: Link, used: &Interfaces, ends: Instant) -> Heard {
     };
     heard.back = match socket::member(&heard.link) {
         Ok(socket) => {
-            let listened = hear(&socket, &heard.link, used, ends, &mut heard.hosts);
+            let listened = hear(&socket, &heard.link, all, ends, &mut heard.hosts);
             listened.await
         }
         Err(error) => Err(error),
@@ -148,15 +157,17 @@ async fn listen(link: Link, used: &Interfaces, ends: Instant) -> Heard {
 async fn hear(
     socket: &UdpSocket,
     link: &Link,
-    used: &Interfaces,
+    all: &Interfaces,
     ends: Instant,
     hosts: &mut BTreeMap<IpAddr, Option<String>>,
 ) -> io::Result<Option<Duration>> {
-    // What is heard may have come in on another interface.
-    let local = Local::of_interfaces(used.used(&Selection::Only(vec![link.interface.clone()])));
+    let here = Local::of_interfaces(all.used(&Selection::Only(vec![link.interface.clone()])));
     let (announcement, question) = packets().map_err(io::Error::other)?;
     let send = |packet: &[u8]| SockRef::from(socket).send_to(packet, &link.group());
-    send(&question)?;
+    // Again when a second is over: till then what others have been told is not repeated (RFC 6762, 6).
+    let mut asks = [Instant::now(), Instant::now() + ASK_AGAIN]
+        .into_iter()
+        .peekable();
     let mut back = None;
     let mut sent = Instant::now() - AGAIN;
     let mut packet = vec![0; 9000];
@@ -165,10 +176,12 @@ async fn hear(
             send(&announcement)?;
             sent = Instant::now();
         }
-        let wake = match back {
-            Some(_) => ends,
-            None => ends.min(sent + AGAIN),
-        };
+        if asks.next_if(|at| *at <= Instant::now()).is_some() {
+            send(&question)?;
+        }
+        let announce = back.is_none().then_some(sent + AGAIN);
+        let next = [announce, asks.peek().copied(), Some(ends)];
+        let wake = next.into_iter().flatten().min().unwrap_or(ends);
         let Ok(received) = tokio::time::timeout_at(wake, socket.recv_from(&mut packet)).await else {
             if Instant::now() >= ends {
                 return Ok(back);
@@ -180,7 +193,7 @@ async fn hear(
             back = back.or_else(|| Some(sent.elapsed()));
         } else if hosts.len() < MOST
             && from.port() == socket::PORT
-            && is_other(&local, from)
+            && is_other(all, &here, link, from)
             && let Some(name) = answers(&packet[..len], from.ip())
         {
             let known = hosts.entry(from.ip()).or_default();
@@ -205,8 +218,14 @@ fn packets() -> Result<(Vec<u8>, Vec<u8>), simple_dns::SimpleDnsError> {
     Ok((announcement.build_bytes_vec()?, question.build_bytes_vec()?))
 }
 
-fn is_other(local: &Local, from: SocketAddr) -> bool {
-    local.distance(&from.into()) == Distance::ThisSubnet
+/// Whether it comes from another host on this link.
+fn is_other(all: &Interfaces, here: &Local, link: &Link, from: SocketAddr) -> bool {
+    let ours = all.iter().flat_map(|interface| &interface.addresses);
+    let is_ours = ours.map(|(ip, _)| *ip).any(|ip| ip == from.ip());
+    // All links have the same link-local network.
+    let is_elsewhere =
+        matches!(from, SocketAddr::V6(v6) if v6.scope_id() != 0 && !link.has_index(v6.scope_id()));
+    !is_ours && !is_elsewhere && here.distance(&from.into()) == Distance::ThisSubnet
 }
 
 /// Whether this is an answer, and the name that it has for whoever sent it.
@@ -224,6 +243,7 @@ fn answers(packet: &[u8], from: IpAddr) -> Option<Option<String>> {
     Some(records.find(is_of).map(|record| record.name.to_string()))
 }
 
+const ASK_AGAIN: Duration = Duration::from_millis(1050);
 /// How often is announced until that comes back.
 const AGAIN: Duration = Duration::from_millis(300);
 /// Other hosts that are kept, and that are shown.

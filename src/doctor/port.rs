@@ -11,7 +11,7 @@ pub(super) fn shared() -> Finding {
     let others = others();
     let named = match others.is_empty() {
         true => String::new(),
-        false => format!("; also used by {}", others.join(", ")),
+        false => format!("; used by {}", others.join(", ")),
     };
     match socket::check_port() {
         Ok(()) => Finding::ok(CHECK, "", format!("UDP {} can be shared{named}", socket::PORT)),

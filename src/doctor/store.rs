@@ -1,6 +1,5 @@
 //! How the endpoints of an etcd do.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Finding, Verdict};
@@ -8,7 +7,6 @@ use crate::backend::Backend;
 use crate::backend::etcd::Etcd;
 use crate::backend::etcd::checkup::{Checked, Health, Login, Role, Trouble};
 use crate::config::{Origin, Plan, store_of};
-use crate::error::Error;
 
 /// Asks every endpoint, whether the user is known, and whether a write would be allowed.
 pub(super) async fn examine(plan: &Plan, tries_to_write: bool) -> Vec<Finding> {
@@ -31,7 +29,7 @@ pub(super) async fn examine(plan: &Plan, tries_to_write: bool) -> Vec<Finding> {
 
 fn endpoints(plan: &Plan, checked: &[Checked]) -> Vec<Finding> {
     let healths = checked.iter().filter_map(|checked| checked.health.as_ref().ok());
-    let cluster = most_common(healths.map(|health| health.cluster));
+    let cluster = most_common(&healths.map(|health| health.cluster));
     let mut found: Vec<Finding> = checked
         .iter()
         .map(|checked| match &checked.health {
@@ -70,8 +68,7 @@ fn healthy(endpoint: &str, health: &Health) -> Finding {
         health.latency.as_secs_f64() * 1000.0
     );
     if health.role == Role::Orphan {
-        return Finding::failure(ENDPOINT, endpoint, text)
-            .remedied("more than half of the members must run and reach one another: start the others");
+        return Finding::failure(ENDPOINT, endpoint, text).remedied(NO_LEADER);
     }
     if is_too_old(&health.version) {
         return Finding::failure(ENDPOINT, endpoint, text).remedied("etcd 3.4 or later is needed");
@@ -99,8 +96,7 @@ fn troubled(plan: &Plan, endpoint: &str, trouble: &Trouble) -> Finding {
     match trouble {
         Trouble::Silent(within) => {
             let text = format!("no answer within {within:?}");
-            Finding::failure(ENDPOINT, endpoint, text)
-                .remedied("it may be frozen, or a firewall drops what is sent to it")
+            Finding::failure(ENDPOINT, endpoint, text).remedied(SILENT)
         }
         Trouble::Said(why) => Finding::failure(ENDPOINT, endpoint, why.as_str()).remedied(remedy(plan, why)),
     }
@@ -115,9 +111,11 @@ fn remedy(plan: &Plan, why: &str) -> String {
     } else if has(&["authentication failed"]) {
         "correct the name or the password (ETCD_USERNAME, ETCD_PASSWORD, or the URL's)".to_owned()
     } else if has(&["permission denied"]) {
-        "let a role of this user read and write the keys of the namespace (etcdctl role grant-permission ROLE \
-         --prefix=true readwrite PREFIX)"
-            .to_owned()
+        let prefix = crate::backend::etcd::prefix_of(plan.namespace().value());
+        format!(
+            "let a role of this user read and write there: etcdctl role grant-permission ROLE --prefix=true readwrite \
+             {prefix}"
+        )
     } else if has(&["UnknownIssuer", "UnknownCA", "BadSignature"]) {
         format!("name the authority that has signed it ({origin}: ?ca=FILE)")
     } else if has(&["it wants a certificate of ours"]) {
@@ -126,12 +124,18 @@ fn remedy(plan: &Plan, why: &str) -> String {
         format!("use a name that its certificate has ({origin})")
     } else if has(&["expired"]) {
         "renew that certificate".to_owned()
-    } else if plan.uses_tls() && has(&["InvalidContentType", "tls handshake eof"]) {
-        format!("it does not speak TLS: use etcd:// ({origin})")
-    } else if !plan.uses_tls() && has(&["connection error", "h2 protocol error"]) {
+    } else if plan.uses_tls() && has(&["InvalidContentType", "tls handshake eof", "Connection reset"]) {
+        format!("where it does not speak TLS, use etcd:// ({origin}); otherwise see what runs there")
+    } else if !plan.uses_tls() && has(&["connection error", "h2 protocol error", "Connection reset"]) {
         format!("where it speaks TLS, use etcds:// ({origin}); otherwise see what runs there")
+    } else if has(&["not valid yet"]) {
+        "set the clocks right, here and there".to_owned()
+    } else if has(&["invalid peer certificate"]) {
+        "give it a certificate for servers, with its name or address".to_owned()
     } else if has(&["no leader"]) {
-        "more than half of the members must run and reach one another: start the others".to_owned()
+        NO_LEADER.to_owned()
+    } else if has(&["timed out", "deadline has elapsed"]) {
+        SILENT.to_owned()
     } else if has(&["dns error", "failed to lookup", "Name or service not known"]) {
         format!("no such host is known here: correct the address ({origin})")
     } else {
@@ -157,13 +161,12 @@ async fn write(etcd: &Etcd, within: Duration) -> Finding {
         Ok(()) => Finding::ok(CHECK, prefix, "allowed (nothing was written)"),
         Err(error) => {
             let why = error.in_full();
-            let remedy = match (&error, why.contains("permission denied")) {
-                (_, true) => format!(
+            let remedy = match why.contains("permission denied") {
+                true => format!(
                     "let a role of this user write there: etcdctl role grant-permission ROLE --prefix=true readwrite \
                      {prefix}"
                 ),
-                (Error::Unavailable { .. }, _) => "see the endpoints".to_owned(),
-                _ => String::new(),
+                false => "see what was found of the endpoints".to_owned(),
             };
             Finding::failure(CHECK, prefix, why).remedied(remedy)
         }
@@ -178,14 +181,13 @@ fn origin(plan: &Plan) -> String {
     }
 }
 
-fn most_common(clusters: impl Iterator<Item = u64>) -> Option<u64> {
-    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
-    clusters.for_each(|cluster| *counts.entry(cluster).or_default() += 1);
-    counts
-        .into_iter()
-        .max_by_key(|(_, count)| *count)
-        .map(|(cluster, _)| cluster)
+/// The same as the backend settles on: of equals, the last one.
+fn most_common(clusters: &(impl Iterator<Item = u64> + Clone)) -> Option<u64> {
+    let count = |cluster: &u64| clusters.clone().filter(|other| other == cluster).count();
+    clusters.clone().max_by_key(count)
 }
 
+const NO_LEADER: &str = "more than half of the members must run and reach one another: start the others";
+const SILENT: &str = "it may be frozen, or a firewall drops what is sent to it";
 const ENDPOINT: &str = "endpoint";
 const LOGIN: &str = "login";

@@ -94,15 +94,34 @@ impl Interfaces {
         Ok(Self(interfaces))
     }
 
-    /// The names of those that have an address and are down.
+    /// The names of those that can't be used, and why: down, or (where the system lists such) without an
+    /// address.
     #[cfg(all(feature = "doctor", feature = "mdns"))]
-    pub(crate) fn down() -> Vec<String> {
-        let all = if_addrs::get_if_addrs().unwrap_or_default();
-        let down = all.into_iter().filter(|found| !found.is_oper_up());
-        let mut names: Vec<String> = down.map(|found| found.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+    pub(crate) fn unusable() -> Vec<(String, &'static str)> {
+        const DOWN: &str = "it is down";
+        let addressed = if_addrs::get_if_addrs().unwrap_or_default();
+        let down = addressed.iter().filter(|found| !found.is_oper_up());
+        let mut all: Vec<_> = down.map(|found| (found.name.clone(), DOWN)).collect();
+        // Linux: if-addrs knows only those with addresses.
+        let listed = std::fs::read_dir("/sys/class/net")
+            .into_iter()
+            .flatten()
+            .flatten();
+        for entry in listed {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let state = std::fs::read_to_string(entry.path().join("operstate")).unwrap_or_default();
+            if !addressed.iter().any(|found| found.name == name) && !state.is_empty() {
+                let why = if state.trim() == "down" {
+                    DOWN
+                } else {
+                    "it has no address"
+                };
+                all.push((name, why));
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Those that `selection` uses.

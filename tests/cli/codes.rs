@@ -16,7 +16,14 @@ fn each_ending_has_its_code_and_says_what_to_do() {
         ("list --timeout 200ms greeter", 3, "cut short"),
         ("resolve --timeout 200ms greeter", 3, "cut short"),
         ("--registry bogus list", 2, "--registry is \"bogus\""),
-        ("--timeout 5 list", 2, "500ms or 5s"),
+        ("--timeout 5 list", 2, "with its unit, as 500ms or 5s"),
+        ("--timeout 0s list", 2, "no time"),
+        (
+            "--registry etcds://127.0.0.1?ca=/no/such/file list",
+            2,
+            "/no/such/file",
+        ),
+        ("man frobnicate", 2, "there is no command frobnicate"),
         ("list bad\u{7f}name", 2, "bad"),
         ("register greeter --port 0", 2, "1 to 65535"),
         ("register greeter --port 80 --meta x", 2, "KEY=VALUE"),
@@ -91,8 +98,20 @@ fn the_manual_page_names_all_commands() {
         page.starts_with(".ie") || page.contains(".TH hereabouts"),
         "{page}"
     );
-    for command in ["list", "watch", "resolve", "register", "HEREABOUTS_REGISTRY"] {
+    for command in [
+        "list",
+        "watch",
+        "resolve",
+        "register",
+        "doctor",
+        "HEREABOUTS_REGISTRY",
+    ] {
         assert!(page.contains(command), "{command} is missing: {page}");
+    }
+    let (status, page, _) = run(&Host::alone(), "man register");
+    assert_eq!(status, 0);
+    for word in ["hereabouts-register", "wait\\-port", "registry\\-address"] {
+        assert!(page.contains(word), "{word} is missing: {page}");
     }
 }
 
@@ -103,5 +122,11 @@ fn completions_are_of_use_to_the_shell() {
     assert_eq!(status, 0);
     let check = Command::new("bash").args(["-n", "-c", &script]).status();
     assert!(check.unwrap().success(), "bash does not take it");
-    assert!(script.contains("--registry") && script.contains("resolve"));
+    for shell in ["bash", "zsh", "fish"] {
+        let (status, script, _) = run(&host, &format!("completions {shell}"));
+        assert_eq!(status, 0);
+        for word in ["registry", "resolve", "doctor", "wait-port"] {
+            assert!(script.contains(word), "{shell}: {word} is missing");
+        }
+    }
 }

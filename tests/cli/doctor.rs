@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::lab::{Host, Lan, Process};
+use crate::lab::{Avahi, Host, Lan, Process};
 use crate::tool::{event, outcome, run, tool};
 
 /// What the doctor finds, by its own JSON, and its exit code.
@@ -103,6 +103,9 @@ fn a_healthy_network_is_all_well_and_each_value_has_its_origin() {
         "{out}"
     );
     assert_eq!(err, "all well\n");
+    let found = Found::by(tool(&b, "doctor --timeout 100ms --write"));
+    assert_eq!(found.code, 0, "{found:#?}");
+    found.has("write", "", "ok", &["mdns has no store"]);
     let (code, out, err) = run(&b, "--quiet doctor");
     assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
 }
@@ -116,17 +119,16 @@ fn a_firewall_is_found_out() {
     assert_eq!(found.code, 1, "{found:#?}");
     found.has("multicast", "eth0", "failure", &["over IPv4 does not come back"]);
     found.has("multicast", "lo", "failure", &["does not come back"]);
-    found.has(
-        "multicast",
-        "eth0",
-        "failure",
-        &["let UDP port 5353 through on eth0"],
-    );
+    found.has("multicast", "eth0", "failure", &["let UDP port 5353 in on eth0"]);
 
     host.firewall("flush ruleset\ntable ip fw { chain out { type filter hook output priority 0; udp dport 5353 drop\n}\n}");
     let found = Found::by(tool(&host, "doctor"));
     assert_eq!(found.code, 0, "{found:#?}");
-    let words = ["over IPv4 can't be sent", "over IPv6 comes back"];
+    let words = [
+        "over IPv4 can't be sent",
+        "over IPv6 comes back",
+        "let UDP port 5353 out on eth0",
+    ];
     found.has("multicast", "eth0", "warning", &words);
     found.has("multicast", "lo", "warning", &["over IPv4 can't be sent"]);
 }
@@ -144,8 +146,36 @@ fn a_port_that_is_taken_is_named_with_who_has_it() {
         "failure",
         &["UDP 5353 can't be opened", &me, "end that program"],
     );
-    found.has("instances", "", "failure", &["5353"]);
+    found.has("multicast", "eth0", "warning", &["see the port"]);
+    found.has(
+        "instances",
+        "",
+        "failure",
+        &["5353", "see what was found of the port"],
+    );
     drop(taken);
+}
+
+#[test]
+fn who_else_speaks_is_told_by_name() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    // A second way between the same two.
+    let second = Lan::with_subnet(78);
+    a.attach(&second, "eth1", 1);
+    b.attach(&second, "eth1", 2);
+    let (_here, _there) = (Avahi::start(&a), Avahi::start(&b));
+    let found = Found::by(tool(&a, "doctor"));
+    assert_eq!(found.code, 0, "{found:#?}");
+    found.has("port", "", "ok", &["used by avahi-daemon ("]);
+    let other = format!("{} ({}.local)", b.address(), b.name());
+    found.has("multicast", "eth0", "ok", &[&other]);
+    found.has("multicast", "eth1", "ok", &["10.78.0.2"]);
+    for interface in ["eth0", "eth1"] {
+        let text = found.finding("multicast", interface)["text"].to_string();
+        assert!(!text.contains(&a.address().to_string()), "it is itself: {text}");
+        assert_eq!(text.matches("fe80::").count(), 1, "one on each: {text}");
+    }
 }
 
 #[test]
@@ -155,6 +185,11 @@ fn what_is_left_out_is_told_with_the_reason() {
     host.attach(&lan, "docker0", 101);
     host.attach(&lan, "eth1", 102);
     host.unplug_interface("eth1");
+    let made = host
+        .command("ip")
+        .args(["link", "add", "bare", "type", "bridge"])
+        .status();
+    assert!(made.unwrap().success());
     let found = Found::by(tool(&host, "doctor"));
     assert_eq!(found.code, 0, "{found:#?}");
     found.has(
@@ -164,6 +199,7 @@ fn what_is_left_out_is_told_with_the_reason() {
         &["left out: it only leads to containers"],
     );
     found.has("interface", "eth1", "ok", &["left out: it is down"]);
+    found.has("interface", "bare", "ok", &["left out: it is down"]);
     found.has("multicast", "eth0", "ok", &["no other host answers"]);
 
     let alone = Host::alone();

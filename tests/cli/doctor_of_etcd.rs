@@ -1,13 +1,18 @@
 //! `doctor` on stores that are well, and on others.
 
 use crate::doctor::Found;
+use crate::lab::wait_until;
 use crate::security::{Authority, with_users};
 use crate::server::{Server, Version};
-use crate::tool::tool_here;
+use crate::tool::{SOON, tool_here};
 
 fn doctor(registry: &str) -> Found {
+    doctor_within("10s", registry)
+}
+
+fn doctor_within(time: &str, registry: &str) -> Found {
     Found::by(tool_here(&format!(
-        "--registry {registry} --timeout 2s doctor --write"
+        "--registry {registry} --timeout {time} doctor --write"
     )))
 }
 
@@ -46,6 +51,8 @@ async fn each_member_is_told_with_its_part() {
 
     // One that is dead, and one that is another store's.
     three.kill();
+    let has_leader = || doctor(&format!("etcd://{},{}", all[0], all[1])).code == 0;
+    wait_until("the others to have a leader", SOON, has_leader);
     let found = doctor(&format!("{registry},{}", stranger.address()));
     assert_eq!(found.code, 1, "{found:#?}");
     found.has(
@@ -62,11 +69,11 @@ async fn each_member_is_told_with_its_part() {
     );
     // Without a majority.
     two.kill();
-    let found = doctor(&registry);
+    let found = doctor_within("2s", &registry);
     assert_eq!(found.code, 1, "{found:#?}");
-    found.has("instances", "", "failure", &[]);
+    found.has("instances", "", "failure", &["endpoints"]);
     one.freeze(true);
-    let found = doctor(&registry);
+    let found = doctor_within("2s", &registry);
     assert_eq!(found.code, 1, "{found:#?}");
     found.has("endpoint", &all[0], "failure", &["no answer within 2s", "frozen"]);
     one.freeze(false);
@@ -119,7 +126,7 @@ fn certificates_are_told_with_their_end() {
     let server_use = format!("subjectAltName=IP:{ip}\nextendedKeyUsage=serverAuth,clientAuth\n");
     authority.sign("server", &server_use, "-days 2");
     authority.sign("client", "extendedKeyUsage=clientAuth\n", "-days 300");
-    authority.sign("late", "extendedKeyUsage=clientAuth\n", "-days -1");
+    authority.sign_expired("late", "extendedKeyUsage=clientAuth\n");
     let server = Server::secure(Version::Current, ip, &authority.file(""));
     let address = server.address().to_string();
     let file = |name: &str| authority.file(name);
@@ -158,6 +165,15 @@ fn certificates_are_told_with_their_end() {
     );
     let found = doctor(&format!("etcds://{address}?ca={}", file("ca.crt")));
     assert_eq!(found.code, 1, "{found:#?}");
+    let over = Authority::new("over");
+    let ip = Server::next_ip();
+    let server_use = format!("subjectAltName=IP:{ip}\nextendedKeyUsage=serverAuth,clientAuth\n");
+    over.sign_expired("server", &server_use);
+    let server_of_old = Server::secure(Version::Current, ip, &over.file(""));
+    let at = server_of_old.address().to_string();
+    let found = doctor(&format!("etcds://{at}?ca={}", over.file("ca.crt")));
+    let words = ["its certificate has expired", "renew that certificate"];
+    found.has("endpoint", &at, "failure", &words);
     let found = doctor(&format!("etcd://{address}"));
     found.has("endpoint", &address, "failure", &["use etcds://"]);
     let plain = Server::start(Version::Packaged);

@@ -44,7 +44,19 @@ fn what_was_ignored_before_stays_ignored() {
     command.arg(env!("CARGO_BIN_EXE_hereabouts"));
     command.args("--registry memory register greeter --port 8080 -- sh -c".split_whitespace());
     command.arg("kill -HUP $PPID; sleep 0.1; exit 9");
-    assert_eq!(command.status().unwrap().code(), Some(9));
+    // With a pipe for its output, or nohup writes a file.
+    assert_eq!(command.output().unwrap().status.code(), Some(9));
+}
+
+#[test]
+fn a_wrapped_command_keeps_its_code_whether_anybody_reads_or_not() {
+    let host = Lan::new().host(1);
+    let line = format!(
+        "exec 3>&1; {{ {} --registry memory register greeter --port 1 -- sh -c 'sleep 0.3; exit 9'; echo $? >&3; }} | true",
+        env!("CARGO_BIN_EXE_hereabouts")
+    );
+    let output = host.command("sh").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "9\n", "{output:?}");
 }
 
 #[test]
@@ -71,5 +83,13 @@ fn a_later_owner_of_the_id_ends_it() {
     event(&mut late, "registered");
     let superseded = event(&mut early, "superseded");
     assert_eq!(superseded["instance"]["id"], "one");
+    assert_eq!(code(&mut early), 5);
+    // With a command: that is ended too.
+    let wrapping = "register greeter --port 3 --id two --json -- sleep 60";
+    let mut early = Process::spawn(&mut tool(&a, wrapping));
+    event(&mut early, "registered");
+    let mut late = Process::spawn(&mut tool(&b, "register greeter --port 4 --id two --json"));
+    event(&mut late, "registered");
+    event(&mut early, "superseded");
     assert_eq!(code(&mut early), 5);
 }

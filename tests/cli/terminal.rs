@@ -29,6 +29,13 @@ fn text(output: &Output) -> String {
 fn columns_fit_and_have_colours_where_they_are_wanted() {
     let host = Host::alone();
     let list = format!("$H --registry {MANY} --quiet list");
+    let sick = "$H --registry static:a=b:1 doctor; NO_COLOR=1 $H -vv --registry static:a=b:1 doctor";
+    let shown = text(&at_terminal(&host, sick).output().unwrap());
+    assert_eq!(
+        shown.matches('\u{1b}').count(),
+        2 * shown.matches("ok").count() / 2,
+        "{shown:?}"
+    );
     let shown = text(&at_terminal(&host, &list).output().unwrap());
     assert!(shown.contains("\u{1b}[32mup\u{1b}[0m"), "{shown:?}");
     let plain = shown.replace("\u{1b}[32m", "").replace("\u{1b}[0m", "");

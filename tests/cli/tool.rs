@@ -16,6 +16,7 @@ pub(crate) fn tool(host: &Host, arguments: &str) -> Command {
 }
 
 /// The same in the test's own namespace.
+#[cfg(feature = "etcd-tls")]
 pub(crate) fn tool_here(arguments: &str) -> Command {
     with_arguments(Command::new(env!("CARGO_BIN_EXE_hereabouts")), arguments)
 }

@@ -47,6 +47,11 @@ fn what_one_registers_the_other_watches_lists_and_resolves() {
         status == 0 && url.as_deref().is_some_and(is_address),
         "{out}{err}"
     );
+    let (status, out, err) = run(&b, "resolve greeter --all");
+    assert!(
+        status == 0 && !out.is_empty() && out.lines().all(is_address),
+        "{out}{err}"
+    );
     let (status, out, err) = run(&b, "list");
     assert_eq!(status, 0, "{err}");
     let lines: Vec<Vec<&str>> = out

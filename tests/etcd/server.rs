@@ -261,13 +261,14 @@ impl Server {
         *self.child() = Some(child);
     }
 
-    /// Waits until it answers a call that needs a leader.
+    /// Waits until it accepts connections.
     fn wait_listening(&self) {
         let address = (self.ip, 2379);
         let accepts = || std::net::TcpStream::connect(address).is_ok();
         wait_until("the server to listen", Duration::from_secs(60), accepts);
     }
 
+    /// Waits until it answers a call that needs a leader.
     fn wait_ready(&self) {
         let uri = self.uri();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

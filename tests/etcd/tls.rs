@@ -109,13 +109,12 @@ async fn certificates_are_verified_on_both_sides() {
     let _one = register(&registry, "one").await;
     registry.close().await.unwrap();
 
-    let old = "-days -1";
-    authority.sign("late", "extendedKeyUsage=clientAuth\n", old);
+    authority.sign_expired("late", "extendedKeyUsage=clientAuth\n");
     let late = Some((authority.read("late.crt"), authority.read("late.key")));
     let over = Authority::new("over");
     let ip = Server::next_ip();
     let both = format!("subjectAltName=IP:{ip}\nextendedKeyUsage=serverAuth,clientAuth\n");
-    over.sign("server", &both, old);
+    over.sign_expired("server", &both);
     let server_of_old = Server::secure(Version::Current, ip, &over.file(""));
     let mut trusting = Tls::default();
     trusting.authorities = Some(over.read("ca.crt"));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use etcd_client::{Client, Compare, CompareOp, LeaseGrantOptions, PutOptions, Txn, TxnOp};
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Endpoint, told};
@@ -86,17 +87,23 @@ impl Etcd {
             async move { client.update_user(Some(user)).await }.boxed()
         };
         // The first endpoint that answers.
-        for endpoint in self.0.cluster.endpoints().await.iter() {
-            let asked = endpoint.ask(self.0.cluster.access(), &log_in);
-            match tokio::time::timeout(within, asked).await {
-                Ok(Ok(_)) => return Some(Ok(Login::Accepted)),
-                Ok(Err(error)) if fault::is_without_auth(&error) => return Some(Ok(Login::Unused)),
-                Ok(Err(error)) if fault::remedy(&error).is_lost() => {}
-                Ok(Err(error)) => return Some(Err(fault::text_of(&error))),
-                Err(_) => {}
+        let endpoints = self.0.cluster.endpoints().await;
+        let asks = endpoints
+            .iter()
+            .map(|endpoint| endpoint.ask(self.0.cluster.access(), &log_in));
+        let mut asks: FuturesUnordered<_> = asks.collect();
+        let answers = async {
+            while let Some(answer) = asks.next().await {
+                match answer {
+                    Ok(()) => return Some(Ok(Login::Accepted)),
+                    Err(error) if fault::is_without_auth(&error) => return Some(Ok(Login::Unused)),
+                    Err(error) if fault::remedy(&error).is_lost() => {}
+                    Err(error) => return Some(Err(fault::text_of(&error))),
+                }
             }
-        }
-        None
+            None
+        };
+        tokio::time::timeout(within, answers).await.unwrap_or(None)
     }
 
     /// Whether instances may be written, without writing one: a lease that is given back, and a write
@@ -158,11 +165,10 @@ async fn check(cluster: &Cluster, endpoint: &Endpoint) -> Result<Health, etcd_cl
     let answer = cluster.look_at(endpoint).await?;
     let latency = began.elapsed();
     let status = |mut client: Client| async move { client.status().await }.boxed();
-    let told = answer.header();
     let mut health = Health {
         version: String::new(),
         latency,
-        cluster: told.map_or(0, |header| header.cluster_id()),
+        cluster: told(answer.header()).unwrap_or_default(),
         role: Role::Unknown,
         alarms: Vec::new(),
     };

@@ -116,8 +116,10 @@ pub(super) fn error_of(endpoint: &str, error: &etcd_client::Error) -> Error {
 const NOBODY: &str = "user name is empty";
 const TOKEN_ERRORS: [&str; 3] = ["invalid auth token", "revision of auth store is old", NOBODY];
 /// What rustls says, and in plain words.
-const CERTIFICATE_ERRORS: [(&str, &str); 3] = [
+const CERTIFICATE_ERRORS: [(&str, &str); 5] = [
     ("invalid peer certificate: Expired", "its certificate has expired"),
+    ("certificate expired", "its certificate has expired"),
+    ("certificate not valid yet", "its certificate is not valid yet"),
     (
         "alert: CertificateExpired",
         "it says that our certificate has expired",

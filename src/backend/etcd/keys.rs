@@ -8,7 +8,7 @@ const MICRO: &str = "/micro/registry/";
 const NAMESPACES: &str = "/hereabouts/";
 
 /// What all keys of a namespace begin with.
-pub(super) fn prefix_of(namespace: &Namespace) -> String {
+pub(crate) fn prefix_of(namespace: &Namespace) -> String {
     if namespace.is_default() {
         return MICRO.to_owned();
     }

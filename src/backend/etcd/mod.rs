@@ -29,6 +29,8 @@ use tokio_util::task::TaskTracker;
 
 use self::cluster::{Access, Cluster};
 use self::counters::Counters;
+#[cfg(feature = "doctor")]
+pub(crate) use self::keys::prefix_of;
 use self::own::Owned;
 use self::table::Table;
 use self::watcher::{Watcher, Wish};

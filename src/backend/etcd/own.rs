@@ -160,7 +160,7 @@ impl Inner {
             of_lease.map(|(key, _)| key.clone()).collect()
         };
         for key in keys {
-            let gone = Error::unavailable("etcd", "its lease is gone");
+            let gone = Error::backend("etcd", "its lease is gone");
             self.owned().lose(&key, Lost::Gone(gone));
         }
     }
@@ -187,7 +187,7 @@ impl Inner {
             return;
         }
         let Some(kv) = stands else {
-            let gone = Error::unavailable("etcd", "its key was deleted");
+            let gone = Error::backend("etcd", "its key was deleted");
             return owned.lose(key, Lost::Gone(gone));
         };
         if kv.mod_revision() == own.revision || kv.lease() == own.lease {
@@ -200,7 +200,7 @@ impl Inner {
                 owned.lose(key, Lost::Superseded(other));
             }
             _ => {
-                let gone = Error::unavailable("etcd", "its key was overwritten");
+                let gone = Error::backend("etcd", "its key was overwritten");
                 owned.lose(key, Lost::Gone(gone));
             }
         }

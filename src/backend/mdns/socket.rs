@@ -30,6 +30,12 @@ impl Link {
         }
     }
 
+    /// Whether its interface has this number; unknown of one that is named by an address.
+    #[cfg(feature = "doctor")]
+    pub(crate) fn has_index(&self, index: u32) -> bool {
+        matches!(self.via, Via::V6(mine) if mine == index)
+    }
+
     pub(crate) fn family(&self) -> &'static str {
         match self.via {
             Via::V4(_) => "IPv4",
@@ -81,7 +87,8 @@ pub(crate) fn speaker(link: &Link) -> io::Result<Socket> {
     }
 }
 
-/// Sends on one link, and hears what is said there, by itself too.
+/// Sends on one link, and hears what is said there, by itself too; and what is said on others, where the
+/// system does not tell them apart.
 #[cfg(feature = "doctor")]
 pub(crate) fn member(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     let socket = speaker(link)?;
@@ -89,6 +96,8 @@ pub(crate) fn member(link: &Link) -> io::Result<tokio::net::UdpSocket> {
         Via::V4(address) => {
             socket.join_multicast_v4(&GROUP_V4, &address)?;
             socket.set_multicast_loop_v4(true)?;
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            let _ = socket.set_multicast_all_v4(false);
         }
         Via::V6(index) => {
             socket.join_multicast_v6(&GROUP_V6, index)?;

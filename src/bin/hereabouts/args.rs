@@ -65,7 +65,10 @@ pub(crate) enum Command {
         shell: Shell,
     },
     /// The manual page, for man(1): hereabouts man > hereabouts.1
-    Man,
+    Man {
+        /// That of a command: hereabouts man list > hereabouts-list.1
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use hereabouts::doctor::{self, Finding, Verdict};
 use crate::args::{Cli, Doctor};
 use crate::exit::{FAILED, Failure};
 use crate::output::{GREEN, RED, RESET, YELLOW, json_text, write_line};
+use crate::session::patiently;
 
 pub(crate) async fn run(cli: &Cli, what: &Doctor) -> Result<ExitCode, Failure> {
     let mut doctor = doctor::Doctor::new(cli.config()?);
@@ -15,14 +16,13 @@ pub(crate) async fn run(cli: &Cli, what: &Doctor) -> Result<ExitCode, Failure> {
     }
     let mut found = Vec::new();
     let mut written = Ok(());
-    doctor
-        .examine(|finding| {
-            if !cli.json && written.is_ok() {
-                written = show(&finding, cli.quiet);
-            }
-            found.push(finding);
-        })
-        .await?;
+    let examination = doctor.examine(|finding| {
+        if !cli.json && written.is_ok() {
+            written = show(&finding, cli.quiet);
+        }
+        found.push(finding);
+    });
+    patiently(cli.quiet, examination, || "waiting for answers ...".to_owned()).await?;
     written?;
     if cli.json {
         write_line(&json_text(&found)?)?;

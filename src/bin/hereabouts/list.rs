@@ -17,7 +17,7 @@ pub(crate) async fn run(session: &Session, what: &Scoped) -> Result<ExitCode, Fa
         let all: Vec<_> = look.snapshot.iter().map(|i| session.json_of(i)).collect();
         write_line(&json_text(&all)?)?;
     } else if !look.snapshot.is_empty() {
-        print(&look.snapshot)?;
+        print(&look.snapshot, &session.interfaces())?;
     }
     let found = match look.snapshot.len() {
         0 => "nothing".to_owned(),
@@ -35,7 +35,7 @@ pub(crate) async fn run(session: &Session, what: &Scoped) -> Result<ExitCode, Fa
     Ok(ExitCode::from(if missing { NOTHING_FOUND } else { 0 }))
 }
 
-fn print(snapshot: &Snapshot) -> std::io::Result<()> {
+fn print(snapshot: &Snapshot, interfaces: &Interfaces) -> std::io::Result<()> {
     let mut table = Table::new(&[
         "SERVICE",
         "STATE",
@@ -46,7 +46,6 @@ fn print(snapshot: &Snapshot) -> std::io::Result<()> {
         "ID",
         "METADATA",
     ]);
-    let interfaces = Interfaces::read().unwrap_or_default();
     for (position, instance) in snapshot.iter().enumerate() {
         table.add(vec![
             escaped(instance.service().as_str()).to_string(),
@@ -54,7 +53,7 @@ fn print(snapshot: &Snapshot) -> std::io::Result<()> {
             near(snapshot.distance(position)).to_owned(),
             age_of(instance),
             escaped(instance.version()).to_string(),
-            addresses_of(instance, &interfaces),
+            addresses_of(instance, interfaces),
             escaped(instance.id().as_str()).to_string(),
             pairs_of(instance),
         ]);

@@ -1,7 +1,6 @@
 //! What the library logs, on standard error.
 
-use std::io::IsTerminal;
-
+use anstream::{AutoStream, ColorChoice};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
@@ -20,7 +19,7 @@ pub(crate) fn show(cli: &Cli) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(AutoStream::choice(&std::io::stderr()) != ColorChoice::Never)
         // Nobody may be reading standard error any longer.
         .log_internal_errors(false)
         .with_target(false)

@@ -19,13 +19,13 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command};
-use self::exit::Failure;
+use self::exit::{Failure, USAGE};
 use self::session::Session;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::show(&cli);
     cli.color.write_global();
+    log::show(&cli);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(&cli)),
@@ -50,9 +50,27 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
             std::io::stdout().write_all(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+        Command::Man { command } => {
+            manual(command.as_deref())?.render(&mut std::io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The page of the tool, or that of a command.
+fn manual(command: Option<&str>) -> Result<clap_mangen::Man, Failure> {
+    let mut cli = Cli::command();
+    // Gives commands their full names, and the flags that all of them have.
+    cli.build();
+    let Some(name) = command else {
+        return Ok(clap_mangen::Man::new(cli));
+    };
+    let found = cli.find_subcommand(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        Failure::new(
+            USAGE,
+            format!("there is no command {name}; there are {}", names.join(", ")),
+        )
+    })?;
+    Ok(clap_mangen::Man::new(found))
 }

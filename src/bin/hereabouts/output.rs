@@ -53,7 +53,7 @@ impl Session {
     }
 
     fn shown<'a>(&'a self, instance: &'a Instance) -> Shown<'a> {
-        let interfaces = Interfaces::read().unwrap_or_default();
+        let interfaces = self.interfaces();
         Shown {
             service: instance.service().as_str(),
             id: instance.id().as_str(),
@@ -118,13 +118,18 @@ impl Session {
 /// JSON that a terminal shows as it is: what could drive one is escaped.
 pub(crate) fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string(value)?;
-    let drives = |c: &char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    // All of them are in strings, and below U+10000.
-    let one = |c: char| match drives(&c) {
-        true => format!("\\u{:04x}", u32::from(c)),
-        false => c.to_string(),
-    };
-    Ok(text.chars().map(one).collect())
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        let is_shown = |c: char| escaped(c.encode_utf8(&mut [0; 4])).to_string().chars().eq([c]);
+        // All that is not plain is in strings.
+        if (' '..='~').contains(&c) || is_shown(c) {
+            safe.push(c);
+        } else {
+            let units = c.encode_utf16(&mut [0; 2]).to_vec();
+            safe.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    Ok(safe)
 }
 
 fn plain_line(happening: &Happening<'_>) -> Option<String> {
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn json_cannot_drive_a_terminal() {
-        let text = json_text(&"a\u{1b}[31m\u{9b}31m\u{202e}ü\u{7f}").unwrap();
-        assert_eq!(text, r#""a\u001b[31m\u009b31m\u202eü\u007f""#);
+        let text = json_text(&"a\u{1b}[31m\u{9b}31m\u{202e}ü\u{7f}\u{61c}\u{e0041}").unwrap();
+        assert_eq!(text, r#""a\u001b[31m\u009b31m\u202eü\u007f\u061c\udb40\udc41""#);
     }
 }

@@ -58,11 +58,17 @@ async fn publish(
     signals: &mut Signals,
     child: &mut Option<Child>,
 ) -> Result<End, Failure> {
+    let doing = || format!("registering with {} ...", session.registry.describe());
     let registration = tokio::select! {
-        registration = session.registry.register(instance) => registration?,
+        registration = session.patiently(session.registry.register(instance), doing) => registration?,
         signal = signals.next() => return Ok(End::Signal(signal)),
     };
-    session.tell(&Happening::Registered(&published(&registration)))?;
+    // A command runs on, whether anybody reads this or not.
+    let tell = |happening: &Happening<'_>| match session.tell(happening) {
+        Err(_) if !what.run.is_empty() => Ok(()),
+        told => told,
+    };
+    tell(&Happening::Registered(&published(&registration)))?;
     if let Some((program, arguments)) = what.run.split_first() {
         *child = Some(Child::start(program, arguments)?);
     }
@@ -98,15 +104,15 @@ async fn publish(
             status = registration.wait_for(has_changed) => match status? {
                 Status::Published => {
                     is_published = true;
-                    session.tell(&Happening::Registered(&published(&registration)))?;
+                    tell(&Happening::Registered(&published(&registration)))?;
                 }
                 Status::Pending { why, .. } => {
                     is_published = false;
                     let why = why.map(|why| why.in_full()).unwrap_or_default();
-                    session.tell(&Happening::Pending(why))?;
+                    tell(&Happening::Pending(why))?;
                 }
                 Status::Superseded { by } => {
-                    session.tell(&Happening::Superseded(&by))?;
+                    tell(&Happening::Superseded(&by))?;
                     return Ok(End::Superseded);
                 }
                 _ => return Err(Error::Closed.into()),

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hereabouts::net::Interfaces;
 use hereabouts::{Address, Instance, State};
 
 use crate::args::Resolve;
@@ -48,7 +47,7 @@ pub(crate) async fn run(session: &Session, what: &Resolve) -> Result<ExitCode, F
         );
         return Err(Failure::new(NOTHING_FOUND, why));
     }
-    let interfaces = Interfaces::read().unwrap_or_default();
+    let interfaces = session.interfaces();
     let show = |address: &Address| match what.url {
         // A zone in a URL: RFC 6874.
         true => format!("http://{}", text_of(address, &interfaces).replace('%', "%25")),

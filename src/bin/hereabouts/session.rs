@@ -1,9 +1,12 @@
 //! The registry that a command uses, and how it looks at it.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hereabouts::net::Interfaces;
 use hereabouts::{Namespace, Registry, Scope, ServiceName, Snapshot};
 
 use crate::args::Cli;
@@ -19,6 +22,8 @@ pub(crate) struct Session {
     pub(crate) timeout: Duration,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
+    /// As they were a moment ago.
+    interfaces: RefCell<Option<(Instant, Rc<Interfaces>)>>,
 }
 
 /// What a look has found.
@@ -42,6 +47,7 @@ impl Session {
             timeout: *plan.deadline().value(),
             json: cli.json,
             quiet: cli.quiet,
+            interfaces: RefCell::default(),
         })
     }
 
@@ -54,16 +60,11 @@ impl Session {
         let began = tokio::time::Instant::now();
         let scope = service.map_or(Scope::All, |service| Scope::Service(service.clone()));
         let mut watch = self.registry.watch(scope)?;
-        let mut settled = Box::pin(watch.until(|s| s.is_synced() || s.stale().is_some() || enough(s)));
-        let patience = self.timeout.min(PATIENCE);
-        let mut looked = tokio::time::timeout(patience, &mut settled).await;
-        if looked.is_err() && patience < self.timeout {
-            if std::io::stderr().is_terminal() {
-                self.say(&format!("looking in {} ...", self.registry.describe()));
-            }
-            looked = tokio::time::timeout_at(began + self.timeout, &mut settled).await;
-        }
-        drop(settled);
+        let settled = watch.until(|s| s.is_synced() || s.stale().is_some() || enough(s));
+        let doing = || format!("looking in {} ...", self.registry.describe());
+        let looked = self
+            .patiently(tokio::time::timeout(self.timeout, settled), doing)
+            .await;
         let cut_short = looked.is_err();
         let snapshot = match looked {
             Ok(snapshot) => snapshot?,
@@ -88,6 +89,28 @@ impl Session {
         }
     }
 
+    /// This machine's interfaces, which have the names of link-local addresses.
+    pub(crate) fn interfaces(&self) -> Rc<Interfaces> {
+        let mut known = self.interfaces.borrow_mut();
+        match &*known {
+            Some((at, interfaces)) if at.elapsed() < FRESH => interfaces.clone(),
+            _ => {
+                let read = Rc::new(Interfaces::read().unwrap_or_default());
+                *known = Some((Instant::now(), read.clone()));
+                read
+            }
+        }
+    }
+
+    /// Waits, and says what for where a person would wonder.
+    pub(crate) async fn patiently<T>(
+        &self,
+        wait: impl Future<Output = T>,
+        doing: impl FnOnce() -> String,
+    ) -> T {
+        patiently(self.quiet, wait, doing).await
+    }
+
     /// Says something to a person, beside the output.
     pub(crate) fn say(&self, what: &str) {
         if !self.quiet {
@@ -96,5 +119,24 @@ impl Session {
     }
 }
 
+/// Waits, and says what for where a person would wonder.
+pub(crate) async fn patiently<T>(
+    quiet: bool,
+    wait: impl Future<Output = T>,
+    doing: impl FnOnce() -> String,
+) -> T {
+    let mut wait = std::pin::pin!(wait);
+    match tokio::time::timeout(PATIENCE, &mut wait).await {
+        Ok(done) => done,
+        Err(_) => {
+            if !quiet && std::io::stderr().is_terminal() {
+                anstream::eprintln!("{}", hereabouts::escaped(&doing()));
+            }
+            wait.await
+        }
+    }
+}
+
+const FRESH: Duration = Duration::from_secs(1);
 /// Nobody wonders what is going on before that.
 const PATIENCE: Duration = Duration::from_secs(1);

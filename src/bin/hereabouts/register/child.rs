@@ -34,9 +34,12 @@ impl Child {
         }
     }
 
-    /// Asks it to end, and waits for that.
+    /// Asks it to end, and waits for that; where it can't be asked, it is ended.
     pub(super) async fn end(&mut self, signals: &mut Signals) -> io::Result<u8> {
+        #[cfg(unix)]
         self.pass_on(TERMINATE);
+        #[cfg(not(unix))]
+        self.0.start_kill()?;
         self.wait(signals).await
     }
 
@@ -60,7 +63,8 @@ impl Child {
     pub(super) fn pass_on(&self, _signal: i32) {}
 }
 
-/// Whether a signal is one that is typed at this terminal (^C, ^\), which the command has got too.
+/// Whether a signal is one that is typed at this terminal (^C, ^\), which the command has got too. One that
+/// was sent by kill can't be told from it where this program is in front.
 #[cfg(unix)]
 fn is_typed(signal: i32) -> bool {
     use nix::sys::signal::Signal::{SIGINT, SIGQUIT};
@@ -83,4 +87,5 @@ fn code_of(status: ExitStatus) -> u8 {
         .unwrap_or(1)
 }
 
+#[cfg(unix)]
 const TERMINATE: i32 = 15;

@@ -26,6 +26,7 @@
 //! | --- | --- |
 //! | publish an instance while it runs | [`Registry::register`] -> [`Registration`] |
 //! | list what is there | [`Registry::instances`], [`Registry::services`] -> [`Snapshot`] |
+//! | leave before a server ends | [`Registry::shutdown_on`] |
 //! | follow what changes | [`Registry::watch`] -> [`Watch`] of [`Event`]s |
 //! | call by name | [`Registry::resolver`] -> [`Resolver`] -> [`Pick`] |
 //! | choose the backend | [`connect`], [`Config`] |
@@ -74,8 +75,8 @@ pub use instance::{
     MAX_METADATA_KEYS, MAX_NAME_LEN, MAX_RECORD_LEN, Metadata, Namespace, Ports, ServiceName, State, escaped,
 };
 pub use registry::{
-    DEFAULT_DEADLINE, Event, Registration, Registry, RegistryBuilder, Snapshot, Snapshots, Stats, Status,
-    Watch, diff,
+    DEFAULT_DEADLINE, Event, Registration, Registry, RegistryBuilder, Shutdown, Snapshot, Snapshots, Stats,
+    Status, Watch, diff,
 };
 pub use resolver::{Candidates, DEFAULT_PICK_DEADLINE, Pick, Resolver, ResolverBuilder, Strategy};
 

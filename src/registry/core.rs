@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,8 +31,12 @@ pub(crate) struct Shared {
     local: Mutex<(Instant, Arc<Local>)>,
     /// What is published or about to be, so that a failed close can name it.
     published: Mutex<BTreeMap<Key, Claims>>,
-    /// No new calls; keepers withdraw.
+    /// No new calls.
     pub(super) closing: CancellationToken,
+    /// No new registrations; keepers withdraw. With or before closing.
+    pub(super) leaving: CancellationToken,
+    /// The last publication is withdrawn.
+    all_withdrawn: Notify,
     /// Over: every wait ends with [`Error::Closed`].
     pub(crate) closed: CancellationToken,
     tasks: TaskTracker,
@@ -73,6 +77,7 @@ impl Shared {
     ) -> Result<Arc<Core>> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime("Registry::new"))?;
         let local = Arc::new(Local::read(&backend.interfaces()).unwrap_or_default());
+        let closing = CancellationToken::new();
         let shared = Arc::new(Self {
             backend,
             advertise,
@@ -81,7 +86,9 @@ impl Shared {
             rooms: Mutex::default(),
             local: Mutex::new((Instant::now(), local)),
             published: Mutex::default(),
-            closing: CancellationToken::new(),
+            leaving: closing.child_token(),
+            closing,
+            all_withdrawn: Notify::new(),
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
             keepers: TaskTracker::new(),
@@ -97,6 +104,26 @@ impl Shared {
             return Err(Error::Closed);
         }
         Ok(())
+    }
+
+    /// Whether something can be registered.
+    pub(super) fn check_staying(&self) -> Result<()> {
+        self.check_open()?;
+        match self.leaving.is_cancelled() {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Withdraws everything, for good, and waits until that is done. Everything else goes on.
+    pub(super) async fn leave(&self) {
+        self.leaving.cancel();
+        let mut withdrawn = std::pin::pin!(self.all_withdrawn.notified());
+        withdrawn.as_mut().enable();
+        if self.published() > 0 {
+            // What can't be withdrawn has said so.
+            let _ = tokio::time::timeout(KEEPERS_DEADLINE, withdrawn).await;
+        }
     }
 
     /// Waits for `future` for a time, or until the registry is closed. The timer is the caller's
@@ -280,6 +307,9 @@ impl Shared {
             if claims.count == 0 {
                 published.remove(key);
             }
+        }
+        if published.is_empty() {
+            self.all_withdrawn.notify_waiters();
         }
     }
 

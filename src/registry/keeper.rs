@@ -138,7 +138,7 @@ impl Keeper {
             };
             tokio::select! {
                 biased;
-                () = self.shared.closing.cancelled() => return End::Left(None),
+                () = self.shared.leaving.cancelled() => return End::Left(None),
                 command = self.commands.recv() => match command {
                     Some(Command::Publish(reply)) => {
                         progress.waiting.push(reply);

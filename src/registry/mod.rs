@@ -7,10 +7,12 @@
 mod core;
 mod diff;
 mod fold;
+mod health;
 mod keeper;
 mod overlay;
 mod registration;
 mod room;
+mod shutdown;
 mod snapshot;
 mod stats;
 mod watch;
@@ -22,6 +24,7 @@ pub(crate) use self::core::{Core, Shared};
 pub use diff::{Event, diff};
 pub use registration::{Registration, Status};
 pub(crate) use room::Reader;
+pub use shutdown::Shutdown;
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 pub use watch::{Snapshots, Watch};
@@ -142,7 +145,7 @@ impl Registry {
 
     fn start(&self, instance: Instance) -> Result<Registration> {
         let shared = &self.core.0;
-        shared.check_open()?;
+        shared.check_staying()?;
         let unreachable = instance.listen().filter(|listen| {
             shared.advertise.is_none()
                 && instance.explicit_addresses().is_empty()
@@ -258,6 +261,29 @@ impl Registry {
         self.core.0.backend.namespace()
     }
 
+    /// For the graceful shutdown of servers: once `signal` is over, withdraws every instance, waits half a
+    /// second in which clients learn of it, and then resolves. Clones of what it returns resolve together,
+    /// so that one serves several servers.
+    ///
+    /// It goes on whether it is polled or not. Meanwhile and afterwards watches, resolvers and picks work,
+    /// as calls that are still being served may need them; only registering answers [`Error::Closed`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use hereabouts::{Instance, Registry, memory::Memory};
+    /// # let registry = Registry::new(Memory::new())?;
+    /// # let router = axum::Router::new();
+    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await?;
+    /// let _greeter = registry.register(Instance::new("greeter", listener.local_addr()?)?).await?;
+    /// let shutdown = registry.shutdown_on(async { tokio::signal::ctrl_c().await.unwrap_or_default() });
+    /// axum::serve(listener, router).with_graceful_shutdown(shutdown).await?;
+    /// registry.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn shutdown_on(&self, signal: impl Future<Output = ()> + Send + 'static) -> Shutdown {
+        Shutdown::start(&self.core.0, signal)
+    }
+
     /// Withdraws every instance and closes all clones. Afterwards every call answers
     /// [`Error::Closed`], and no task, thread, socket or lease is left.
     ///
@@ -271,3 +297,6 @@ impl Registry {
         self.core.0.close().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::core::Core;
+use super::health::Health;
 use super::keeper::{Command, Keeper};
 use super::overlay::key_of;
 use crate::error::{Error, Result};
@@ -45,7 +47,9 @@ pub struct Registration {
     service: ServiceName,
     id: InstanceId,
     wanted: Arc<Mutex<Arc<Instance>>>,
-    updating: tokio::sync::Mutex<()>,
+    updating: Arc<tokio::sync::Mutex<()>>,
+    /// Ends the check that runs.
+    check: Mutex<Option<DropGuard>>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
     /// The keeper's end of the status.
@@ -87,7 +91,8 @@ impl Registration {
             service,
             id,
             wanted,
-            updating: tokio::sync::Mutex::new(()),
+            updating: Arc::default(),
+            check: Mutex::default(),
             commands,
             status,
             shown,
@@ -258,6 +263,49 @@ impl Registration {
     /// As for [`update`](Self::update).
     pub async fn set_state(&self, state: State) -> Result<()> {
         self.update(|instance| instance.with_state(state)).await
+    }
+
+    /// Runs `check` every so often, and lets the instance be picked only while it is well: it is
+    /// [`State::Starting`] until the first good check, again after three bad ones in a row, and
+    /// [`State::Up`] after two good ones in a row. A check that takes longer than a second and than
+    /// `every`, or panics, is a bad one. Draining is left alone.
+    ///
+    /// Ends with the registration; a second call replaces the first check.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hereabouts::{Instance, Registry, State, memory::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> hereabouts::Result<()> {
+    /// # let registry = Registry::new(Memory::new())?;
+    /// # async fn database_answers() -> bool { true }
+    /// let instance = Instance::new("greeter", 8080)?.with_state(State::Starting)?;
+    /// let registration = registry.register(instance).await?;
+    /// registration.while_healthy(Duration::from_secs(1), || database_answers());
+    /// # registry.resolver("greeter")?.pick().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn while_healthy<F>(&self, every: Duration, check: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        let health = Health {
+            wanted: self.wanted.clone(),
+            updating: self.updating.clone(),
+            commands: self.commands.downgrade(),
+        };
+        let stop = CancellationToken::new();
+        let closed = self.core.0.closed.clone();
+        let ends = stop.clone();
+        self.core.0.spawn(async move {
+            tokio::select! {
+                () = ends.cancelled() => {}
+                () = closed.cancelled() => {}
+                () = health.keep(every, check) => {}
+            }
+        });
+        // Drops the guard of the one before.
+        *self.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop.drop_guard());
     }
 
     /// Withdraws the instance and waits until that is confirmed.

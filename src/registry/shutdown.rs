@@ -1,0 +1,79 @@
+//! Servers end after everybody has learnt that they do.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::core::Shared;
+
+/// Resolves when servers may stop serving: see [`Registry::shutdown_on`](super::Registry::shutdown_on).
+pub struct Shutdown {
+    over: CancellationToken,
+    wait: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Shutdown {
+    pub(super) fn start(shared: &Arc<Shared>, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        let over = CancellationToken::new();
+        // Also where the task ends early, with its runtime.
+        let ends = over.clone().drop_guard();
+        let leaves = shared.clone();
+        shared.spawn(async move {
+            let _ends = ends;
+            tokio::select! {
+                // Then nothing is published any longer.
+                () = leaves.closed.cancelled() => {}
+                () = leave_after(signal, &leaves) => {}
+            }
+        });
+        Self::of(over)
+    }
+
+    fn of(over: CancellationToken) -> Self {
+        let wait = Box::pin(over.clone().cancelled_owned());
+        Self { over, wait }
+    }
+}
+
+async fn leave_after(signal: impl Future<Output = ()>, shared: &Shared) {
+    signal.await;
+    if shared.published() > 0 {
+        tracing::info!(
+            "leaving: withdrawing {} before the servers end",
+            shared.published()
+        );
+        shared.leave().await;
+        tokio::time::sleep(LAME_DUCK).await;
+    } else {
+        shared.leave().await;
+    }
+}
+
+impl Clone for Shutdown {
+    fn clone(&self) -> Self {
+        Self::of(self.over.clone())
+    }
+}
+
+impl Future for Shutdown {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.wait.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shutdown")
+            .field("over", &self.over.is_cancelled())
+            .finish()
+    }
+}
+
+/// In which clients learn of it, and what they had already chosen to send arrives.
+const LAME_DUCK: Duration = Duration::from_millis(500);

@@ -41,6 +41,8 @@
 //! itself and is counted ([`Registry::stats`]), and names are escaped wherever they are displayed.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(feature = "reqwest", feature = "tower"))]
+mod adapter;
 #[cfg(feature = "clap")]
 mod args;
 mod backend;
@@ -57,6 +59,10 @@ pub mod net;
 mod registry;
 mod resolver;
 
+#[cfg(feature = "reqwest")]
+pub use adapter::reqwest;
+#[cfg(feature = "tower")]
+pub use adapter::tower;
 #[cfg(feature = "clap")]
 #[cfg_attr(docsrs, doc(cfg(feature = "clap")))]
 pub use args::RegistryArgs;

@@ -298,6 +298,11 @@ impl Choice {
             .any(|slot| Arc::ptr_eq(&slot.load, load))
     }
 
+    /// Whether one can be chosen.
+    pub(super) fn has_any(&self) -> bool {
+        !self.set.load().usable.is_empty()
+    }
+
     /// How many are up and wanted.
     #[cfg(test)]
     pub(super) fn up(&self) -> usize {

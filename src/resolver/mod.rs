@@ -147,6 +147,12 @@ impl Resolver {
         self.0.choice.choose().map(Pick::new)
     }
 
+    /// Whether there is an instance that can be picked now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.choice.has_any()
+    }
+
     /// Instances for one call that may be tried again: each is picked once.
     #[must_use]
     pub fn candidates(&self) -> Candidates {
@@ -160,6 +166,18 @@ impl Resolver {
     /// As for [`pick`](Self::pick).
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
         self.pick_within(deadline).await.map(drop)
+    }
+
+    /// What is known, as it changes.
+    #[cfg(feature = "tower")]
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<Arc<Snapshot>> {
+        self.0.reader.changes()
+    }
+
+    /// Whether an instance may be picked at all.
+    #[cfg(feature = "tower")]
+    pub(crate) fn may_pick(&self, instance: &crate::instance::Instance) -> bool {
+        instance.state() == State::Up && !instance.addresses().is_empty() && self.0.choice.is_wanted(instance)
     }
 
     fn choice(&self) -> &Arc<Choice> {

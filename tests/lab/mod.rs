@@ -22,4 +22,4 @@ pub(crate) use lan::Lan;
 pub(crate) use load::Burn;
 pub(crate) use netns::wait_until;
 pub(crate) use peers::{Avahi, zeroconf_browser};
-pub(crate) use process::Process;
+pub(crate) use process::{Process, example};

@@ -1,6 +1,7 @@
 //! Programs beside the test, ended when dropped.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -161,6 +162,18 @@ fn read_lines(output: ChildStdout) -> mpsc::Receiver<String> {
         }
     });
     receiver
+}
+
+/// An example's executable: `cargo build --examples` puts them beside the tests.
+pub(crate) fn example(name: &str) -> String {
+    let tests: PathBuf = std::env::current_exe().unwrap();
+    let path = tests.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run cargo build --all-features --examples",
+        path.display()
+    );
+    path.display().to_string()
 }
 
 const GRACE: Duration = Duration::from_secs(2);

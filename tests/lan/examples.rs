@@ -1,23 +1,10 @@
 //! The examples, run as a user runs them.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Host, Lan, Process};
-
-/// An example's executable: `cargo build --examples` puts them beside the tests.
-fn example(name: &str) -> String {
-    let tests: PathBuf = std::env::current_exe().unwrap();
-    let path = tests.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run cargo build --all-features --examples",
-        path.display()
-    );
-    path.display().to_string()
-}
+use crate::lab::{Host, Lan, Process, example};
 
 fn tells_the_whole_story(host: &Host) {
     let began = Instant::now();

@@ -1,0 +1,172 @@
+//! Servers end, crash, come back and are replaced under 200 calls a second.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::callers::{KINDS, Kind, caller};
+use crate::lab::Process;
+use crate::load::{Call, Load, answers, failures};
+use crate::place::{BACKENDS, Backend, Place, SOON};
+
+fn end(mut server: Process) {
+    server.signal(Signal::SIGTERM);
+    assert!(server.ends_within(SOON), "it goes on: {}", server.log());
+    assert!(server.succeeded(), "{}", server.log());
+}
+
+/// Runs `story` for each way to find and each way to call, with a load on two servers; returns the calls. The
+/// servers that it returns go on till the end.
+fn each(
+    attempts: usize,
+    story: impl Fn(&Place, &Load, [Process; 2]) -> Vec<Process>,
+) -> Vec<(Backend, Kind, Vec<Call>)> {
+    let mut all = Vec::new();
+    for backend in BACKENDS {
+        for kind in KINDS {
+            let place = Place::new(backend);
+            let registry = place.registry();
+            let servers = [place.server(0), place.server(1)];
+            place.await_up(&registry, 2);
+            let load = Load::start(&place.caller, caller(kind, &registry, attempts));
+            load.more(100);
+            let _servers = story(&place, &load, servers);
+            load.more(100);
+            let calls = load.end(&place.caller);
+            println!(
+                "{backend:?} {kind:?}: {} calls, {} failed",
+                calls.len(),
+                failures(&calls).len()
+            );
+            all.push((backend, kind, calls));
+        }
+    }
+    all
+}
+
+#[test]
+fn no_call_fails_when_servers_end_and_come_back() {
+    let all = each(1, |place, load, [one, two]| {
+        let registry = place.registry();
+        end(one);
+        load.more(100);
+        let one = place.server(0);
+        place.await_up(&registry, 2);
+        end(two);
+        load.more(100);
+        let two = place.server(1);
+        place.await_up(&registry, 2);
+        load.more(100);
+        vec![one, two]
+    });
+    for (backend, kind, calls) in &all {
+        assert!(
+            failures(calls).is_empty(),
+            "{backend:?} {kind:?}: {:?}",
+            failures(calls)
+        );
+        assert!(
+            answers(calls).len() >= 3,
+            "{backend:?} {kind:?}: {:?}",
+            answers(calls)
+        );
+    }
+}
+
+#[test]
+fn a_crash_costs_the_calls_in_flight_and_no_other() {
+    let all = each(1, |_, load, [mut one, two]| {
+        one.kill();
+        load.more(300);
+        vec![two]
+    });
+    for (backend, kind, calls) in &all {
+        let failed = failures(calls);
+        let first = failed.iter().map(|call| call.ended).min();
+        // From the moment on at which a failure was known.
+        let later = failed
+            .iter()
+            .filter(|call| first.is_some_and(|first| call.began > first));
+        assert_eq!(later.count(), 0, "{backend:?} {kind:?}: {failed:#?}");
+        assert!(failed.len() <= 20, "{backend:?} {kind:?}: {failed:#?}");
+    }
+}
+
+#[test]
+fn a_crash_costs_nothing_where_calls_are_tried_again() {
+    let all = each(3, |_, load, [mut one, two]| {
+        one.kill();
+        load.more(300);
+        vec![two]
+    });
+    for (backend, kind, calls) in &all {
+        assert!(
+            failures(calls).is_empty(),
+            "{backend:?} {kind:?}: {:?}",
+            failures(calls)
+        );
+    }
+}
+
+#[test]
+fn a_newcomer_gets_its_share_at_once() {
+    for backend in BACKENDS {
+        let place = Place::new(backend);
+        let registry = place.registry();
+        let _servers = [place.server(0), place.server(1)];
+        place.await_up(&registry, 2);
+        let load = Load::start(&place.caller, caller(Kind::Reqwest, &registry, 1));
+        load.more(100);
+        let _third = place.server(2);
+        place.await_up(&registry, 3);
+        let up = Instant::now();
+        load.more(400);
+        let calls = load.end(&place.caller);
+        assert!(failures(&calls).is_empty(), "{:?}", failures(&calls));
+        let since: Vec<Call> = calls.iter().filter(|call| call.began >= up).cloned().collect();
+        let before: Vec<Call> = calls.iter().filter(|call| call.began < up).cloned().collect();
+        let (since_up, old) = (answers(&since), answers(&before));
+        let (third, count) = since_up
+            .iter()
+            .find(|(id, _)| !old.contains_key(*id) || old[*id] < 20)
+            .unwrap_or_else(|| panic!("nobody new: {since_up:?}"));
+        let share = *count as f64 / since.len() as f64;
+        assert!((0.2..0.47).contains(&share), "{backend:?}: {share}: {since_up:?}");
+        let first = calls
+            .iter()
+            .filter(|call| call.reply.as_deref() == Ok(*third))
+            .map(|call| call.began)
+            .min();
+        let late = first.unwrap().saturating_duration_since(up);
+        println!("{backend:?}: a share of {share:.2}, first called {late:?} after it was seen");
+        assert!(late < Duration::from_millis(100), "{late:?}");
+    }
+}
+
+#[test]
+fn five_are_replaced_one_after_the_other_and_no_call_fails() {
+    for backend in BACKENDS {
+        let place = Place::new(backend);
+        let registry = place.registry();
+        let mut servers: Vec<Process> = (0..5).map(|n| place.server(n)).collect();
+        place.await_up(&registry, 5);
+        let load = Load::start(&place.caller, caller(Kind::Tower, &registry, 1));
+        load.more(100);
+        for n in 0..5 {
+            servers.push(place.server(n));
+            place.await_up(&registry, 6);
+            end(servers.remove(0));
+            place.await_up(&registry, 5);
+        }
+        load.more(100);
+        let calls = load.end(&place.caller);
+        println!("{backend:?}: {} calls over {:?}", calls.len(), answers(&calls));
+        assert!(failures(&calls).is_empty(), "{backend:?}: {:?}", failures(&calls));
+        assert_eq!(
+            answers(&calls).len(),
+            10,
+            "all have answered: {:?}",
+            answers(&calls)
+        );
+    }
+}

@@ -1,0 +1,63 @@
+//! There is no instance, or not yet.
+
+use std::time::{Duration, Instant};
+
+use crate::callers::{KINDS, caller};
+use crate::lab::Process;
+use crate::place::{BACKENDS, Place, SOON};
+
+#[test]
+fn no_instance_is_an_error_that_says_what_was_looked_for() {
+    for backend in BACKENDS {
+        let place = Place::new(backend);
+        let registry = place.registry();
+        for kind in KINDS {
+            let call = caller(kind, &registry, 3);
+            let began = Instant::now();
+            let error = place.caller.run(async move { call().await }).unwrap_err();
+            println!("{backend:?} {kind:?} after {:?}: {error}", began.elapsed());
+            assert!(
+                began.elapsed() > Duration::from_secs(4),
+                "it waits till the deadline"
+            );
+            assert!(error.contains("greeter"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_call_goes_through_as_soon_as_there_is_an_instance() {
+    for backend in BACKENDS {
+        let place = Place::new(backend);
+        let registry = place.registry();
+        for kind in KINDS {
+            let call = caller(kind, &registry, 1);
+            let (waiting, watching) = (registry.clone(), registry.clone());
+            let up = place.caller.spawn(async move {
+                let mut watch = watching.watch("greeter").unwrap();
+                let is_up = |s: &hereabouts::Snapshot| s.iter().any(|i| i.state().as_str() == "up");
+                watch.until(is_up).await.unwrap();
+                Instant::now()
+            });
+            let replied = place.caller.spawn(async move {
+                let reply = call().await;
+                (reply, Instant::now())
+            });
+            let _server: Process = place.server(0);
+            let (reply, at, up) = place.caller.run(async move {
+                let (reply, at) = replied.await.unwrap();
+                (reply, at, up.await.unwrap())
+            });
+            reply.unwrap();
+            let after = at.saturating_duration_since(up);
+            println!("{backend:?} {kind:?}: answered {after:?} after it was up");
+            assert!(after < Duration::from_millis(50), "{after:?}");
+            drop(_server);
+            place.caller.run(async move {
+                let mut watch = waiting.watch("greeter").unwrap();
+                let gone = tokio::time::timeout(SOON, watch.until(|s| s.is_empty())).await;
+                gone.expect("it said goodbye").unwrap();
+            });
+        }
+    }
+}

@@ -61,6 +61,8 @@ mod resolver;
 
 #[cfg(feature = "reqwest")]
 pub use adapter::reqwest;
+#[cfg(feature = "tonic")]
+pub use adapter::tonic;
 #[cfg(feature = "tower")]
 pub use adapter::tower;
 #[cfg(feature = "clap")]
@@ -91,6 +93,6 @@ pub use async_trait::async_trait;
 pub use futures_core::{future::BoxFuture, stream::BoxStream};
 
 /// Compiles the README's code.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "reqwest", feature = "tonic"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

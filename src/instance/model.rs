@@ -254,6 +254,19 @@ impl Instance {
         &self.addresses
     }
 
+    /// The nearest that a URL can express: link-local IPv6 addresses are passed over where there is another,
+    /// as URLs have no scope.
+    pub(crate) fn url_address(&self) -> Option<&Address> {
+        let expressible = |address: &&Address| match address {
+            Address::Ip(std::net::SocketAddr::V6(v6)) => !v6.ip().is_unicast_link_local(),
+            _ => true,
+        };
+        self.addresses
+            .iter()
+            .find(expressible)
+            .or_else(|| self.addresses.first())
+    }
+
     /// Its named ports.
     #[must_use]
     pub fn ports(&self) -> &Ports {

@@ -1,7 +1,7 @@
 //! The instance chosen for one call.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -40,12 +40,7 @@ impl Pick {
     /// Link-local IPv6 addresses are passed over where there is another, as URLs have no scope.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        let expressible = |address: &&Address| match address {
-            Address::Ip(SocketAddr::V6(v6)) => !v6.ip().is_unicast_link_local(),
-            _ => true,
-        };
-        let others = self.entry.instance.addresses();
-        let address = others.iter().find(expressible).unwrap_or(&self.entry.address);
+        let address = self.entry.instance.url_address().unwrap_or(&self.entry.address);
         let slash = if path.starts_with('/') { "" } else { "/" };
         format!("http://{}:{}{slash}{path}", address.host_text(), address.port())
     }

@@ -21,6 +21,11 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: [Kind; 2] = [Kind::Reqwest, Kind::Tower];
 
+/// The server that is called.
+pub(crate) fn program() -> String {
+    crate::lab::example("axum_greeter")
+}
+
 /// A caller that tries so many instances for a call.
 pub(crate) fn caller(kind: Kind, registry: &Registry, attempts: usize) -> Caller {
     let greeter = registry.resolver("greeter").unwrap();

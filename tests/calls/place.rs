@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hereabouts::{Config, Registry};
 
-use crate::lab::{Host, Lan, Process, example};
+use crate::lab::{Host, Lan, Process};
 use crate::server::{Server, Version};
 
 /// Long enough for anything, also on a busy machine.
@@ -25,12 +25,14 @@ pub(crate) struct Place {
     pub(crate) caller: Arc<Host>,
     servers: Vec<Host>,
     url: String,
+    program: String,
     _store: Option<Server>,
     _lan: Lan,
 }
 
 impl Place {
-    pub(crate) fn new(backend: Backend) -> Self {
+    /// Its servers will be of this program.
+    pub(crate) fn new(backend: Backend, program: &str) -> Self {
         let lan = Lan::new();
         let caller = Arc::new(lan.host(1));
         let servers = vec![lan.host(2), lan.host(3)];
@@ -45,6 +47,7 @@ impl Place {
             caller,
             servers,
             url,
+            program: program.to_owned(),
             _store: store,
             _lan: lan,
         }
@@ -52,7 +55,7 @@ impl Place {
 
     /// Starts a server on one of the hosts.
     pub(crate) fn server(&self, number: usize) -> Process {
-        let mut command = self.servers[number % self.servers.len()].command(&example("axum_greeter"));
+        let mut command = self.servers[number % self.servers.len()].command(&self.program);
         command
             .env("HEREABOUTS_REGISTRY", &self.url)
             .env("RUST_LOG", "warn");

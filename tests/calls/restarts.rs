@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::callers::{KINDS, Kind, caller};
+use crate::callers::{KINDS, Kind, caller, program};
 use crate::lab::Process;
 use crate::load::{Call, Load, answers, failures};
 use crate::place::{BACKENDS, Backend, Place, SOON};
@@ -24,7 +24,7 @@ fn each(
     let mut all = Vec::new();
     for backend in BACKENDS {
         for kind in KINDS {
-            let place = Place::new(backend);
+            let place = Place::new(backend, &program());
             let registry = place.registry();
             let servers = [place.server(0), place.server(1)];
             place.await_up(&registry, 2);
@@ -111,11 +111,11 @@ fn a_crash_costs_nothing_where_calls_are_tried_again() {
 #[test]
 fn a_newcomer_gets_its_share_at_once() {
     for backend in BACKENDS {
-        let place = Place::new(backend);
+        let place = Place::new(backend, &program());
         let registry = place.registry();
         let _servers = [place.server(0), place.server(1)];
         place.await_up(&registry, 2);
-        let load = Load::start(&place.caller, caller(Kind::Reqwest, &registry, 1));
+        let load = Load::start(&place.caller, caller(KINDS[0], &registry, 1));
         load.more(100);
         let _third = place.server(2);
         place.await_up(&registry, 3);
@@ -139,18 +139,19 @@ fn a_newcomer_gets_its_share_at_once() {
             .min();
         let late = first.unwrap().saturating_duration_since(up);
         println!("{backend:?}: a share of {share:.2}, first called {late:?} after it was seen");
-        assert!(late < Duration::from_millis(100), "{late:?}");
+        // A few milliseconds; the rest is for a busy machine.
+        assert!(late < Duration::from_millis(500), "{late:?}");
     }
 }
 
 #[test]
 fn five_are_replaced_one_after_the_other_and_no_call_fails() {
     for backend in BACKENDS {
-        let place = Place::new(backend);
+        let place = Place::new(backend, &program());
         let registry = place.registry();
         let mut servers: Vec<Process> = (0..5).map(|n| place.server(n)).collect();
         place.await_up(&registry, 5);
-        let load = Load::start(&place.caller, caller(Kind::Tower, &registry, 1));
+        let load = Load::start(&place.caller, caller(KINDS[KINDS.len() - 1], &registry, 1));
         load.more(100);
         for n in 0..5 {
             servers.push(place.server(n));

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::callers::{KINDS, caller};
+use crate::callers::{KINDS, caller, program};
 use crate::lab::Process;
 use crate::place::{BACKENDS, Place, SOON};
 
 #[test]
 fn no_instance_is_an_error_that_says_what_was_looked_for() {
     for backend in BACKENDS {
-        let place = Place::new(backend);
+        let place = Place::new(backend, &program());
         let registry = place.registry();
         for kind in KINDS {
             let call = caller(kind, &registry, 3);
@@ -28,7 +28,7 @@ fn no_instance_is_an_error_that_says_what_was_looked_for() {
 #[test]
 fn a_call_goes_through_as_soon_as_there_is_an_instance() {
     for backend in BACKENDS {
-        let place = Place::new(backend);
+        let place = Place::new(backend, &program());
         let registry = place.registry();
         for kind in KINDS {
             let call = caller(kind, &registry, 1);
@@ -51,7 +51,8 @@ fn a_call_goes_through_as_soon_as_there_is_an_instance() {
             reply.unwrap();
             let after = at.saturating_duration_since(up);
             println!("{backend:?} {kind:?}: answered {after:?} after it was up");
-            assert!(after < Duration::from_millis(50), "{after:?}");
+            // A few milliseconds; the rest is for a busy machine.
+            assert!(after < Duration::from_millis(500), "{after:?}");
             drop(_server);
             place.caller.run(async move {
                 let mut watch = waiting.watch("greeter").unwrap();

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary and bench uses its own part")]
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,7 +43,12 @@ impl Version {
     fn program(self) -> PathBuf {
         match self {
             Self::Packaged => "etcd".into(),
-            Self::Current => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/peers/etcd"),
+            // Above, where this is compiled into another package of the workspace.
+            Self::Current => Path::new(env!("CARGO_MANIFEST_DIR"))
+                .ancestors()
+                .map(|folder| folder.join("target/peers/etcd"))
+                .find(|program| program.exists())
+                .unwrap_or_else(|| "target/peers/etcd".into()),
         }
     }
 }

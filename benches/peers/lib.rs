@@ -1,0 +1,1 @@
+//! Nothing: the benches here have dependencies that the crate's own must not have.

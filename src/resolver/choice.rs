@@ -15,7 +15,7 @@ use super::builder::Options;
 use super::ejection::History;
 use super::strategy::Draw;
 use super::turn::Turn;
-use crate::instance::{Address, Instance, State};
+use crate::instance::{Address, Instance, InstanceId, State};
 use crate::net::Distance;
 use crate::registry::{Shared, Snapshot};
 
@@ -25,6 +25,8 @@ pub(super) struct Choice {
     pub(super) shared: Arc<Shared>,
     options: Options,
     set: ArcSwap<Set>,
+    /// What is known of whoever is there, up or not, by id and owner.
+    loads: Mutex<HashMap<InstanceId, (u64, Arc<Load>)>>,
     turn: Turn,
     made: watch::Sender<()>,
     outdated: Notify,
@@ -46,8 +48,11 @@ pub(super) struct Entry {
 pub(super) struct Load {
     /// Calls that have begun and not ended.
     outstanding: AtomicU32,
-    /// A call to it has failed, and it has not answered since.
-    out: AtomicBool,
+    /// How often it has gone out and come back: odd while it is out, since a call to it has failed and it
+    /// has not answered since. What a call says counts for the time at which it began.
+    epoch: AtomicU32,
+    moved: Notify,
+    gone: AtomicBool,
     history: Mutex<History>,
     /// When it was first seen; none for those that were there from the start.
     came: Option<Instant>,
@@ -61,6 +66,8 @@ struct Set {
     weights: Option<Alias>,
     /// Everything that is up and wanted, for when nothing else is left.
     up: Vec<Slot>,
+    /// There is nothing else than what is out.
+    all_out: bool,
 }
 
 /// An entry, with what is looked at before it is chosen.
@@ -68,20 +75,53 @@ struct Set {
 struct Slot {
     load: Arc<Load>,
     entry: Arc<Entry>,
+    /// Its weight now.
+    weight: f32,
 }
 
 impl Load {
     pub(super) fn new(came: Option<Instant>) -> Self {
         Self {
             outstanding: AtomicU32::new(0),
-            out: AtomicBool::new(false),
+            epoch: AtomicU32::new(0),
+            moved: Notify::new(),
+            gone: AtomicBool::new(false),
             history: Mutex::default(),
             came,
         }
     }
 
+    /// The time that a call which begins now belongs to.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_out(&self) -> bool {
-        self.out.load(Ordering::Relaxed)
+        self.epoch() % 2 == 1
+    }
+
+    /// Waits until that time is over, or it is gone.
+    pub(super) async fn leaves(&self, epoch: u32) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.epoch() != epoch || self.gone.load(Ordering::Relaxed) {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    fn moves(&self, from: u32, to: u32) -> bool {
+        let moved = self
+            .epoch
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        moved.is_ok()
+    }
+
+    fn retire(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+        self.moved.notify_waiters();
     }
 
     /// A call begins.
@@ -103,13 +143,20 @@ impl Load {
     }
 
     /// Which part of its weight it has, while it is new.
-    fn warmth(&self, slow_start: Option<Duration>) -> f64 {
+    fn warmth(&self, slow_start: Option<Duration>) -> f32 {
         match (slow_start, self.came) {
             (Some(time), Some(came)) => {
-                (came.elapsed().as_secs_f64() / time.as_secs_f64()).clamp(COLDEST, 1.0)
+                (came.elapsed().as_secs_f32() / time.as_secs_f32()).clamp(COLDEST, 1.0)
             }
             _ => 1.0,
         }
+    }
+}
+
+impl Slot {
+    /// How much of its weight is taken: nothing where nothing is outstanding, so that the draw decides.
+    fn share(&self) -> f32 {
+        self.load.outstanding() as f32 / self.weight
     }
 }
 
@@ -119,6 +166,7 @@ impl Choice {
             shared,
             options,
             set: ArcSwap::default(),
+            loads: Mutex::default(),
             turn: Turn::default(),
             made: watch::channel(()).0,
             outdated: Notify::new(),
@@ -132,7 +180,7 @@ impl Choice {
     pub(super) fn choose(&self) -> Option<Arc<Entry>> {
         let set = self.set.load();
         let first = &set.usable.get(self.draw(&set))?;
-        if !first.load.is_out() {
+        if set.all_out || !first.load.is_out() {
             return Some(first.entry.clone());
         }
         // The set is made again soon after one is out.
@@ -165,7 +213,10 @@ impl Choice {
             let (before, after) = list.split_at(scaled(fastrand::u32(..), list.len()));
             after.iter().chain(before).find(|slot| will_do(slot))
         };
-        from_anywhere(&set.usable).or_else(|| from_anywhere(&set.up))
+        let weighed = || set.up.iter().find(|slot| slot.weight > 0.0 && will_do(slot));
+        from_anywhere(&set.usable)
+            .or_else(weighed)
+            .or_else(|| from_anywhere(&set.up))
     }
 
     fn draw(&self, set: &Set) -> usize {
@@ -175,9 +226,15 @@ impl Choice {
             turn: &self.turn,
         };
         let has_fewer = |one: usize, other: usize| {
-            let (one, other) = (&set.usable[one].load, &set.usable[other].load);
+            let (one, other) = (&set.usable[one], &set.usable[other]);
             // One that is out has too many.
-            (one.is_out(), one.outstanding()) < (other.is_out(), other.outstanding())
+            match (one.load.is_out(), other.load.is_out()) {
+                (false, false) | (true, true) if set.weights.is_none() => {
+                    one.load.outstanding() < other.load.outstanding()
+                }
+                (false, false) | (true, true) => one.share() < other.share(),
+                (one_is_out, _) => !one_is_out,
+            }
         };
         self.options.strategy.draw(&draw, has_fewer)
     }
@@ -186,56 +243,80 @@ impl Choice {
     /// comes now is new. Returns whether one is still warming up, for which the set has to be made again.
     pub(super) fn remake(&self, snapshot: &Snapshot, has_begun: bool) -> bool {
         let before = self.set.load_full();
+        let loads = self.known_loads(snapshot, has_begun.then(Instant::now));
         let known: HashMap<_, _> = before
             .up
             .iter()
             .map(|s| (s.entry.instance.id(), &s.entry))
             .collect();
-        let came = has_begun.then(Instant::now);
+        let mut is_warming = false;
         let mut up = Vec::with_capacity(snapshot.len());
         for (position, instance) in snapshot.iter().enumerate() {
+            let (Some(address), Some(load)) = (instance.addresses().first(), loads.get(instance.id())) else {
+                continue;
+            };
             if instance.state() != State::Up || !self.is_wanted(instance) {
                 continue;
             }
-            let Some(address) = instance.addresses().first() else {
-                continue;
-            };
-            // By the same owner, whatever it has changed.
-            let owner = instance.generation().millis();
             let same = known
                 .get(instance.id())
-                .filter(|e| e.instance.generation().millis() == owner);
-            let load = || same.map_or_else(|| Arc::new(Load::new(came)), |e| e.load.clone());
-            let entry = match same.filter(|e| Arc::ptr_eq(&e.instance, instance)) {
+                .filter(|e| Arc::ptr_eq(&e.instance, instance));
+            let entry = match same {
                 Some(entry) => Arc::clone(entry),
                 None => Arc::new(Entry {
                     instance: instance.clone(),
                     address: address.clone(),
-                    load: load(),
+                    load: load.clone(),
                     home: self.me.clone(),
                 }),
             };
+            let warmth = load.warmth(self.options.slow_start);
             let slot = Slot {
                 load: entry.load.clone(),
                 entry,
+                weight: f32::from(instance.weight()) * warmth,
             };
+            is_warming |= warmth < 1.0;
             up.push((snapshot.distance(position), slot));
         }
-        let (set, is_warming) = self.set_of(up);
-        self.set.store(Arc::new(set));
+        self.set.store(Arc::new(self.set_of(up)));
         self.made.send_replace(());
         is_warming
     }
 
+    /// What is known of each instance of a snapshot, up or not. `came` is when what is new has come.
+    fn known_loads(&self, snapshot: &Snapshot, came: Option<Instant>) -> HashMap<InstanceId, Arc<Load>> {
+        let mut known = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = HashMap::with_capacity(snapshot.len());
+        for instance in snapshot.iter() {
+            // By the same owner, whatever it has changed.
+            let owner = instance.generation().millis();
+            let load = match known.remove(instance.id()) {
+                Some((by, load)) if by == owner => load,
+                other => {
+                    other.inspect(|(_, load)| load.retire());
+                    Arc::new(Load::new(came))
+                }
+            };
+            now.insert(instance.id().clone(), (owner, load));
+        }
+        known.values().for_each(|(_, load)| load.retire());
+        *known = now;
+        known
+            .iter()
+            .map(|(id, (_, load))| (id.clone(), load.clone()))
+            .collect()
+    }
+
     /// The best of those that are up.
-    fn set_of(&self, up: Vec<(Option<Distance>, Slot)>) -> (Set, bool) {
-        let slow_start = self.options.slow_start;
+    fn set_of(&self, up: Vec<(Option<Distance>, Slot)>) -> Set {
         let is_well = |(_, slot): &&(Option<Distance>, Slot)| !slot.load.is_out();
-        let weighs = |(_, slot): &&(Option<Distance>, Slot)| slot.entry.instance.weight() > 0;
+        let weighs = |(_, slot): &&(Option<Distance>, Slot)| slot.weight > 0.0;
         let mut best: Vec<_> = up.iter().filter(is_well).filter(weighs).collect();
         if best.is_empty() {
             best = up.iter().filter(is_well).collect();
         }
+        let all_out = best.is_empty();
         if best.is_empty() {
             best = up.iter().filter(weighs).collect();
         }
@@ -247,18 +328,16 @@ impl Choice {
             best.retain(|(distance, _)| *distance == nearest || nearest.is_none());
         }
         let usable: Vec<Slot> = best.into_iter().map(|(_, slot)| slot.clone()).collect();
-        let warmth: Vec<f64> = usable.iter().map(|slot| slot.load.warmth(slow_start)).collect();
-        let is_warming = warmth.iter().any(|warmth| *warmth < 1.0);
         let weights = self.options.strategy.weighs().then(|| {
-            let weight = |(slot, warmth): (&Slot, &f64)| f64::from(slot.entry.instance.weight()) * warmth;
-            Alias::of(&usable.iter().zip(&warmth).map(weight).collect::<Vec<f64>>())
+            let weights = usable.iter().map(|slot| f64::from(slot.weight));
+            Alias::of(&weights.collect::<Vec<f64>>())
         });
-        let set = Set {
+        Set {
             usable,
             weights: weights.flatten(),
             up: up.into_iter().map(|(_, slot)| slot).collect(),
-        };
-        (set, is_warming)
+            all_out,
+        }
     }
 
     pub(super) fn is_wanted(&self, instance: &Instance) -> bool {
@@ -271,31 +350,37 @@ impl Choice {
 
     /// Leaves nothing to pick.
     pub(super) fn empty(&self) {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.drain().for_each(|(_, (_, load))| load.retire());
         self.set.store(Arc::default());
         self.made.send_replace(());
     }
 
-    /// Takes an instance out at once. Returns whether it was in.
-    pub(super) fn take_out(&self, load: &Load) -> bool {
-        let was_in = !load.out.swap(true, Ordering::Relaxed);
+    /// Takes an instance out at once, by what a call says that began in `epoch`. Returns the time in which it
+    /// is out; none where it was out already, or that call is of an earlier time.
+    pub(super) fn take_out(&self, load: &Load, epoch: u32) -> Option<u32> {
+        let out = epoch.wrapping_add(1);
+        if epoch % 2 == 1 || !load.moves(epoch, out) {
+            return None;
+        }
         self.outdated.notify_one();
-        was_in
+        Some(out)
     }
 
-    /// Puts an instance back.
-    pub(super) fn put_back(&self, load: &Load) {
-        load.out.store(false, Ordering::Relaxed);
-        load.history().is_back();
-        self.outdated.notify_one();
+    /// Puts an instance back that is out since `epoch`.
+    pub(super) fn put_back(&self, load: &Load, epoch: u32) {
+        if epoch % 2 == 1 && load.moves(epoch, epoch.wrapping_add(1)) {
+            load.history().is_back();
+            load.moved.notify_waiters();
+            self.outdated.notify_one();
+        }
     }
 
-    /// Whether an instance is still one that could be picked.
-    pub(super) fn knows(&self, load: &Arc<Load>) -> bool {
-        self.set
-            .load()
-            .up
-            .iter()
-            .any(|slot| Arc::ptr_eq(&slot.load, load))
+    /// An instance as it is known now, if it is up.
+    pub(super) fn entry_of(&self, load: &Arc<Load>) -> Option<Arc<Entry>> {
+        let set = self.set.load();
+        let slot = set.up.iter().find(|slot| Arc::ptr_eq(&slot.load, load));
+        slot.map(|slot| slot.entry.clone())
     }
 
     /// Whether one can be chosen.
@@ -320,6 +405,6 @@ impl Choice {
 }
 
 /// The least part of its weight that a newcomer has.
-const COLDEST: f64 = 0.1;
+const COLDEST: f32 = 0.1;
 /// How often is drawn again before they are looked at one by one.
 const REDRAWS: usize = 3;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::choice::{Choice, Entry};
+use super::choice::{Choice, Entry, Load};
 use crate::backend::Verdict;
+use crate::instance::Instance;
 use crate::net;
 
 /// How often an instance has failed lately.
@@ -36,42 +37,61 @@ impl History {
 
 /// Takes an instance out, and puts it back once it answers: the try is a connection of ours, never a
 /// caller's call. Meanwhile the backend asks the network where it can, and may find it gone.
-pub(super) fn eject(choice: &Arc<Choice>, entry: &Entry) {
-    if !choice.take_out(&entry.load) {
+pub(super) fn eject(choice: &Arc<Choice>, entry: &Entry, epoch: u32) {
+    let Some(epoch) = choice.take_out(&entry.load, epoch) else {
+        // Somebody else's call has said so, or what it says is of another time.
         return;
-    }
-    let mut wait = entry.load.history().failed();
-    let (choice, load, instance) = (choice.clone(), entry.load.clone(), entry.instance.clone());
+    };
+    let wait = entry.load.history().failed();
+    let (choice, load) = (choice.clone(), entry.load.clone());
     let shared = choice.shared.clone();
     let (asks, closed) = (shared.clone(), shared.closed.clone());
-    let asked = {
-        let instance = instance.clone();
-        async move {
-            if asks.verify(instance.clone()).await == Verdict::Gone {
-                tracing::debug!("{instance} is gone");
-            }
+    let instance = entry.instance.clone();
+    let asked = async move {
+        if asks.verify(instance.clone()).await == Verdict::Gone {
+            tracing::debug!("{instance} is gone");
         }
-    };
-    let tries = async move {
-        loop {
-            tokio::time::sleep(jittered(wait)).await;
-            if !choice.knows(&load) || !load.is_out() {
-                return;
-            }
-            for address in instance.addresses() {
-                if net::accepts(address, CONNECT_DEADLINE).await {
-                    return choice.put_back(&load);
-                }
-            }
-            wait = (wait * 2).min(LONGEST);
-        }
+        // The tries tell when it is over.
+        std::future::pending::<()>().await;
     };
     shared.spawn(async move {
         tokio::select! {
             () = closed.cancelled() => {}
-            ((), ()) = async { tokio::join!(asked, tries) } => {}
+            () = load.leaves(epoch) => {}
+            () = asked => {}
+            () = until_it_accepts(&choice, &load, wait) => choice.put_back(&load, epoch),
         }
     });
+}
+
+/// Tries over and over, where callers would go now.
+async fn until_it_accepts(choice: &Choice, load: &Arc<Load>, mut wait: Duration) {
+    loop {
+        tokio::time::sleep(jittered(wait)).await;
+        let Some(entry) = choice.entry_of(load) else {
+            // It may be up again, as the same one.
+            wait = (wait * 2).min(LONGEST);
+            continue;
+        };
+        if accepts(&entry.instance).await {
+            return;
+        }
+        wait = (wait * 2).min(LONGEST);
+    }
+}
+
+/// At the addresses that callers get: another one that accepts may be somebody else's, or of no use to them.
+async fn accepts(instance: &Instance) -> bool {
+    let (nearest, in_url) = (instance.addresses().first(), instance.url_address());
+    for address in [nearest, in_url.filter(|in_url| Some(*in_url) != nearest)]
+        .into_iter()
+        .flatten()
+    {
+        if !net::accepts(address, CONNECT_DEADLINE).await {
+            return false;
+        }
+    }
+    true
 }
 
 fn wait_after(failures: u32) -> Duration {

@@ -71,11 +71,13 @@ impl Resolver {
         let shared = core.0.clone();
         let reader = shared.reader(Scope::Service(service.clone()))?;
         let slow_start = options.slow_start;
-        let choice = Choice::new(shared.clone(), options, &reader.snapshot());
+        let snapshot = reader.snapshot();
+        let choice = Choice::new(shared.clone(), options, &snapshot);
         let stop = CancellationToken::new();
         shared.spawn(keep_fresh(
             reader.clone(),
             choice.clone(),
+            snapshot.is_synced(),
             slow_start,
             stop.clone(),
             shared.closed.clone(),
@@ -230,6 +232,7 @@ impl Drop for Emptied {
 async fn keep_fresh(
     reader: Reader,
     choice: Arc<Choice>,
+    mut has_begun: bool,
     slow_start: Option<Duration>,
     stop: CancellationToken,
     closed: CancellationToken,
@@ -237,7 +240,6 @@ async fn keep_fresh(
     let mut changes = reader.changes();
     // Also when the runtime drops this task.
     let choice = Emptied(choice);
-    let mut has_begun = reader.snapshot().is_synced();
     loop {
         let snapshot = changes.borrow_and_update().clone();
         let is_warming = choice.0.remake(&snapshot, has_begun);

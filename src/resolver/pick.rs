@@ -16,12 +16,15 @@ use crate::instance::{Address, Instance, escaped};
 /// nothing about that.
 pub struct Pick {
     entry: Arc<Entry>,
+    /// When it was picked.
+    epoch: u32,
 }
 
 impl Pick {
     pub(super) fn new(entry: Arc<Entry>) -> Self {
         entry.load.begin();
-        Self { entry }
+        let epoch = entry.load.epoch();
+        Self { entry, epoch }
     }
 
     pub(super) fn load(&self) -> &Arc<Load> {
@@ -76,10 +79,11 @@ impl Pick {
 
     /// The call went well.
     pub fn succeeded(self) {
-        if self.entry.load.is_out()
+        // It was picked though it was out, as there was nothing else.
+        if self.epoch % 2 == 1
             && let Some(choice) = self.entry.home.upgrade()
         {
-            choice.put_back(&self.entry.load);
+            choice.put_back(&self.entry.load, self.epoch);
         }
     }
 
@@ -94,7 +98,7 @@ impl Pick {
         tracing::debug!("a call to {instance} failed: {}", escaped(&error.to_string()));
         // Without a resolver nobody picks any longer.
         if let Some(choice) = self.entry.home.upgrade() {
-            ejection::eject(&choice, &self.entry);
+            ejection::eject(&choice, &self.entry, self.epoch);
         }
     }
 }

@@ -8,9 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) struct Turn([Counter; COUNTERS]);
 
 /// On a cache line of its own: two of them next to each other would be fetched together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Counter(AtomicUsize);
+
+impl Default for Counter {
+    /// Begins anywhere: many that begin at once must not all begin with the same instance.
+    fn default() -> Self {
+        Self(AtomicUsize::new(fastrand::usize(..)))
+    }
+}
 
 impl Turn {
     /// The next index below `count`, of this thread's counter.
@@ -44,7 +51,9 @@ mod tests {
     #[test]
     fn a_thread_goes_round() {
         let turn = Turn::default();
-        let taken: Vec<usize> = (0..6).map(|_| turn.next(3)).collect();
-        assert_eq!(taken, [0, 1, 2, 0, 1, 2]);
+        let taken: Vec<usize> = (0..6).map(|_| turn.next(4)).collect();
+        for (one, next) in taken.iter().zip(&taken[1..]) {
+            assert_eq!((one + 1) % 4, *next, "{taken:?}");
+        }
     }
 }

@@ -10,9 +10,15 @@ const MANY: &str = "static:greeter=10.0.0.1:8080,a-service-with-a-long-name=10.0
 
 /// Runs a line of shell at a terminal of 60 columns; the tool is `$H`.
 fn at_terminal(host: &Host, line: &str) -> Command {
-    let mut command = host.command("script");
+    let mut command = host.command("env");
     command
-        .args(["-qec", &format!("stty cols 60 rows 20; {line}"), "/dev/null"])
+        .args([
+            "--default-signal",
+            "script",
+            "-qec",
+            &format!("stty cols 60 rows 20; {line}"),
+            "/dev/null",
+        ])
         .env("H", env!("CARGO_BIN_EXE_hereabouts"))
         .env("TERM", "xterm-256color")
         .env("SHELL", "/bin/sh")

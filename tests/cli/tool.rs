@@ -12,16 +12,18 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 
 /// The tool with these arguments, to be run on a host.
 pub(crate) fn tool(host: &Host, arguments: &str) -> Command {
-    with_arguments(host.command(env!("CARGO_BIN_EXE_hereabouts")), arguments)
+    with_arguments(host.command("env"), arguments)
 }
 
 /// The same in the test's own namespace.
 #[cfg(feature = "etcd-tls")]
 pub(crate) fn tool_here(arguments: &str) -> Command {
-    with_arguments(Command::new(env!("CARGO_BIN_EXE_hereabouts")), arguments)
+    with_arguments(Command::new("env"), arguments)
 }
 
+/// `env` gives way to it. A job in the background, as CI may be, has ^C ignored, and what is ignored stays so.
 fn with_arguments(mut command: Command, arguments: &str) -> Command {
+    command.args(["--default-signal", env!("CARGO_BIN_EXE_hereabouts")]);
     command.args(arguments.split_whitespace());
     for (name, _) in std::env::vars() {
         if name.starts_with("HEREABOUTS_")

@@ -15,10 +15,11 @@ use crate::registry::Registry;
 use crate::resolver::{Pick, Resolver};
 
 /// Picks an instance, sends the request that `request` makes for it, and says how that went. Where it
-/// fails in its transport, another instance is tried, up to `attempts` in all: always where the connection
-/// was refused; where it broke later, only for methods that may be repeated (RFC 9110, 9.2.2).
+/// fails in its transport, another instance is tried, up to `attempts` in all, if its method may be repeated
+/// (RFC 9110, 9.2.2): a POST is never sent twice.
 ///
-/// An answer is an answer, whatever its status.
+/// An answer is an answer, whatever its status. The call counts as over when the head of the answer is there.
+/// A client with a `connect_timeout` fails sooner over to another instance where a machine is off.
 ///
 /// ```
 /// # use hereabouts::{Instance, Registry, memory::Memory};
@@ -38,7 +39,7 @@ use crate::resolver::{Pick, Resolver};
 ///
 /// # Errors
 ///
-/// [`SendError::NoInstance`] as for [`Resolver::pick`]; [`SendError::Request`] with what reqwest says of the
+/// [`SendError::Pick`] as for [`Resolver::pick`]; [`SendError::Request`] with what reqwest says of the
 /// last try.
 pub async fn send(
     resolver: &Resolver,
@@ -66,7 +67,8 @@ pub async fn send(
         }
         tried.failed(&error);
         left -= 1;
-        if left == 0 || !(may_repeat || error.is_connect()) {
+        // A refused connection may be that of a redirection, after the request was done.
+        if left == 0 || !may_repeat {
             return Err(error.into());
         }
         last = Some(error);
@@ -75,7 +77,7 @@ pub async fn send(
     Err(match last {
         Some(error) => error.into(),
         // Not reached: the first one is an instance or an error.
-        None => SendError::NoInstance(Error::Closed),
+        None => SendError::Pick(Error::Closed),
     })
 }
 
@@ -85,7 +87,7 @@ pub async fn send(
 pub enum SendError {
     /// There was nobody to send it to.
     #[error(transparent)]
-    NoInstance(#[from] Error),
+    Pick(#[from] Error),
     /// The request can't be made, or none of those that were tried has answered it.
     #[error(transparent)]
     Request(#[from] ::reqwest::Error),
@@ -103,9 +105,12 @@ fn is_repeatable(method: &Method) -> bool {
     .contains(method)
 }
 
-/// A resolver of host names for a reqwest client: a host name without a dot that is the name of a service is
-/// at its instances, with their port where the URL has none; all others are the system's to resolve, and
-/// so is `localhost`.
+/// A resolver of host names for a reqwest client: a host name that is the name of a service is at its
+/// instances, with their port where the URL has none; all others are the system's to resolve, and so is
+/// `localhost`.
+///
+/// On a LAN anybody can announce a service that is called like somebody's host. So names with a dot are
+/// services only if they are listed, and where hosts are called by names without a dot, list the services.
 ///
 /// This is for names and failover, not for balancing: a client keeps its connections, and so sends call after
 /// call to one instance. Use [`send`] for balancing. Host names are in lower case, and so must be the service's.
@@ -131,25 +136,28 @@ pub struct Dns(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
-    /// Services whose names have dots.
-    dotted: Vec<ServiceName>,
+    /// The only services, where they are listed.
+    only: Option<Vec<ServiceName>>,
     resolvers: Mutex<HashMap<ServiceName, Resolver>>,
 }
 
 impl Dns {
-    /// Resolves the names of this registry's services.
+    /// Resolves the names of this registry's services, as far as they have no dot.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
-        Self::with_dotted(registry, [])
+        Self::of(registry, None)
     }
 
-    /// The same, and also these services, whose names have dots. They are listed, since on a LAN anybody can
-    /// announce a service that is called like somebody's host.
+    /// Resolves the names of these services and no other.
     #[must_use]
-    pub fn with_dotted(registry: Registry, services: impl IntoIterator<Item = ServiceName>) -> Self {
+    pub fn only(registry: Registry, services: impl IntoIterator<Item = ServiceName>) -> Self {
+        Self::of(registry, Some(services.into_iter().collect()))
+    }
+
+    fn of(registry: Registry, only: Option<Vec<ServiceName>>) -> Self {
         Self(Arc::new(Inner {
             registry,
-            dotted: services.into_iter().collect(),
+            only,
             resolvers: Mutex::default(),
         }))
     }
@@ -159,7 +167,11 @@ impl Inner {
     /// The resolver of a host name that may be a service.
     fn resolver_of(&self, host: &str) -> Option<Resolver> {
         let service: ServiceName = host.parse().ok()?;
-        if host == "localhost" || (host.contains('.') && !self.dotted.contains(&service)) {
+        let may_be = match &self.only {
+            Some(only) => only.contains(&service),
+            None => !host.contains('.'),
+        };
+        if host == "localhost" || !may_be {
             return None;
         }
         let mut resolvers = self.resolvers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,24 +187,40 @@ impl Inner {
 
     /// Where a host is: the instances of a service one after the other, as they would be picked.
     async fn look_up(&self, host: &str) -> Result<Vec<SocketAddr>, crate::BoxError> {
-        let none = match self.resolver_of(host) {
-            Some(resolver) => match resolver.pick_within(PATIENCE).await {
-                Ok(pick) => {
-                    drop(pick);
-                    return addresses_of(&resolver).await;
-                }
-                Err(error) => Some(error),
-            },
-            None => None,
-        };
+        let resolver = self.resolver_of(host);
+        if let Some(resolver) = &resolver
+            && is_there(resolver).await
+        {
+            return addresses_of(resolver).await;
+        }
         // The port is not the name's to say: the URL's is taken, or that of its scheme.
         let looked_up = tokio::net::lookup_host((host, 0)).await;
-        match (looked_up, none) {
+        match (looked_up, resolver) {
             (Ok(found), _) => Ok(found.collect()),
-            (Err(_), Some(none)) => Err(none.into()),
+            (Err(_), Some(resolver)) => {
+                // Says what was looked for, where, and what is known instead.
+                let picked = resolver.pick_within(Duration::ZERO).await.map(drop);
+                Err(picked.err().map_or_else(|| "it has just come".into(), Into::into))
+            }
             (Err(error), None) => Err(error.into()),
         }
     }
+}
+
+/// Whether there is an instance; waits until absence means absence.
+async fn is_there(resolver: &Resolver) -> bool {
+    let mut changes = resolver.changes();
+    let settled = async {
+        while !resolver.is_ready() && !changes.borrow_and_update().is_synced() {
+            if changes.changed().await.is_err() {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, settled).await;
+    // What is picked is made of the snapshot a moment later.
+    tokio::task::yield_now().await;
+    resolver.is_ready()
 }
 
 async fn addresses_of(resolver: &Resolver) -> Result<Vec<SocketAddr>, crate::BoxError> {
@@ -202,8 +230,9 @@ async fn addresses_of(resolver: &Resolver) -> Result<Vec<SocketAddr>, crate::Box
             match address {
                 Address::Ip(ip) => all.push(*ip),
                 Address::Host { name, port } => {
-                    let found = tokio::net::lookup_host((name.as_ref(), *port)).await;
-                    all.extend(found.into_iter().flatten());
+                    let found = tokio::net::lookup_host((name.as_ref(), *port));
+                    let found = tokio::time::timeout(PATIENCE, found).await;
+                    all.extend(found.into_iter().flatten().flatten());
                 }
             }
         }
@@ -231,7 +260,7 @@ impl Resolve for Dns {
 impl fmt::Debug for Dns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dns")
-            .field("dotted", &self.0.dotted)
+            .field("only", &self.0.only)
             .finish_non_exhaustive()
     }
 }

@@ -17,7 +17,8 @@ use crate::resolver::Resolver;
 /// first call.
 ///
 /// A transport error keeps the next calls away from that instance until it accepts connections again; a gRPC
-/// status is an answer. Where there is no instance, a call waits for one, up to 5 s, and fails with what
+/// status is an answer, and a deadline that has passed is the caller's. Give the endpoint a `connect_timeout`,
+/// so that a machine that is off is passed over soon. Where there is no instance, a call waits for one, up to 5 s, and fails with what
 /// [`Resolver::pick`](crate::Resolver::pick) says. Calls are not sent twice: wrap the client for that, or see
 /// [`Balanced::with_retry`].
 ///

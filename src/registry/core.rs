@@ -1,6 +1,7 @@
 //! What all handles of one registry share, and the one task that ends it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(super) leaving: CancellationToken,
     /// The last publication is withdrawn.
     all_withdrawn: Notify,
+    has_published: AtomicBool,
     /// Over: every wait ends with [`Error::Closed`].
     pub(crate) closed: CancellationToken,
     tasks: TaskTracker,
@@ -89,6 +91,7 @@ impl Shared {
             leaving: closing.child_token(),
             closing,
             all_withdrawn: Notify::new(),
+            has_published: AtomicBool::new(false),
             closed: CancellationToken::new(),
             tasks: TaskTracker::new(),
             keepers: TaskTracker::new(),
@@ -113,6 +116,11 @@ impl Shared {
             true => Err(Error::Closed),
             false => Ok(()),
         }
+    }
+
+    /// Whether there ever was a registration.
+    pub(super) fn has_published(&self) -> bool {
+        self.has_published.load(Ordering::Relaxed)
     }
 
     /// Withdraws everything, for good, and waits until that is done. Everything else goes on.
@@ -238,6 +246,7 @@ impl Shared {
 
     /// A generation for a registration that begins, later than all that is known of its id.
     pub(super) fn claim(&self, instance: &Instance) -> Generation {
+        self.has_published.store(true, Ordering::Relaxed);
         let key = key_of(instance);
         let known = {
             let overlay = self.overlay();

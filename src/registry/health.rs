@@ -27,8 +27,8 @@ struct Row {
 }
 
 impl Row {
-    /// The state to be in, where this verdict makes a difference. The first good one is enough to begin;
-    /// later it takes more than one to change, so that it does not flap.
+    /// The state to be in, where the verdicts say one. The first good one is enough to begin; later it takes
+    /// more than one to change, so that it does not flap.
     fn next(&mut self, is_good: bool) -> Option<State> {
         if is_good {
             self.good += 1;
@@ -39,12 +39,10 @@ impl Row {
         }
         let begins = is_good && !self.has_begun;
         self.has_begun |= is_good;
-        if begins || self.good == GOOD_TO_RETURN {
+        if begins || self.good >= GOOD_TO_RETURN {
             return Some(State::Up);
         }
-        // From the start on nobody should come before the first good one.
-        let never_began = !is_good && !self.has_begun && self.bad == 1;
-        (never_began || self.bad == BAD_TO_LEAVE).then_some(State::Starting)
+        (self.bad >= BAD_TO_LEAVE).then_some(State::Starting)
     }
 }
 
@@ -54,7 +52,14 @@ impl Health {
     where
         F: Future<Output = bool>,
     {
-        let mut row = Row::default();
+        let begins_up = {
+            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted.state() == State::Up
+        };
+        let mut row = Row {
+            has_begun: begins_up,
+            ..Row::default()
+        };
         let mut ticks = tokio::time::interval(every.max(LEAST));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -123,6 +128,7 @@ mod tests {
                 },
             })
             .collect();
-        assert_eq!(states, "S.U U.. ...S .. .U ..S . .U .");
+        // Saying again what is so changes nothing.
+        assert_eq!(states, "..U U.. ...S .. .U ..S S .U U");
     }
 }

@@ -114,12 +114,18 @@ impl Keeper {
                         tracing::warn!("can't withdraw {service} {id}: {}", escaped(&why));
                     }
                 }
+                let is_withdrawn = result.is_ok();
                 if let Some(reply) = reply {
                     let _ = reply.send(result);
                 }
                 // What the backend still says of it is a ghost; but not for ever.
-                let ends = tokio::time::sleep(GHOST_TIME);
-                tokio::select! { () = ends => {}, () = self.shared.closing.cancelled() => {} }
+                let (ends, shared) = (tokio::time::sleep(GHOST_TIME), self.shared.clone());
+                tokio::select! {
+                    () = ends => {}
+                    () = shared.closing.cancelled() => {}
+                    // Others than the one who has ended it may still ask.
+                    () = self.answer_as_ended(is_withdrawn) => {}
+                }
                 self.shared
                     .change_overlay(&progress.key, |o| o.forget(&progress.key, wanted.generation()));
             }
@@ -343,6 +349,17 @@ impl Keeper {
                 () = tokio::time::sleep(retry.next_delay(true)) => {}
             }
         }
+    }
+
+    /// Answers an owner who does not know yet that everything was withdrawn, for ever.
+    async fn answer_as_ended(&mut self, is_withdrawn: bool) {
+        while let Some(command) = self.commands.recv().await {
+            let _ = match command {
+                Command::Withdraw(reply) if is_withdrawn => reply.send(Ok(())),
+                Command::Publish(reply) | Command::Withdraw(reply) => reply.send(Err(Error::Closed)),
+            };
+        }
+        std::future::pending().await
     }
 
     /// Stays to answer the owner, who may not know yet.

@@ -265,7 +265,8 @@ impl Registry {
     /// second in which clients learn of it, and then resolves. Clones of what it returns resolve together,
     /// so that one serves several servers.
     ///
-    /// It goes on whether it is polled or not. Meanwhile and afterwards watches, resolvers and picks work,
+    /// Also when the registry is closed, or the signal's future panics, it resolves. It goes on whether it is
+    /// polled or not. Meanwhile and afterwards watches, resolvers and picks work,
     /// as calls that are still being served may need them; only registering answers [`Error::Closed`].
     ///
     /// ```no_run

@@ -265,9 +265,9 @@ impl Registration {
         self.update(|instance| instance.with_state(state)).await
     }
 
-    /// Runs `check` every so often, and lets the instance be picked only while it is well: it is
-    /// [`State::Starting`] until the first good check, again after three bad ones in a row, and
-    /// [`State::Up`] after two good ones in a row. A check that takes longer than a second and than
+    /// Runs `check` every so often, and lets the instance be picked only while it is well: it becomes
+    /// [`State::Starting`] after three bad checks in a row, and [`State::Up`] after two good ones in a row.
+    /// Register it as starting, and nobody calls it before its first good check, which is enough then. A check that takes longer than a second and than
     /// `every`, or panics, is a bad one. Draining is left alone.
     ///
     /// Ends with the registration; a second call replaces the first check.

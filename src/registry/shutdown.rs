@@ -41,15 +41,14 @@ impl Shutdown {
 
 async fn leave_after(signal: impl Future<Output = ()>, shared: &Shared) {
     signal.await;
-    if shared.published() > 0 {
-        tracing::info!(
-            "leaving: withdrawing {} before the servers end",
-            shared.published()
-        );
-        shared.leave().await;
+    let count = shared.published();
+    if count > 0 {
+        tracing::info!("leaving: withdrawing {count} before the servers end");
+    }
+    shared.leave().await;
+    // Also for what was withdrawn a moment ago.
+    if shared.has_published() {
         tokio::time::sleep(LAME_DUCK).await;
-    } else {
-        shared.leave().await;
     }
 }
 

@@ -170,8 +170,14 @@ impl Resolver {
         self.pick_within(deadline).await.map(drop)
     }
 
-    /// What is known, as it changes.
+    /// Ends when the registry is closed.
     #[cfg(feature = "tower")]
+    pub(crate) fn closed(&self) -> tokio_util::sync::WaitForCancellationFutureOwned {
+        self.0.core.0.closed.clone().cancelled_owned()
+    }
+
+    /// What is known, as it changes.
+    #[cfg(any(feature = "tower", feature = "reqwest"))]
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<Arc<Snapshot>> {
         self.0.reader.changes()
     }

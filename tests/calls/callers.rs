@@ -42,7 +42,7 @@ fn by_reqwest(greeter: Resolver, attempts: usize) -> Caller {
         Box::pin(async move {
             let request = |pick: &hereabouts::Pick| client.get(pick.url("/hello"));
             let reply = hereabouts::reqwest::send(&greeter, attempts, request).await;
-            let reply = reply.map_err(|error| format!("{error:?}"))?;
+            let reply = reply.map_err(|error| format!("{error}: {error:?}"))?;
             reply
                 .text()
                 .await

@@ -5,6 +5,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod adapters;
 mod callers;
 mod load;
 mod place;

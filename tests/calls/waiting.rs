@@ -4,13 +4,18 @@ use std::time::{Duration, Instant};
 
 use crate::callers::{KINDS, caller, program};
 use crate::lab::Process;
-use crate::place::{BACKENDS, Place, SOON};
+use crate::place::{BACKENDS, Backend, Place, SOON};
 
 #[test]
 fn no_instance_is_an_error_that_says_what_was_looked_for() {
     for backend in BACKENDS {
         let place = Place::new(backend, &program());
         let registry = place.registry();
+        let other = registry.clone();
+        let _clock = place.caller.run(async move {
+            let clock = hereabouts::Instance::new("clock", 1).unwrap();
+            other.register(clock).await.unwrap()
+        });
         for kind in KINDS {
             let call = caller(kind, &registry, 3);
             let began = Instant::now();
@@ -20,7 +25,17 @@ fn no_instance_is_an_error_that_says_what_was_looked_for() {
                 began.elapsed() > Duration::from_secs(4),
                 "it waits till the deadline"
             );
-            assert!(error.contains("greeter"), "{error}");
+            assert!(began.elapsed() < Duration::from_secs(20), "and no longer");
+            let looked_in = match backend {
+                Backend::Mdns => "mdns on eth0",
+                Backend::Etcd => "etcd at 10.77.0.1:2379",
+            };
+            for said in ["no instance of greeter", looked_in, "known service"] {
+                assert!(
+                    error.replace("services", "service").contains(said),
+                    "{said}: {error}"
+                );
+            }
         }
     }
 }

@@ -22,8 +22,12 @@ use crate::resolver::{Candidates, Pick, Resolver};
 /// `make` has made for that instance and that is kept as long as the instance is there.
 ///
 /// It is ready as long as there is an instance; where there is none it waits, and fails at the deadline with
-/// what [`Resolver::pick`] says. An error of the service of an instance, or of making it, counts as a failure
-/// of the transport: the instance is left out of further picks until it accepts connections again.
+/// what [`Resolver::pick`] says. An error of the service of an instance, or of making it, or that it is not
+/// ready within that time, counts as a failure of the transport: the instance is left out of further picks until
+/// it accepts connections again. Answers that are errors must therefore be responses of the service.
+///
+/// The call is over when the service has answered: what is streamed after that is nobody's to count. Services
+/// of instances that are gone are dropped at the next call.
 ///
 /// ```
 /// # use hereabouts::{Instance, Registry, memory::Memory};
@@ -87,9 +91,18 @@ where
 struct Services<S>(Mutex<Made<S>>);
 
 struct Made<S> {
-    of: HashMap<InstanceId, (Arc<Instance>, S)>,
+    of: HashMap<InstanceId, One<S>>,
     /// What is there, as of the last call.
     snapshot: Option<Arc<Snapshot>>,
+}
+
+/// A service, and the instance that it was made for.
+#[derive(Clone)]
+struct One<S> {
+    instance: Arc<Instance>,
+    service: S,
+    /// Which one it is, of all that were made for that instance.
+    token: Arc<()>,
 }
 
 impl<M, S> Balanced<M, S> {
@@ -137,34 +150,60 @@ impl<M, S, R> Balanced<M, S, R> {
 
 impl<S: Clone> Services<S> {
     /// The service that was made for an instance; those of instances that are gone are dropped.
-    fn of(&self, instance: &Instance, resolver: &Resolver) -> Option<S> {
+    fn of(&self, instance: &Instance, resolver: &Resolver) -> Option<One<S>> {
         let snapshot = resolver.snapshot();
         let mut made = self.lock();
+        let mut gone = Vec::new();
         if !made
             .snapshot
             .as_ref()
             .is_some_and(|known| Arc::ptr_eq(known, &snapshot))
         {
-            let service = resolver.service();
-            let is_there = |id: &InstanceId, made: &Instance| {
-                snapshot
-                    .get(service, id)
-                    .is_some_and(|now| is_same_server(now, made))
+            let there: HashMap<_, _> = snapshot.iter().map(|now| (now.id(), now)).collect();
+            let is_there = |one: &One<S>| {
+                let now = there.get(one.instance.id());
+                now.is_some_and(|now| is_same_server(now, &one.instance))
             };
-            made.of.retain(|id, (made, _)| is_there(id, made));
+            gone.extend(made.of.extract_if(|_, one| !is_there(one)));
             made.snapshot = Some(snapshot);
         }
-        let (of, service) = made.of.get(instance.id())?;
-        is_same_server(of, instance).then(|| service.clone())
+        let one = made
+            .of
+            .get(instance.id())
+            .filter(|one| is_same_server(&one.instance, instance));
+        let one = one.cloned();
+        // What is dropped is not ours, and may take its time.
+        drop(made);
+        drop(gone);
+        one
     }
 
-    fn keep(&self, instance: &Arc<Instance>, service: &S) {
-        let entry = (instance.clone(), service.clone());
-        self.lock().of.insert(instance.id().clone(), entry);
+    /// Keeps a service, unless another call has made one meanwhile, which is taken then.
+    fn keep(&self, instance: &Arc<Instance>, service: S) -> One<S> {
+        let mut made = self.lock();
+        match made.of.get(instance.id()) {
+            Some(one) if is_same_server(&one.instance, instance) => one.clone(),
+            _ => {
+                let one = One {
+                    instance: instance.clone(),
+                    service,
+                    token: Arc::default(),
+                };
+                made.of.insert(instance.id().clone(), one.clone());
+                one
+            }
+        }
     }
 
-    fn forget(&self, instance: &Instance) {
-        self.lock().of.remove(instance.id());
+    fn forget(&self, failed: &One<S>) {
+        let mut made = self.lock();
+        let is_it = |one: &One<S>| Arc::ptr_eq(&one.token, &failed.token);
+        let gone = match made.of.get(failed.instance.id()) {
+            Some(one) if is_it(one) => made.of.remove(failed.instance.id()),
+            _ => None,
+        };
+        drop(made);
+        drop(gone);
     }
 
     fn lock(&self) -> MutexGuard<'_, Made<S>> {
@@ -195,34 +234,38 @@ impl<M, S, R> Call<M, S, R> {
         let mut last: BoxError = "no instance".into();
         while let Some(tried) = pick {
             self.left -= 1;
-            last = match self.ready(&tried).await {
-                Ok(mut service) => {
+            let ready = tokio::time::timeout(deadline, self.ready(&tried)).await;
+            match ready
+                .unwrap_or_else(|_| Err(format!("{} was not ready within {deadline:?}", *tried).into()))
+            {
+                Ok(mut one) => {
                     let again = match self.left {
                         0 => None,
                         _ => self.repeat.repeat(&request),
                     };
-                    match service.call(request).await {
+                    match one.service.call(request).await {
                         Ok(response) => {
                             tried.succeeded();
                             return Ok(response);
                         }
-                        Err(error) => {
-                            let error = error.into();
-                            self.failed(tried, &error);
-                            match again {
-                                Some(again) => request = again,
-                                None => return Err(error),
-                            }
-                            error
-                        }
+                        Err(error) => last = error.into(),
+                    }
+                    if is_of_transport(&last) {
+                        // A service that has failed may never work again.
+                        self.services.forget(&one);
+                        tried.failed(&last);
+                    }
+                    match again {
+                        Some(again) => request = again,
+                        None => return Err(last),
                     }
                 }
                 // It was not sent, so it may be sent to another in any case.
                 Err(error) => {
-                    self.failed(tried, &error);
-                    error
+                    tried.failed(&error);
+                    last = error;
                 }
-            };
+            }
             if self.left == 0 {
                 break;
             }
@@ -232,7 +275,7 @@ impl<M, S, R> Call<M, S, R> {
     }
 
     /// The service of an instance, once it is ready.
-    async fn ready<Request>(&mut self, pick: &Pick) -> Result<S, BoxError>
+    async fn ready<Request>(&mut self, pick: &Pick) -> Result<One<S>, BoxError>
     where
         M: Service<Arc<Instance>, Response = S>,
         M::Error: Into<BoxError>,
@@ -240,31 +283,39 @@ impl<M, S, R> Call<M, S, R> {
         S::Error: Into<BoxError>,
     {
         let instance = pick.instance();
-        let mut service = match self.services.of(instance, &self.resolver) {
+        let mut one = match self.services.of(instance, &self.resolver) {
             Some(known) => known,
             None => {
                 poll_fn(|context| self.make.poll_ready(context))
                     .await
                     .map_err(Into::into)?;
                 let made = self.make.call(instance.clone()).await.map_err(Into::into)?;
-                self.services.keep(instance, &made);
-                made
+                self.services.keep(instance, made)
             }
         };
-        poll_fn(|context| service.poll_ready(context))
-            .await
-            .map_err(Into::into)?;
-        Ok(service)
+        let ready = poll_fn(|context| one.service.poll_ready(context)).await;
+        if let Err(error) = ready {
+            self.services.forget(&one);
+            return Err(error.into());
+        }
+        Ok(one)
     }
+}
 
-    fn failed(&self, pick: Pick, error: &BoxError)
-    where
-        S: Clone,
+/// Whether an error says something of the way to the instance: a deadline of the caller's does not.
+fn is_of_transport(error: &BoxError) -> bool {
+    #[cfg(feature = "tonic")]
     {
-        // A service that has failed may never work again.
-        self.services.forget(&pick);
-        pick.failed(error);
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
+        while let Some(error) = cause {
+            if error.is::<::tonic::TimeoutExpired>() {
+                return false;
+            }
+            cause = error.source();
+        }
     }
+    let _ = error;
+    true
 }
 
 impl<M, S, R, Request> Service<Request> for Balanced<M, S, R>

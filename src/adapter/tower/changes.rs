@@ -20,7 +20,7 @@ use crate::resolver::Resolver;
 pub struct Changes<S>(BoxStream<'static, Result<Change<InstanceId, S>, Infallible>>);
 
 /// The instances that can be picked, as tower's changes: one comes (again) with `make`'s service for it when
-/// it is there, and when its addresses or its owner change; it goes when it is no longer up, or gone.
+/// it is there, and when its addresses, its ports or its owner change; it goes when it is no longer up, or gone.
 ///
 /// It never fails and never ends, since `Balance` bears neither: once the registry is closed, all have gone and
 /// nothing more comes. Note that `Balance` waits without limit where there is no instance, and goes on with
@@ -94,7 +94,13 @@ impl<M> Differ<M> {
                 None if self.is_over => std::future::pending().await,
                 None => {}
             }
-            if std::mem::replace(&mut self.has_begun, true) && self.snapshots.changed().await.is_err() {
+            let closed = tokio::select! {
+                () = self.resolver.closed() => true,
+                changed = self.snapshots.changed(), if self.has_begun => changed.is_err(),
+                () = std::future::ready(()), if !self.has_begun => false,
+            };
+            self.has_begun = true;
+            if closed {
                 self.is_over = true;
                 self.pending = self.known.drain().map(|(id, _)| Next::Remove(id)).collect();
                 continue;
@@ -126,7 +132,12 @@ impl<M> Differ<M> {
 
 /// Whether what was connected to the one is connected to the other.
 pub(super) fn is_same_server(one: &Instance, other: &Instance) -> bool {
-    one.generation().millis() == other.generation().millis() && one.addresses() == other.addresses()
+    let (at, now_at) = (one.addresses(), other.addresses());
+    one.generation().millis() == other.generation().millis()
+        && one.ports() == other.ports()
+        // Which is the nearest may change where it makes no difference.
+        && at.len() == now_at.len()
+        && at.iter().all(|address| now_at.contains(address))
 }
 
 impl<S> Stream for Changes<S> {

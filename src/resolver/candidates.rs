@@ -19,7 +19,10 @@ use crate::error::Result;
 /// # registry.resolver("greeter")?.pick().await?;
 /// for pick in registry.resolver("greeter")?.candidates().take(3) {
 ///     match std::net::TcpStream::connect(pick.address().to_string()) {
-///         Ok(_) => break pick.succeeded(),
+///         Ok(_) => {
+///             pick.succeeded();
+///             break;
+///         }
 ///         Err(error) => pick.failed(&error), // the next one is another
 ///     }
 /// }

@@ -9,6 +9,7 @@ mod adapters;
 mod callers;
 mod load;
 mod place;
+mod programs;
 mod restarts;
 #[path = "../etcd/server.rs"]
 mod server;

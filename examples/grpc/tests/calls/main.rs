@@ -9,6 +9,7 @@ mod callers;
 mod load;
 #[path = "../../../../tests/calls/place.rs"]
 mod place;
+mod programs;
 #[path = "../../../../tests/calls/restarts.rs"]
 mod restarts;
 #[path = "../../../../tests/etcd/server.rs"]

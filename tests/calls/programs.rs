@@ -1,0 +1,45 @@
+//! The examples that call and serve by name, run as a user runs them.
+
+use nix::sys::signal::Signal;
+
+use crate::callers::program;
+use crate::lab::{Process, example};
+use crate::place::{Backend, Place, SOON};
+
+#[test]
+fn the_caller_calls_until_it_is_ended() {
+    let place = Place::new(Backend::Mdns, &program());
+    let registry = place.registry();
+    let _server = place.server(0);
+    place.await_up(&registry, 1);
+    let mut caller = Process::spawn(&mut place.caller.command(&example("reqwest_caller")));
+    let answered = caller.line_within(SOON, |line| line.starts_with("hello from"));
+    assert!(answered.is_some(), "{}", caller.log());
+    caller.signal(Signal::SIGTERM);
+    assert!(caller.ends_within(SOON) && caller.succeeded(), "{}", caller.log());
+}
+
+#[test]
+fn two_servers_leave_together() {
+    let place = Place::new(Backend::Mdns, &program());
+    let registry = place.registry();
+    let mut servers = Process::spawn(&mut place.caller.command(&example("two_servers_one_registry")));
+    let see = |count: usize| {
+        let registry = registry.clone();
+        place.caller.run(async move {
+            let mut watch = registry.watch(hereabouts::Scope::All).unwrap();
+            let seen = tokio::time::timeout(SOON, watch.until(|s| s.services().len() == count)).await;
+            seen.expect("in time").unwrap()
+        })
+    };
+    let both = see(2);
+    let names: Vec<String> = both.services().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["shop", "shop-admin"]);
+    servers.signal(Signal::SIGTERM);
+    see(0);
+    assert!(
+        servers.ends_within(SOON) && servers.succeeded(),
+        "{}",
+        servers.log()
+    );
+}

@@ -35,7 +35,7 @@ fn main() -> Outcome<()> {
     runtime.block_on(async {
         table.add(by_name(calls).await?);
         for strategy in [Strategy::RoundRobin, Strategy::LeastOutstanding] {
-            table.add(vec![one_is_slow(strategy, calls / 10).await?]);
+            table.add(vec![one_is_slow(strategy, calls / 4).await?]);
         }
         Outcome::Ok(())
     })?;

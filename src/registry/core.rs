@@ -37,8 +37,8 @@ pub(crate) struct Shared {
     /// No new registrations; keepers withdraw. With or before closing.
     pub(super) leaving: CancellationToken,
     /// The last publication is withdrawn.
-    all_withdrawn: Notify,
-    has_published: AtomicBool,
+    pub(super) all_withdrawn: Notify,
+    pub(super) has_published: AtomicBool,
     /// Over: every wait ends with [`Error::Closed`].
     pub(crate) closed: CancellationToken,
     tasks: TaskTracker,
@@ -107,31 +107,6 @@ impl Shared {
             return Err(Error::Closed);
         }
         Ok(())
-    }
-
-    /// Whether something can be registered.
-    pub(super) fn check_staying(&self) -> Result<()> {
-        self.check_open()?;
-        match self.leaving.is_cancelled() {
-            true => Err(Error::Closed),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether there ever was a registration.
-    pub(super) fn has_published(&self) -> bool {
-        self.has_published.load(Ordering::Relaxed)
-    }
-
-    /// Withdraws everything, for good, and waits until that is done. Everything else goes on.
-    pub(super) async fn leave(&self) {
-        self.leaving.cancel();
-        let mut withdrawn = std::pin::pin!(self.all_withdrawn.notified());
-        withdrawn.as_mut().enable();
-        if self.published() > 0 {
-            // What can't be withdrawn has said so.
-            let _ = tokio::time::timeout(KEEPERS_DEADLINE, withdrawn).await;
-        }
     }
 
     /// Waits for `future` for a time, or until the registry is closed. The timer is the caller's
@@ -414,6 +389,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Services that a backend is asked for one by one, at most; beyond, it is asked for all.
 const MAX_OBSERVED_SERVICES: usize = 256;
 const LOCAL_IS_FRESH: Duration = Duration::from_secs(5);
-const KEEPERS_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const KEEPERS_DEADLINE: Duration = Duration::from_secs(5);
 const BACKEND_DEADLINE: Duration = Duration::from_secs(4);
 const TASKS_DEADLINE: Duration = Duration::from_secs(1);

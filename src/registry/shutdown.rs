@@ -3,12 +3,14 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::core::Shared;
+use super::core::{KEEPERS_DEADLINE, Shared};
+use crate::error::{Error, Result};
 
 /// Resolves when servers may stop serving: see [`Registry::shutdown_on`](super::Registry::shutdown_on).
 pub struct Shutdown {
@@ -49,6 +51,33 @@ async fn leave_after(signal: impl Future<Output = ()>, shared: &Shared) {
     // Also for what was withdrawn a moment ago.
     if shared.has_published() {
         tokio::time::sleep(LAME_DUCK).await;
+    }
+}
+
+impl Shared {
+    /// Whether something can be registered.
+    pub(super) fn check_staying(&self) -> Result<()> {
+        self.check_open()?;
+        match self.leaving.is_cancelled() {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether there ever was a registration.
+    pub(super) fn has_published(&self) -> bool {
+        self.has_published.load(Ordering::Relaxed)
+    }
+
+    /// Withdraws everything, for good, and waits until that is done. Everything else goes on.
+    pub(super) async fn leave(&self) {
+        self.leaving.cancel();
+        let mut withdrawn = std::pin::pin!(self.all_withdrawn.notified());
+        withdrawn.as_mut().enable();
+        if self.published() > 0 {
+            // What can't be withdrawn has said so.
+            let _ = tokio::time::timeout(KEEPERS_DEADLINE, withdrawn).await;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::choice::Load;
+use super::load::Load;
 use super::{Pick, Resolver};
 use crate::error::Result;
 

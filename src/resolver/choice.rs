@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -12,7 +10,7 @@ use tokio::time::Instant;
 
 use super::alias::{Alias, scaled};
 use super::builder::Options;
-use super::ejection::History;
+use super::load::Load;
 use super::strategy::Draw;
 use super::turn::Turn;
 use crate::instance::{Address, Instance, InstanceId, State};
@@ -43,21 +41,6 @@ pub(super) struct Entry {
     pub(super) home: Weak<Choice>,
 }
 
-/// What is known of an owner of an id, whatever it changes.
-#[derive(Debug)]
-pub(super) struct Load {
-    /// Calls that have begun and not ended.
-    outstanding: AtomicU32,
-    /// How often it has gone out and come back: odd while it is out, since a call to it has failed and it
-    /// has not answered since. What a call says counts for the time at which it began.
-    epoch: AtomicU32,
-    moved: Notify,
-    gone: AtomicBool,
-    history: Mutex<History>,
-    /// When it was first seen; none for those that were there from the start.
-    came: Option<Instant>,
-}
-
 #[derive(Default)]
 struct Set {
     /// What is picked: up, wanted, with a weight, near, not out; or the next best.
@@ -77,80 +60,6 @@ struct Slot {
     entry: Arc<Entry>,
     /// Its weight now.
     weight: f32,
-}
-
-impl Load {
-    pub(super) fn new(came: Option<Instant>) -> Self {
-        Self {
-            outstanding: AtomicU32::new(0),
-            epoch: AtomicU32::new(0),
-            moved: Notify::new(),
-            gone: AtomicBool::new(false),
-            history: Mutex::default(),
-            came,
-        }
-    }
-
-    /// The time that a call which begins now belongs to.
-    pub(super) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_out(&self) -> bool {
-        self.epoch() % 2 == 1
-    }
-
-    /// Waits until that time is over, or it is gone.
-    pub(super) async fn leaves(&self, epoch: u32) {
-        loop {
-            let mut moved = std::pin::pin!(self.moved.notified());
-            moved.as_mut().enable();
-            if self.epoch() != epoch || self.gone.load(Ordering::Relaxed) {
-                return;
-            }
-            moved.await;
-        }
-    }
-
-    fn moves(&self, from: u32, to: u32) -> bool {
-        let moved = self
-            .epoch
-            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
-        moved.is_ok()
-    }
-
-    fn retire(&self) {
-        self.gone.store(true, Ordering::Relaxed);
-        self.moved.notify_waiters();
-    }
-
-    /// A call begins.
-    pub(super) fn begin(&self) {
-        self.outstanding.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A call has ended.
-    pub(super) fn end(&self) {
-        self.outstanding.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn outstanding(&self) -> u32 {
-        self.outstanding.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Which part of its weight it has, while it is new.
-    fn warmth(&self, slow_start: Option<Duration>) -> f32 {
-        match (slow_start, self.came) {
-            (Some(time), Some(came)) => {
-                (came.elapsed().as_secs_f32() / time.as_secs_f32()).clamp(COLDEST, 1.0)
-            }
-            _ => 1.0,
-        }
-    }
 }
 
 impl Slot {
@@ -359,19 +268,14 @@ impl Choice {
     /// Takes an instance out at once, by what a call says that began in `epoch`. Returns the time in which it
     /// is out; none where it was out already, or that call is of an earlier time.
     pub(super) fn take_out(&self, load: &Load, epoch: u32) -> Option<u32> {
-        let out = epoch.wrapping_add(1);
-        if epoch % 2 == 1 || !load.moves(epoch, out) {
-            return None;
-        }
+        let out = load.go_out(epoch)?;
         self.outdated.notify_one();
         Some(out)
     }
 
     /// Puts an instance back that is out since `epoch`.
     pub(super) fn put_back(&self, load: &Load, epoch: u32) {
-        if epoch % 2 == 1 && load.moves(epoch, epoch.wrapping_add(1)) {
-            load.history().is_back();
-            load.moved.notify_waiters();
+        if load.come_back(epoch) {
             self.outdated.notify_one();
         }
     }
@@ -404,7 +308,5 @@ impl Choice {
     }
 }
 
-/// The least part of its weight that a newcomer has.
-const COLDEST: f32 = 0.1;
 /// How often is drawn again before they are looked at one by one.
 const REDRAWS: usize = 3;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::choice::{Choice, Entry, Load};
+use super::choice::{Choice, Entry};
+use super::load::Load;
 use crate::backend::Verdict;
 use crate::instance::Instance;
 use crate::net;

@@ -8,6 +8,7 @@ mod builder;
 mod candidates;
 mod choice;
 mod ejection;
+mod load;
 mod pick;
 mod strategy;
 mod turn;

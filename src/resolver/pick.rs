@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::choice::{Entry, Load};
+use super::choice::Entry;
 use super::ejection;
+use super::load::Load;
 use crate::instance::{Address, Instance, escaped};
 
 /// The instance chosen for one call. It dereferences to the [`Instance`].

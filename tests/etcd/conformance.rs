@@ -146,15 +146,20 @@ impl Store {
 
     /// Cuts off one member after the other until the test is over.
     fn unrest(&self, unrest: Unrest, over: &mpsc::Receiver<()>) {
+        if matches!(unrest, Unrest::None) {
+            return;
+        }
         let mut cut = 0;
         while over.recv_timeout(Duration::from_secs(2)) == Err(RecvTimeoutError::Timeout) {
-            let leads = |server: &&Arc<Server>| server.leads();
-            let victim = match unrest {
-                Unrest::None => return,
-                Unrest::Leader => self.servers.iter().find(leads),
-                Unrest::Member => self.servers.iter().find(|server| !leads(server)),
+            // Amid an election nobody is known to be the one or the other.
+            let Some(leader) = self.servers.iter().position(|server| server.leads()) else {
+                continue;
             };
-            let Some(host) = victim.and_then(|server| server.host()) else {
+            let victim = match unrest {
+                Unrest::Member => (leader + 1) % self.servers.len(),
+                Unrest::None | Unrest::Leader => leader,
+            };
+            let Some(host) = self.servers[victim].host() else {
                 continue;
             };
             host.unplug();

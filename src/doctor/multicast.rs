@@ -169,17 +169,18 @@ async fn hear(
         .into_iter()
         .peekable();
     let mut back = None;
-    let mut sent = Instant::now() - AGAIN;
+    let (mut sent, mut announces) = (Instant::now(), Instant::now());
     let mut packet = vec![0; 9000];
     loop {
-        if back.is_none() && sent.elapsed() >= AGAIN {
+        if back.is_none() && announces <= Instant::now() {
             send(&announcement)?;
             sent = Instant::now();
+            announces = sent + AGAIN;
         }
         if asks.next_if(|at| *at <= Instant::now()).is_some() {
             send(&question)?;
         }
-        let announce = back.is_none().then_some(sent + AGAIN);
+        let announce = back.is_none().then_some(announces);
         let next = [announce, asks.peek().copied(), Some(ends)];
         let wake = next.into_iter().flatten().min().unwrap_or(ends);
         let Ok(received) = tokio::time::timeout_at(wake, socket.recv_from(&mut packet)).await else {

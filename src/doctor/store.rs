@@ -52,7 +52,7 @@ fn endpoints(plan: &Plan, checked: &[Checked]) -> Vec<Finding> {
 
 fn healthy(endpoint: &str, health: &Health) -> Finding {
     let version = match health.version.as_str() {
-        "" => "etcd of a version that this user may not ask for",
+        "" => "of a version that this user may not ask for",
         version => version,
     };
     let role = match health.role {
@@ -63,8 +63,7 @@ fn healthy(endpoint: &str, health: &Health) -> Finding {
         Role::Unknown => "",
     };
     let text = format!(
-        "{}{version}{role}, answers in {:.1} ms",
-        if health.version.is_empty() { "" } else { "etcd " },
+        "etcd {version}{role}, answers in {:.1} ms",
         health.latency.as_secs_f64() * 1000.0
     );
     if health.role == Role::Orphan {
@@ -111,11 +110,7 @@ fn remedy(plan: &Plan, why: &str) -> String {
     } else if has(&["authentication failed"]) {
         "correct the name or the password (ETCD_USERNAME, ETCD_PASSWORD, or the URL's)".to_owned()
     } else if has(&["permission denied"]) {
-        let prefix = crate::backend::etcd::prefix_of(plan.namespace().value());
-        format!(
-            "let a role of this user read and write there: etcdctl role grant-permission ROLE --prefix=true readwrite \
-             {prefix}"
-        )
+        grant(&crate::backend::etcd::prefix_of(plan.namespace().value()))
     } else if has(&["UnknownIssuer", "UnknownCA", "BadSignature"]) {
         format!("name the authority that has signed it ({origin}: ?ca=FILE)")
     } else if has(&["it wants a certificate of ours"]) {
@@ -162,15 +157,18 @@ async fn write(etcd: &Etcd, within: Duration) -> Finding {
         Err(error) => {
             let why = error.in_full();
             let remedy = match why.contains("permission denied") {
-                true => format!(
-                    "let a role of this user write there: etcdctl role grant-permission ROLE --prefix=true readwrite \
-                     {prefix}"
-                ),
+                true => grant(prefix),
                 false => "see what was found of the endpoints".to_owned(),
             };
             Finding::failure(CHECK, prefix, why).remedied(remedy)
         }
     }
+}
+
+fn grant(prefix: &str) -> String {
+    format!(
+        "let a role of this user read and write there: etcdctl role grant-permission ROLE --prefix=true readwrite {prefix}"
+    )
 }
 
 /// Where the addresses were said, or are to be said.

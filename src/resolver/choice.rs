@@ -160,8 +160,8 @@ impl Choice {
             .collect();
         let mut is_warming = false;
         let mut up = Vec::with_capacity(snapshot.len());
-        for (position, instance) in snapshot.iter().enumerate() {
-            let (Some(address), Some(load)) = (instance.addresses().first(), loads.get(instance.id())) else {
+        for (position, (instance, load)) in snapshot.iter().zip(loads).enumerate() {
+            let Some(address) = instance.addresses().first() else {
                 continue;
             };
             if instance.state() != State::Up || !self.is_wanted(instance) {
@@ -193,10 +193,11 @@ impl Choice {
         is_warming
     }
 
-    /// What is known of each instance of a snapshot, up or not. `came` is when what is new has come.
-    fn known_loads(&self, snapshot: &Snapshot, came: Option<Instant>) -> HashMap<InstanceId, Arc<Load>> {
+    /// What is known of each instance of a snapshot, up or not, in its order. `came` is when what is new has come.
+    fn known_loads(&self, snapshot: &Snapshot, came: Option<Instant>) -> Vec<Arc<Load>> {
         let mut known = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = HashMap::with_capacity(snapshot.len());
+        let mut loads = Vec::with_capacity(snapshot.len());
         for instance in snapshot.iter() {
             // By the same owner, whatever it has changed.
             let owner = instance.generation().millis();
@@ -207,14 +208,12 @@ impl Choice {
                     Arc::new(Load::new(came))
                 }
             };
+            loads.push(load.clone());
             now.insert(instance.id().clone(), (owner, load));
         }
         known.values().for_each(|(_, load)| load.retire());
         *known = now;
-        known
-            .iter()
-            .map(|(id, (_, load))| (id.clone(), load.clone()))
-            .collect()
+        loads
     }
 
     /// The best of those that are up.

@@ -2,18 +2,13 @@
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Host, Process};
+use crate::lab::{Host, Process, example};
 use crate::tool::{SOON, code};
 
 #[test]
 fn an_example_takes_the_flags_of_a_registry() {
     let host = Host::alone();
-    let example = || {
-        let tool = std::path::Path::new(env!("CARGO_BIN_EXE_hereabouts"));
-        let folder = tool.parent().expect("it is in a folder").join("examples");
-        let path = folder.join("greeter_with_flags");
-        host.command(&path.display().to_string())
-    };
+    let example = || host.command(&example("greeter_with_flags"));
     for (flags, code, said) in [
         ("--registry=bogus", 1, "no such registry is known"),
         (

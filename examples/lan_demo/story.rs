@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use hereabouts::{Instance, Registry, Resolver, Scope, Snapshot, State, Watch};
+use hereabouts::{Instance, Registry, Resolver, Scope, Snapshot, State, Strategy, Watch};
 use tokio::process::{Child, Command};
 
 use crate::http_client::{self, BoxError};
@@ -36,7 +36,9 @@ pub(crate) async fn tell() -> Result<(), BoxError> {
     let mut first = demo.start("greeter", "greeter-1").await?;
     let mut second = demo.start("greeter", "greeter-2").await?;
     let mut clock = demo.start("clock", "clock-1").await?;
-    let greeter = demo.registry.resolver("greeter")?;
+    // In turn, so that each of them is seen to answer, or not to.
+    let greeter = demo.registry.resolver_builder("greeter")?;
+    let greeter = greeter.strategy(Strategy::RoundRobin).build()?;
     let clocks = demo.registry.resolver("clock")?;
     demo.call(&greeter).await?;
     demo.call(&greeter).await?;

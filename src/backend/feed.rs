@@ -169,6 +169,20 @@ impl Feed {
         })
     }
 
+    /// Forgets everything where nobody reads it; whether it did. Whoever comes later finds a state that is
+    /// not complete yet.
+    #[cfg(feature = "etcd")]
+    pub(super) fn forget_unread(&self) -> bool {
+        let mut state = self.lock();
+        let unread = state.readers.is_empty();
+        if unread {
+            state.instances = HashMap::new();
+            state.synced = false;
+            state.stale = None;
+        }
+        unread
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock can't leave the state half changed: each change is one insert.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

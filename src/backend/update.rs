@@ -163,7 +163,8 @@ impl fmt::Debug for Published {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Lost {
-    /// It is gone, and is to be published again.
+    /// It is gone, or nobody knows, and is to be published again: in place of what its ticket put, where that
+    /// should still be there.
     Gone(Error),
     /// A later owner has taken the id over, with this instance.
     Superseded(Arc<Instance>),

@@ -174,7 +174,7 @@ impl Keeper {
             wanted.id(),
             escaped(&why)
         );
-        progress.ticket = None;
+        // The ticket stays: where it is not surely gone, what is published next takes its place.
         progress.due = Some(Instant::now() + progress.retry.next_delay(true));
         self.pending(Arc::new(error));
         self.bump();

@@ -238,6 +238,11 @@ fn the_contract_holds_on_three_members_that_are_killed() {
 }
 
 #[test]
+fn the_contract_holds_on_three_members_that_are_frozen() {
+    with_each_version(|version| holds(Server::cluster::<3>(version).into(), Fault::Frozen));
+}
+
+#[test]
 fn the_contract_holds_where_the_registries_are_cut_off() {
     with_each_version(|version| {
         let (_lan, servers, client) = apart::<1>(version);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use etcd_client::{Client, CompactionOptions};
 use hereabouts::etcd::Etcd;
-use hereabouts::{Address, Registry};
+use hereabouts::{Address, Registry, Status};
 
 use crate::lab::{Host, Lan};
 use crate::server::{Server, Version};
@@ -184,7 +184,7 @@ fn a_lease_that_expires_is_one_removal_and_one_addition() {
         let scene = Scene::new::<1>(version);
         let owner = scene.registry(&scene.owner, Duration::from_secs(2));
         let reader = scene.registry(&scene.reader, TTL);
-        let _one = scene.owner.run(async move { register(&owner, "one").await });
+        let one = scene.owner.run(async move { register(&owner, "one").await });
         let watch = scene.reader.run(async move {
             let mut watch = reader.watch("greeter").unwrap();
             events_until(&mut watch, SOON, "synced").await;
@@ -197,6 +197,12 @@ fn a_lease_that_expires_is_one_removal_and_one_addition() {
             (watch, gone)
         });
         assert_eq!(gone, ["removed one"]);
+        // Nobody has told the owner, who knows how long a lease lives.
+        let pending = scene.owner.run(async move {
+            let pending = one.wait_for(|status| matches!(status, Status::Pending { .. }));
+            tokio::time::timeout(SOON, pending).await.unwrap().unwrap();
+            one
+        });
         scene.owner.plug();
         let began = Instant::now();
         let back = scene
@@ -204,6 +210,10 @@ fn a_lease_that_expires_is_one_removal_and_one_addition() {
             .run(async move { events_until(&mut watch, SOON, "added one").await });
         println!("{version:?}: expired, back {:?} after the cable", began.elapsed());
         assert_eq!(back, ["added one"]);
+        scene.owner.run(async move {
+            let published = pending.wait_for(|status| matches!(status, Status::Published));
+            tokio::time::timeout(SOON, published).await.unwrap().unwrap();
+        });
     });
 }
 

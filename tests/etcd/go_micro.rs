@@ -6,7 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use hereabouts::{Instance, State};
+use hereabouts::etcd::Etcd;
+use hereabouts::{Instance, Registry, State};
 
 use crate::server::{Server, Version};
 use crate::support::*;
@@ -143,6 +144,20 @@ fn with(name: &str) {
         peer.ask("get greeter", "end")
             .contains(&"instance greeter-rust 10.0.0.8:8080 2.0 map[region:us]".to_owned())
     );
+
+    // One of ours crashes: nobody withdraws it.
+    let crashing = tokio::runtime::Runtime::new().unwrap();
+    let crashed = crashing.block_on(async {
+        let backend = Etcd::builder([server.address()])
+            .ttl(Duration::from_secs(2))
+            .build();
+        let registry = Registry::new(backend.unwrap()).unwrap();
+        register(&registry, "greeter-crash").await
+    });
+    peer.until("event create greeter-crash");
+    crashing.shutdown_background();
+    drop(crashed);
+    peer.until("event delete greeter-crash");
 
     // Both leave.
     runtime.block_on(registration.deregister()).unwrap();

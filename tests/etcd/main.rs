@@ -5,6 +5,7 @@
 mod lab;
 
 mod conformance;
+mod example;
 mod faults;
 mod go_micro;
 mod members;

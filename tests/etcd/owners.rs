@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use etcd_client::PutOptions;
-use hereabouts::Status;
+use hereabouts::{Error, Status};
 
 use crate::server::{Server, Version};
 use crate::support::*;
@@ -20,9 +20,11 @@ async fn the_key_of_another_owner_is_never_touched() {
         .wait_for(|status| matches!(status, Status::Superseded { .. }))
         .await
         .unwrap();
+    let mut client = server.client().await;
+    // It has nothing any longer, and so no lease.
+    leases_are(&mut client, 1).await;
     early.deregister().await.unwrap();
     first.close().await.unwrap();
-    let mut client = server.client().await;
     assert_eq!(client.get(KEY, None).await.unwrap().kvs().len(), 1);
     // A foreign writer takes the id over.
     let lease = client.lease_grant(30, None).await.unwrap().id();
@@ -37,6 +39,41 @@ async fn the_key_of_another_owner_is_never_touched() {
     second.close().await.unwrap();
     let left = client.get(KEY, None).await.unwrap();
     assert_eq!(left.kvs()[0].value(), theirs.as_bytes());
+}
+
+/// Waits until the store has so many leases.
+async fn leases_are(client: &mut etcd_client::Client, wanted: usize) {
+    let counted = async {
+        while client.leases().await.unwrap().leases().len() != wanted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let counted = tokio::time::timeout(SOON, counted).await;
+    counted.unwrap_or_else(|_| panic!("not {wanted} leases within {SOON:?}"));
+}
+
+#[tokio::test]
+async fn two_services_whose_names_make_one_key_do_not_take_it_from_each_other() {
+    let server = Server::start(Version::Current);
+    let (first, second) = (registry([&server]), registry([&server]));
+    let named = |service: &str| instance(service, "one");
+    let slash = first.register(named("a/b")).await.unwrap();
+    for other in [&first, &second] {
+        let error = other.register(named("a-b")).await.unwrap_err();
+        assert!(matches!(error, Error::Backend { .. }), "{error:?}");
+        for said in ["a-b one", "a/b", "/micro/registry/a-b/one", "another id"] {
+            assert!(error.in_full().contains(said), "{said}: {}", error.in_full());
+        }
+    }
+    assert!(
+        matches!(slash.status(), Status::Published),
+        "{:?}",
+        slash.status()
+    );
+    let found = second.instances("a/b").await.unwrap();
+    assert_eq!(found.len(), 1);
+    first.close().await.unwrap();
+    second.close().await.unwrap();
 }
 
 #[tokio::test]

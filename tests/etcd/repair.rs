@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etcd_client::{CompactionOptions, Txn, TxnOp};
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
 use hereabouts::etcd::Etcd;
-use hereabouts::{Error, Registry, Status};
+use hereabouts::{Backend, Error, Registry, Scope, Status, Update};
 
 use crate::lab::Lan;
 use crate::server::{Server, VERSIONS, Version};
@@ -241,6 +243,85 @@ async fn a_store_that_is_not_there_at_the_start_is_said_and_waited_for() {
         .wait_for(|status| matches!(status, Status::Published))
         .await
         .unwrap();
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn many_that_begin_while_the_store_is_away_are_all_told_why() {
+    let server = Server::start(Version::Packaged);
+    server.kill();
+    let registry = registry([&server]);
+    let tried = (0..10).map(|n| registry.register(instance("greeter", &format!("n{n}"))));
+    for tried in futures_util::future::join_all(tried).await {
+        let error = tried.unwrap_err().in_full();
+        assert!(error.contains("127.77.") && error.contains("refused"), "{error}");
+    }
+    // Some are still being tried, and end with it.
+    let background = (0..10).map(|n| registry.register_in_background(instance("greeter", &format!("b{n}"))));
+    let _background: Vec<_> = background.map(Result::unwrap).collect();
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_nobody_reads_any_longer_is_not_followed() {
+    let server = Server::start(Version::Current);
+    let backend = Etcd::builder([server.address()]).build().unwrap();
+    let owner = registry([&server]);
+    let _one = register(&owner, "one").await;
+    let count = || {
+        backend
+            .counters()
+            .into_iter()
+            .find(|(name, _)| *name == "instances")
+    };
+    let greeter = || Scope::Service("greeter".parse().unwrap());
+    let complete = async |mut updates: BoxStream<'static, Update>| {
+        let mut all = Vec::new();
+        while let Some(update) = updates.next().await {
+            match update {
+                Update::Reset(instances) => all = instances,
+                Update::Synced => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(all.len(), 1, "{all:?}");
+        updates
+    };
+    let updates = complete(backend.observe(greeter())).await;
+    assert_eq!(count(), Some(("instances", 1)));
+    drop(updates);
+    let forgotten = async {
+        while count() != Some(("instances", 0)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(2 * SOON, forgotten)
+        .await
+        .expect("it is forgotten");
+    // And who comes again sees it again.
+    drop(complete(backend.observe(greeter())).await);
+    backend.close().await.unwrap();
+    owner.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_service_leaves_room_for_a_small_one() {
+    let server = Server::start(Version::Packaged);
+    let mut client = server.client().await;
+    for (service, count) in [("big", 4), ("small", 1)] {
+        for n in 0..count {
+            let value =
+                format!(r#"{{"name":"{service}","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#);
+            let key = format!("/micro/registry/{service}/n{n}");
+            client.put(key, value, None).await.unwrap();
+        }
+    }
+    let mut limits = hereabouts::Limits::default();
+    limits.instances = 2;
+    let backend = Etcd::builder([server.address()]).limits(limits).build().unwrap();
+    let registry = Registry::new(backend).unwrap();
+    assert_eq!(registry.instances("small").await.unwrap().len(), 1);
+    assert_eq!(registry.instances("big").await.unwrap().len(), 2);
     registry.close().await.unwrap();
 }
 

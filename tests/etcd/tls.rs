@@ -50,6 +50,27 @@ async fn a_user_with_the_prefix_alone_is_enough_and_tokens_are_renewed() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_is_told_though_a_member_is_frozen() {
+    let servers: [Server; 3] = Server::cluster(Version::Packaged);
+    with_users(&mut servers[0].client().await).await;
+    servers[2].freeze(true);
+    let addresses: Vec<_> = servers.iter().map(Server::address).collect();
+    let registry = built(Etcd::builder(addresses).user("svc", "hunter2"));
+    let error = registry.register(instance("greeter", "one")).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Backend { .. }),
+        "refused at once: {error:?}"
+    );
+    assert!(
+        error.in_full().contains("invalid user ID or password"),
+        "{}",
+        error.in_full()
+    );
+    servers[2].freeze(false);
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_wrong_password_and_a_missing_permission_are_told_apart_and_no_secret_is_shown() {
     let server = Server::start(Version::Packaged);
     with_users(&mut server.client().await).await;

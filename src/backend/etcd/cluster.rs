@@ -132,11 +132,16 @@ impl Cluster {
                 Err(_) => continue,
             };
             let alone = attempts.is_empty() && fresh.is_empty();
-            let refused = matches!(failure.remedy, Remedy::None | Remedy::Login);
-            if matches!(failure.remedy, Remedy::NewLease | Remedy::Less) || (refused && alone) {
+            // What two of them refuse is refused, whatever a third one is silent about.
+            let refused = failure.is_refusal();
+            let enough = refused && (alone || failures.refuses_too(&endpoints[index]));
+            let at_once = matches!(failure.remedy, Remedy::NewLease | Remedy::Less | Remedy::Anew);
+            if at_once || enough {
                 return Err(failure);
             }
-            endpoints[index].avoid();
+            if !refused {
+                endpoints[index].avoid();
+            }
             asked.retain(|other| *other != index);
             failures.add(&endpoints[index], failure);
             let now = Instant::now();
@@ -242,7 +247,9 @@ impl Cluster {
 
     /// Forgets the connections.
     pub(super) async fn disconnect(&self) {
-        for endpoint in self.members.known().iter() {
+        // Names may have other addresses by now than that of the current one.
+        let current = self.current().take();
+        for endpoint in self.members.known().iter().chain(&current) {
             endpoint.disconnect().await;
         }
     }
@@ -290,6 +297,11 @@ impl Failure {
         Self::new(Remedy::Retry, Error::unavailable("etcd", why.to_owned()))
     }
 
+    /// Whether it was understood, and refused.
+    fn is_refusal(&self) -> bool {
+        matches!(self.remedy, Remedy::None | Remedy::Login)
+    }
+
     fn of(endpoint: &Endpoint, error: &etcd_client::Error) -> Self {
         Self::new(fault::remedy(error), fault::error_of(endpoint.name(), error))
     }
@@ -309,6 +321,12 @@ impl Failures {
     fn add(&mut self, endpoint: &Endpoint, failure: Failure) {
         self.0.retain(|(name, _)| name != endpoint.name());
         self.0.push((endpoint.name().to_owned(), failure));
+    }
+
+    /// Whether another one has refused.
+    fn refuses_too(&self, endpoint: &Endpoint) -> bool {
+        let mut others = self.0.iter().filter(|(name, _)| name != endpoint.name());
+        others.any(|(_, failure)| failure.is_refusal())
     }
 
     /// It was asked, and has not answered.

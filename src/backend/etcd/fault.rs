@@ -17,6 +17,8 @@ pub(super) enum Remedy {
     NewLease,
     /// Ask for less at once.
     Less,
+    /// List anew: what was asked for is not kept any longer.
+    Anew,
     /// Nothing: it was refused, and will be again.
     None,
 }
@@ -64,6 +66,7 @@ fn of_status(code: i32, text: &str) -> Remedy {
         _ if ELECTION_ERRORS.iter().any(|error| text.contains(error)) => Remedy::Wait,
         NOT_FOUND if text.contains("lease not found") => Remedy::NewLease,
         OUT_OF_RANGE if text.contains("message length too large") => Remedy::Less,
+        OUT_OF_RANGE if text.contains("has been compacted") => Remedy::Anew,
         INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION => Remedy::None,
         _ => Remedy::Retry,
     }
@@ -108,7 +111,7 @@ pub(super) fn text_of(error: &etcd_client::Error) -> String {
 pub(super) fn error_of(endpoint: &str, error: &etcd_client::Error) -> Error {
     let text = format!("{endpoint}: {}", text_of(error));
     match remedy(error) {
-        Remedy::Retry | Remedy::Wait | Remedy::NewLease => Error::unavailable("etcd", text),
+        Remedy::Retry | Remedy::Wait | Remedy::NewLease | Remedy::Anew => Error::unavailable("etcd", text),
         Remedy::Less | Remedy::Login | Remedy::None => Error::backend("etcd", text),
     }
 }
@@ -161,6 +164,11 @@ mod tests {
                 11,
                 "decoded message length too large: found 4294969 bytes, the limit is: 4194304 bytes",
                 Remedy::Less,
+            ),
+            (
+                11,
+                "etcdserver: mvcc: required revision has been compacted",
+                Remedy::Anew,
             ),
             (3, "etcdserver: request is too large", Remedy::None),
         ] {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use etcd_client::LeaseGrantOptions;
 use futures_util::FutureExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::told;
 use super::fault::{self, Remedy};
-use super::{CALL_TIME, Inner};
+use super::{CALL_TIME, Inner, left};
 use crate::backend::Retry;
 use crate::error::{Error, Result};
 use crate::instance::escaped;
@@ -23,31 +24,92 @@ pub(super) struct Lease {
     _kept: tokio_util::sync::DropGuard,
 }
 
+/// The lease, where there is one; otherwise how the last grant has failed.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    lease: Option<Lease>,
+    failed: Option<Failed>,
+}
+
+/// A grant that has failed, for those who have waited for it.
+#[derive(Debug)]
+struct Failed {
+    at: Instant,
+    transient: bool,
+    why: String,
+}
+
+impl Failed {
+    fn of(error: &Error) -> Self {
+        // Who waited is told the reason alone: the rest is said again by an error of its own.
+        let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+        Self {
+            at: Instant::now(),
+            transient: error.is_transient(),
+            why,
+        }
+    }
+
+    fn error(&self) -> Error {
+        match self.transient {
+            true => Error::unavailable("etcd", self.why.clone()),
+            false => Error::backend("etcd", self.why.clone()),
+        }
+    }
+}
+
 /// How keeping a lease alive has ended.
 enum End {
     Gone,
+    /// No renewal was answered for its time to live, so it may be gone.
+    Unknown,
     /// Whether that can pass.
     Broken(bool),
     Over,
 }
 
 impl Inner {
-    /// The lease, granted where there is none.
-    pub(super) async fn lease(self: &Arc<Self>) -> Result<i64> {
+    /// The lease, granted where there is none. Whoever has waited for a grant that failed is told why, and does
+    /// not begin another.
+    pub(super) async fn lease(self: &Arc<Self>, ends: Instant) -> Result<i64> {
+        let asked = Instant::now();
         let busy = || Error::unavailable("etcd", "no lease could be granted in time");
-        let slot = tokio::time::timeout(CALL_TIME, self.lease.lock()).await;
+        let slot = tokio::time::timeout_at(ends, self.lease.lock()).await;
         let mut slot = slot.map_err(|_| busy())?;
         if self.closing.is_cancelled() {
             return Err(Error::Closed);
         }
-        if let Some(lease) = &*slot {
+        if let Some(lease) = &slot.lease {
             return Ok(lease.id);
         }
+        if let Some(failed) = slot.failed.as_ref().filter(|failed| failed.at > asked) {
+            return Err(failed.error());
+        }
+        let granted = self.grant(ends).await;
+        slot.failed = granted.as_ref().err().map(Failed::of);
+        let id = granted?;
+        if self.closing.is_cancelled() {
+            self.revoke(id).await?;
+            return Err(Error::Closed);
+        }
+        self.lease_id.store(id, Ordering::Relaxed);
+        let over = self.closing.child_token();
+        slot.lease = Some(Lease {
+            id,
+            _kept: over.clone().drop_guard(),
+        });
+        self.spawn(self.clone().keep(id, over));
+        Ok(id)
+    }
+
+    async fn grant(&self, ends: Instant) -> Result<i64> {
         // The store counts in seconds.
         let seconds = i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-        // An id of our own, so that asking twice does not grant two.
-        let id = fastrand::i64(1..i64::MAX);
-        let granted = self.cluster.ask(CALL_TIME, |mut client| {
+        // An id of our own, so that asking twice does not grant two; of a source that no other process shares,
+        // as whoever has a lease may revoke it.
+        let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let id = i64::try_from(high >> 1).unwrap_or(1).max(1);
+        let granted = self.cluster.ask(left(ends), |mut client| {
             let options = LeaseGrantOptions::new().with_id(id);
             async move {
                 match client.lease_grant(seconds, Some(options)).await {
@@ -59,31 +121,23 @@ impl Inner {
             .boxed()
         });
         granted.await?;
-        if self.closing.is_cancelled() {
-            self.revoke(id).await?;
-            return Err(Error::Closed);
-        }
-        self.lease_id.store(id, Ordering::Relaxed);
-        let over = self.closing.child_token();
-        *slot = Some(Lease {
-            id,
-            _kept: over.clone().drop_guard(),
-        });
-        self.spawn(self.clone().keep(id, over));
         Ok(id)
     }
 
     /// Revokes the lease, where that is `wanted`, and what was published under it goes.
     pub(super) async fn drop_lease(&self, wanted: impl FnOnce() -> bool) -> Result<()> {
         let left = |why: Error| Error::Incomplete {
-            left: format!("the lease of {}", self.names()),
+            left: match self.names() {
+                names if names.is_empty() => "a lease of nothing".to_owned(),
+                names => format!("the lease of {names}"),
+            },
             source: Some(Arc::new(why)),
         };
         let late = || Error::unavailable("etcd", "a lease is being granted");
         let slot = tokio::time::timeout(REVOKE_TIME, self.lease.lock()).await;
         let mut slot = slot.map_err(|_| left(late()))?;
         // Under the lock, so that nobody gets the lease in between.
-        let Some(Lease { id, .. }) = wanted().then(|| slot.take()).flatten() else {
+        let Some(Lease { id, .. }) = wanted().then(|| slot.lease.take()).flatten() else {
             return Ok(());
         };
         drop(slot);
@@ -104,7 +158,7 @@ impl Inner {
     /// A lease is gone, and with it what was published under it.
     pub(super) async fn lost_lease(&self, id: i64) {
         let mut slot = self.lease.lock().await;
-        if slot.take_if(|lease| lease.id == id).is_some() {
+        if slot.lease.take_if(|lease| lease.id == id).is_some() {
             drop(slot);
             self.counters.lost_lease();
             self.lose_with_lease(id);
@@ -113,13 +167,24 @@ impl Inner {
 
     async fn keep(self: Arc<Self>, id: i64, over: CancellationToken) {
         let mut retry = Retry::new();
+        // What was sent before the store took it for renewed can only have come earlier.
+        let mut renewed = Instant::now();
+        let mut is_told = false;
         loop {
+            let runs_out = tokio::time::sleep_until(renewed + self.ttl);
             let end = tokio::select! {
+                biased;
                 () = over.cancelled() => End::Over,
-                end = self.renew(id, &mut retry) => end,
+                end = self.renew(id, &mut retry, &mut renewed) => end,
+                () = runs_out, if !is_told => End::Unknown,
             };
+            is_told &= renewed.elapsed() >= self.ttl;
             match end {
                 End::Over => return,
+                End::Unknown => {
+                    is_told = true;
+                    self.doubt_with_lease(id);
+                }
                 End::Gone => {
                     let lost = self.lost_lease(id);
                     // Losing it cancels this task's own token.
@@ -134,7 +199,8 @@ impl Inner {
     }
 
     /// Keeps it alive on one stream, as long as that lasts.
-    async fn renew(&self, id: i64, retry: &mut Retry) -> End {
+    async fn renew(&self, id: i64, retry: &mut Retry, renewed: &mut Instant) -> End {
+        let asked = Instant::now();
         let opened = self.cluster.ask(CALL_TIME, |mut client| {
             async move { client.lease_keep_alive(id).await }.boxed()
         });
@@ -148,14 +214,17 @@ impl Inner {
             }
         };
         retry.reset();
+        // The client has renewed it once to open the stream.
+        *renewed = asked;
         loop {
             tokio::time::sleep(self.ttl / 3).await;
-            let renewed = async {
+            let asked = Instant::now();
+            let renews = async {
                 keeper.keep_alive().await?;
                 answers.message().await
             };
-            match tokio::time::timeout(ANSWER_TIME.min(self.ttl / 3), renewed).await {
-                Ok(Ok(Some(answer))) if answer.ttl() > 0 => {}
+            match tokio::time::timeout(ANSWER_TIME.min(self.ttl / 3), renews).await {
+                Ok(Ok(Some(answer))) if answer.ttl() > 0 => *renewed = asked,
                 Ok(Ok(Some(_))) => return End::Gone,
                 Ok(Err(error)) if fault::remedy(&error) == Remedy::Login => {
                     endpoint.log_in_again().await;

@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -87,7 +88,7 @@ struct Inner {
     feed: Feed,
     counters: Arc<Counters>,
     owned: std::sync::Mutex<Owned>,
-    lease: tokio::sync::Mutex<Option<lease::Lease>>,
+    lease: tokio::sync::Mutex<lease::Slot>,
     /// The one that was granted last.
     lease_id: AtomicI64,
     wishes: mpsc::UnboundedSender<Wish>,
@@ -125,8 +126,8 @@ impl EtcdBuilder {
         self
     }
 
-    /// Bounds on what is kept of what others publish: of them the number in all. The store is trusted
-    /// with addresses.
+    /// Bounds on what is kept of what others publish: of them the number of instances, for each service. The
+    /// store is trusted with addresses, and with how many services there are.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -290,8 +291,13 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// What is left of a call's time.
+fn left(ends: Instant) -> Duration {
+    ends.saturating_duration_since(Instant::now())
+}
+
 const DEFAULT_TTL: Duration = Duration::from_secs(15);
 const MIN_TTL: Duration = Duration::from_secs(1);
-/// How long one call may take, over all endpoints: below the registry's own deadline, so that the
-/// reason can be told.
+/// How long a call may take, with all its steps and over all endpoints: below the registry's own deadline,
+/// so that the reason can be told.
 const CALL_TIME: Duration = Duration::from_millis(4500);

@@ -2,6 +2,7 @@
 //! transaction on the revision of the one before, so that nobody else's key is touched.
 
 mod doubt;
+mod losses;
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -9,10 +10,11 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use futures_util::FutureExt;
 use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::time::Instant;
 
 use super::fault::Remedy;
 use super::watcher::Wish;
-use super::{CALL_TIME, Inner, keys, wire};
+use super::{CALL_TIME, Inner, keys, left, wire};
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, escaped};
@@ -49,6 +51,8 @@ enum Written {
     },
     /// A later owner's instance is there.
     Others(Arc<Instance>),
+    /// It is the key of another service's instance too, since `/` becomes `-` in keys.
+    Shared(Arc<Instance>),
 }
 
 impl Inner {
@@ -62,7 +66,8 @@ impl Inner {
         }
         let key = keys::key_of(&self.prefix, &instance);
         let value = wire::encode(&instance);
-        let _turn = self.turn(&key).await?;
+        let ends = Instant::now() + CALL_TIME;
+        let _turn = self.turn(&key, ends).await?;
         let (ticket, before) = {
             let mut owned = self.owned();
             owned.publishing += 1;
@@ -70,7 +75,7 @@ impl Inner {
             let before = owned.by_key.get(&key).filter(|own| Some(own.ticket) == replaces);
             (Ticket::new(owned.next_ticket), before.map(|own| own.revision))
         };
-        let written = self.write(&key, &value, &instance, before).await;
+        let written = self.write(&key, &value, &instance, before, ends).await;
         let result = match written {
             Ok(Written::Ours { revision, lease }) => {
                 let (lost, hears) = oneshot::channel();
@@ -93,6 +98,15 @@ impl Inner {
                 self.owned().forget(&key, replaces);
                 Ok(Published::new(ticket, async { Lost::Superseded(by) }))
             }
+            Ok(Written::Shared(by)) => {
+                let why = format!(
+                    "{} {} has the same key, {}, as {by}; give one of them another id",
+                    instance.service(),
+                    instance.id(),
+                    String::from_utf8_lossy(&key),
+                );
+                Err(Error::backend("etcd", escaped(&why).to_string()))
+            }
             Err((error, sent)) => {
                 if sent && error.is_transient() && before.is_none() && self.owned().doubts(&key, value) {
                     self.spawn(self.clone().clean_up(key));
@@ -101,17 +115,19 @@ impl Inner {
             }
         };
         self.owned().publishing -= 1;
-        if result.is_err() {
-            self.drop_idle_lease().await;
-        }
+        self.drop_lease_if_idle();
         result
     }
 
     pub(super) async fn withdraw(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
-        let Some(key) = self.owned().tickets.get(&ticket).cloned() else {
+        let key = self.owned().tickets.get(&ticket).cloned();
+        let Some(key) = key else {
+            // Lost already, perhaps the last.
+            self.drop_lease_if_idle();
             return Ok(());
         };
-        let _turn = self.turn(&key).await?;
+        let ends = Instant::now() + CALL_TIME;
+        let _turn = self.turn(&key, ends).await?;
         let Some((mut revision, generation)) = self.owned().leaves(&key, ticket) else {
             return Ok(());
         };
@@ -119,6 +135,7 @@ impl Inner {
             let deleted = self.delete(
                 &key,
                 Compare::mod_revision(key.clone(), CompareOp::Equal, revision),
+                ends,
             );
             let response = deleted.await?;
             // What this registration itself wrote since is its own too.
@@ -135,7 +152,7 @@ impl Inner {
             }
         }
         self.owned().forget(&key, Some(ticket));
-        self.drop_idle_lease().await;
+        self.drop_lease_if_idle();
         Ok(())
     }
 
@@ -152,58 +169,11 @@ impl Inner {
         }
     }
 
-    /// What was published under a lease is gone with it.
-    pub(super) fn lose_with_lease(&self, lease: i64) {
-        let keys: Vec<Vec<u8>> = {
-            let owned = self.owned();
-            let of_lease = owned.by_key.iter().filter(|(_, own)| own.lease == lease);
-            of_lease.map(|(key, _)| key.clone()).collect()
-        };
-        for key in keys {
-            let gone = Error::backend("etcd", "its lease is gone");
-            self.owned().lose(&key, Lost::Gone(gone));
-        }
-    }
-
     /// The keys that are published, and the revisions of their last writes.
     pub(super) fn own_keys(&self) -> Vec<(Vec<u8>, i64)> {
         let owned = self.owned();
         let all = owned.by_key.iter();
         all.map(|(key, own)| (key.clone(), own.revision)).collect()
-    }
-
-    /// What stands in the store under a key, at `revision`: a loss, where it is not what was written.
-    pub(super) fn check_own(&self, key: &[u8], stands: Option<&KeyValue>, revision: i64) {
-        let mut owned = self.owned();
-        let Some(own) = owned
-            .by_key
-            .get(key)
-            .filter(|own| own.lost.is_some() && !own.leaving)
-        else {
-            return;
-        };
-        if revision < own.revision {
-            // From before the last write.
-            return;
-        }
-        let Some(kv) = stands else {
-            let gone = Error::backend("etcd", "its key was deleted");
-            return owned.lose(key, Lost::Gone(gone));
-        };
-        if kv.mod_revision() == own.revision || kv.lease() == own.lease {
-            // Our own, or an update of ours that is on its way.
-            return;
-        }
-        let ours = own.instance.clone();
-        match other_of(kv, &ours) {
-            Some(other) if other.generation().is_zero() || other.generation() > ours.generation() => {
-                owned.lose(key, Lost::Superseded(other));
-            }
-            _ => {
-                let gone = Error::backend("etcd", "its key was overwritten");
-                owned.lose(key, Lost::Gone(gone));
-            }
-        }
     }
 
     /// Writes; with an error, whether something was sent.
@@ -213,10 +183,11 @@ impl Inner {
         value: &[u8],
         instance: &Instance,
         before: Option<i64>,
+        ends: Instant,
     ) -> Result<Written, (Error, bool)> {
         let mut expected = before;
         for tries in 0..MAX_TRIES {
-            let lease = self.lease().await.map_err(|error| (error, tries > 0))?;
+            let lease = self.lease(ends).await.map_err(|error| (error, tries > 0))?;
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
             let compare = match expected {
                 Some(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
@@ -226,7 +197,7 @@ impl Inner {
                 .when([compare])
                 .and_then([put])
                 .or_else([TxnOp::get(key, None)]);
-            let asked = self.cluster.ask(CALL_TIME, |mut client| {
+            let asked = self.cluster.ask(left(ends), |mut client| {
                 let txn = txn.clone();
                 async move { client.txn(txn).await }.boxed()
             });
@@ -252,6 +223,9 @@ impl Inner {
                 return Ok(Written::Ours { revision, lease });
             }
             if let Some(other) = other_of(&kv, instance) {
+                if key_of(&other) != key_of(instance) {
+                    return Ok(Written::Shared(other));
+                }
                 let theirs = other.generation();
                 // Who writes an id for the first time is the later owner, unless the other says so.
                 let later = theirs > instance.generation() || (theirs.is_zero() && before.is_some());
@@ -265,12 +239,12 @@ impl Inner {
         Err((Error::unavailable("etcd", why), true))
     }
 
-    async fn delete(&self, key: &[u8], compare: Compare) -> Result<TxnResponse> {
+    async fn delete(&self, key: &[u8], compare: Compare, ends: Instant) -> Result<TxnResponse> {
         let txn = Txn::new()
             .when([compare])
             .and_then([TxnOp::delete(key, None)])
             .or_else([TxnOp::get(key, None)]);
-        let deleted = self.cluster.ask(CALL_TIME, |mut client| {
+        let deleted = self.cluster.ask(left(ends), |mut client| {
             let txn = txn.clone();
             async move { client.txn(txn).await }.boxed()
         });
@@ -279,14 +253,23 @@ impl Inner {
 
     /// No lease is kept where nothing is published.
     async fn drop_idle_lease(&self) {
-        let idle = || {
-            let owned = self.owned();
-            owned.by_key.is_empty() && owned.publishing == 0
-        };
-        if let Err(error) = self.drop_lease(idle).await {
+        if let Err(error) = self.drop_lease(|| self.is_idle()).await {
             // It runs out by itself, since nobody keeps it alive any longer.
             tracing::debug!("can't revoke the lease: {}", escaped(&error.in_full()));
         }
+    }
+
+    /// The same, while nobody waits for it.
+    fn drop_lease_if_idle(self: &Arc<Self>) {
+        if self.is_idle() {
+            let inner = self.clone();
+            self.spawn(async move { inner.drop_idle_lease().await });
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let owned = self.owned();
+        owned.by_key.is_empty() && owned.publishing == 0
     }
 
     fn record(&self, key: Vec<u8>, own: Own, replaces: Option<Ticket>) {
@@ -304,14 +287,14 @@ impl Inner {
     }
 
     /// Waits for what else is done with a key.
-    async fn turn(&self, key: &[u8]) -> Result<OwnedMutexGuard<()>> {
+    async fn turn(&self, key: &[u8], ends: Instant) -> Result<OwnedMutexGuard<()>> {
         let turn = {
             let mut owned = self.owned();
             owned.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             owned.turns.entry(key.to_vec()).or_default().clone()
         };
         let late = || Error::unavailable("etcd", "another call for the same id is not over");
-        let turn = tokio::time::timeout(CALL_TIME, turn.lock_owned()).await;
+        let turn = tokio::time::timeout_at(ends, turn.lock_owned()).await;
         turn.map_err(|_| late())
     }
 
@@ -361,9 +344,13 @@ fn found(response: &TxnResponse) -> Option<KeyValue> {
 /// have the same key.
 fn other_of(kv: &KeyValue, ours: &Instance) -> Option<Arc<Instance>> {
     let read = wire::decode(kv.value()).ok()?;
-    let same = |i: &&Instance| (i.service(), i.id()) == (ours.service(), ours.id());
+    let same = |i: &&Instance| key_of(i) == key_of(ours);
     let other = read.iter().find(same).or_else(|| read.first());
     other.cloned().map(Arc::new)
+}
+
+fn key_of(instance: &Instance) -> (&str, &str) {
+    (instance.service().as_str(), instance.id().as_str())
 }
 
 const MAX_TRIES: usize = 8;

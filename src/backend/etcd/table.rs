@@ -1,6 +1,6 @@
 //! Which keys there are, and which instances they hold: a state machine without connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::counters::Counters;
@@ -20,9 +20,12 @@ pub(super) struct Table {
     entries: HashMap<Key, Entry>,
     /// Which keys hold an instance: two names can differ and have one key, and two keys one name.
     keys: HashMap<Id, Vec<Key>>,
+    /// How many instances each service has.
+    services: HashMap<ServiceName, usize>,
     /// Up to where the changes of the store are in here.
     revision: i64,
-    refused: bool,
+    /// Services that have more than there is room for.
+    refused: HashSet<ServiceName>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,8 +58,9 @@ impl Table {
             limits,
             entries: HashMap::new(),
             keys: HashMap::new(),
+            services: HashMap::new(),
             revision: 0,
-            refused: false,
+            refused: HashSet::new(),
         }
     }
 
@@ -68,6 +72,11 @@ impl Table {
     /// When a key was written that is there.
     pub(super) fn revision_of(&self, key: &[u8]) -> Option<i64> {
         self.entries.get(key).map(|entry| entry.revision)
+    }
+
+    /// Forgets everything, as at the start.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.feed.clone(), self.counters.clone(), self.limits);
     }
 
     /// A listing of the whole store as it is at `revision`.
@@ -94,7 +103,8 @@ impl Table {
     pub(super) fn replace(&mut self, listing: Listing) {
         let before = std::mem::take(&mut self.entries);
         self.keys.clear();
-        self.refused = false;
+        self.services.clear();
+        self.refused.clear();
         let gone = before
             .iter()
             .filter(|(key, _)| listing.wiped && !listing.entries.contains_key(*key));
@@ -158,9 +168,11 @@ impl Table {
     /// Whether something was refused and there is room again; says so once.
     pub(super) fn has_room_again(&mut self) -> bool {
         let most = self.limits.instances;
-        let room = self.refused && self.keys.len() < most - most / 10;
-        self.refused &= !room;
-        room
+        let before = self.refused.len();
+        let services = &self.services;
+        self.refused
+            .retain(|service| services.get(service).is_some_and(|n| *n >= most - most / 10));
+        self.refused.len() < before
     }
 
     /// Reads a value; where it can't be read, the last good version stays.
@@ -182,10 +194,14 @@ impl Table {
         let all = entry.instances.len();
         let is_let_in = |instance: &Arc<Instance>| {
             let id = id_of(instance);
-            if !self.keys.contains_key(&id) && self.keys.len() >= self.limits.instances {
-                self.refused = true;
-                self.counters.refused(self.limits.instances);
-                return false;
+            if !self.keys.contains_key(&id) {
+                let count = self.services.entry(id.0.clone()).or_default();
+                if *count >= self.limits.instances {
+                    self.refused.insert(id.0);
+                    self.counters.refused(self.limits.instances);
+                    return false;
+                }
+                *count += 1;
             }
             // Nearly always one, so there is room for one.
             let keys = self.keys.entry(id).or_insert_with(|| Vec::with_capacity(1));
@@ -211,6 +227,16 @@ impl Table {
             keys.retain(|known| known != key);
             if keys.is_empty() {
                 self.keys.remove(id);
+                self.leaves(&id.0);
+            }
+        }
+    }
+
+    fn leaves(&mut self, service: &ServiceName) {
+        if let Some(count) = self.services.get_mut(service) {
+            *count -= 1;
+            if *count == 0 {
+                self.services.remove(service);
             }
         }
     }

@@ -163,7 +163,17 @@ impl Watcher {
             tracing::info!("etcd: back, by {}", self.inner.cluster.describe());
         }
         let opened = Instant::now();
+        let mut looked = opened;
         loop {
+            if self.observes && looked.elapsed() > UNREAD {
+                looked = Instant::now();
+                if self.inner.feed.forget_unread() {
+                    // Nobody reads it any longer: what is there is looked at anew when somebody does.
+                    self.observes = false;
+                    self.table.clear();
+                    return Ok(End::Again);
+                }
+            }
             tokio::select! {
                 biased;
                 message = stream.changes.message() => {
@@ -201,6 +211,9 @@ impl Watcher {
                     stream.heard_at = Instant::now();
                     if !alive {
                         return Ok(Self::broken(&stream, "it does not answer"));
+                    }
+                    if stream.heard_at - opened > LIVED {
+                        self.retry.reset();
                     }
                 }
                 () = tokio::time::sleep_until(stream.heard_at + QUIET), if stream.asked.is_none() => {
@@ -354,6 +367,8 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
+/// How often is looked whether anybody still reads what is followed.
+const UNREAD: Duration = Duration::from_secs(5);
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 const LIST_TIME: Duration = Duration::from_secs(2);
 /// When nothing was heard for so long, the store is asked whether it is there.

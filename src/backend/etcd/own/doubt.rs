@@ -5,19 +5,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, KeyValue};
+use tokio::time::Instant;
 
-use super::{Inner, Owned};
+use super::{CALL_TIME, Inner, Owned};
 use crate::backend::Retry;
+use crate::error::Error;
 use crate::instance::escaped;
 
 impl Owned {
     /// A value may have been written. Whether nobody sees to that yet.
     pub(super) fn doubts(&mut self, key: &[u8], value: Vec<u8>) -> bool {
         let values = self.uncertain.entry(key.to_vec()).or_default();
+        let is_first = values.is_empty();
         if !values.contains(&value) {
             values.push(value);
         }
-        values.len() == 1
+        is_first
     }
 }
 
@@ -49,23 +52,28 @@ impl Inner {
         }
         let (inner, key, revision) = (self.clone(), kv.key().to_vec(), kv.mod_revision());
         self.spawn(async move {
-            // Behind a call that is writing it at the moment.
-            let Ok(_turn) = inner.turn(&key).await else {
-                return;
+            let clearing = async {
+                let ends = Instant::now() + CALL_TIME;
+                // Behind a call that is writing it at the moment.
+                let _turn = inner.turn(&key, ends).await?;
+                if inner.owned().by_key.contains_key(&key) {
+                    return Ok::<_, Error>(());
+                }
+                let written = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
+                inner.delete(&key, written, ends).await.map(drop)
             };
-            if inner.owned().by_key.contains_key(&key) || inner.closing.is_cancelled() {
-                return;
-            }
-            let written = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
-            if let Err(error) = inner.delete(&key, written).await {
-                // It goes with the lease.
-                tracing::debug!("can't clear what was written late: {}", escaped(&error.in_full()));
+            tokio::select! {
+                () = inner.closing.cancelled() => {}
+                cleared = clearing => if let Err(error) = cleared {
+                    // It goes with the lease.
+                    tracing::debug!("can't clear what was written late: {}", escaped(&error.in_full()));
+                },
             }
         });
     }
 
     async fn is_clean(&self, key: &[u8]) -> bool {
-        let Ok(_turn) = self.turn(key).await else {
+        let Ok(_turn) = self.turn(key, Instant::now() + CALL_TIME).await else {
             return false;
         };
         loop {
@@ -78,10 +86,14 @@ impl Inner {
                 self.owned().uncertain.remove(key);
                 return true;
             };
-            let deleted = self.delete(key, Compare::value(key, CompareOp::Equal, value));
-            let Ok(Ok(_)) = tokio::time::timeout(CLEAN_UP_TIME, deleted).await else {
+            let same = Compare::value(key, CompareOp::Equal, value);
+            if self
+                .delete(key, same, Instant::now() + CLEAN_UP_TIME)
+                .await
+                .is_err()
+            {
                 return false;
-            };
+            }
             if let Some(values) = self.owned().uncertain.get_mut(key) {
                 values.pop();
             }

@@ -13,8 +13,18 @@ use super::super::table::Record;
 use super::{GHOST_TIME, LIST_TIME, MAX_MESSAGE, Watcher};
 
 impl Watcher {
-    /// Takes in the whole store, in pages of one revision, and returns that.
+    /// Takes in the whole store, in pages of one revision, and returns that. Where its history is compacted
+    /// between two pages, it begins anew.
     pub(super) async fn list(&mut self) -> Result<i64, Failure> {
+        loop {
+            match self.list_once().await {
+                Err(failure) if failure.remedy == Remedy::Anew => {}
+                listed => return listed,
+            }
+        }
+    }
+
+    async fn list_once(&mut self) -> Result<i64, Failure> {
         let end = keys::end_of(&self.inner.prefix);
         let mut from = self.inner.prefix.clone().into_bytes();
         let own: HashMap<Vec<u8>, i64> = self.inner.own_keys().into_iter().collect();
@@ -38,6 +48,7 @@ impl Watcher {
                     self.page /= 2;
                     continue;
                 }
+                Err(failure) if failure.remedy == Remedy::Anew => return Err(failure),
                 Err(failure) => {
                     // It may have been too much for the time.
                     self.page = (self.page / 2).max(LEAST);
@@ -110,8 +121,9 @@ impl Watcher {
                 .map(|(key, _)| TxnOp::get(key.clone(), None))
                 .collect();
             let txn = Txn::new().and_then(gets);
-            let asked = self.inner.cluster.ask(LIST_TIME, |mut client| {
+            let asked = self.inner.cluster.ask(LIST_TIME, |client| {
                 let txn = txn.clone();
+                let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
                 async move { client.txn(txn).await }.boxed()
             });
             let (response, _) = asked.await?;

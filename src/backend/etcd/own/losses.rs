@@ -1,0 +1,69 @@
+//! What becomes of what is published: gone, overwritten, or nobody knows. Whoever keeps it is told.
+
+use etcd_client::KeyValue;
+
+use super::{Inner, other_of};
+use crate::backend::Lost;
+use crate::error::Error;
+
+impl Inner {
+    /// What was published under a lease is gone with it.
+    pub(in super::super) fn lose_with_lease(&self, lease: i64) {
+        let keys: Vec<Vec<u8>> = {
+            let owned = self.owned();
+            let of_lease = owned.by_key.iter().filter(|(_, own)| own.lease == lease);
+            of_lease.map(|(key, _)| key.clone()).collect()
+        };
+        for key in keys {
+            let gone = Error::backend("etcd", "its lease is gone");
+            self.owned().lose(&key, Lost::Gone(gone));
+        }
+    }
+
+    /// What was published under a lease may be gone with it: nothing was heard for its time to live. Whoever
+    /// keeps it publishes it again, in place of what may still be there.
+    pub(in super::super) fn doubt_with_lease(&self, lease: i64) {
+        let mut owned = self.owned();
+        for own in owned.by_key.values_mut().filter(|own| own.lease == lease) {
+            if let Some(lost) = own.lost.take_if(|_| !own.leaving) {
+                let why = "its lease may be gone, as no renewal was answered for its time to live";
+                // Who no longer listens need not know.
+                let _ = lost.send(Lost::Gone(Error::unavailable("etcd", why)));
+            }
+        }
+    }
+
+    /// What stands in the store under a key, at `revision`: a loss, where it is not what was written.
+    pub(in super::super) fn check_own(&self, key: &[u8], stands: Option<&KeyValue>, revision: i64) {
+        let mut owned = self.owned();
+        let Some(own) = owned
+            .by_key
+            .get(key)
+            .filter(|own| own.lost.is_some() && !own.leaving)
+        else {
+            return;
+        };
+        if revision < own.revision {
+            // From before the last write.
+            return;
+        }
+        let Some(kv) = stands else {
+            let gone = Error::backend("etcd", "its key was deleted");
+            return owned.lose(key, Lost::Gone(gone));
+        };
+        if kv.mod_revision() == own.revision || kv.lease() == own.lease {
+            // Our own, or an update of ours that is on its way.
+            return;
+        }
+        let ours = own.instance.clone();
+        match other_of(kv, &ours) {
+            Some(other) if other.generation().is_zero() || other.generation() > ours.generation() => {
+                owned.lose(key, Lost::Superseded(other));
+            }
+            _ => {
+                let gone = Error::backend("etcd", "its key was overwritten");
+                owned.lose(key, Lost::Gone(gone));
+            }
+        }
+    }
+}

@@ -97,15 +97,21 @@ impl Choice {
         Some(well.unwrap_or(first).entry.clone())
     }
 
-    /// The same, of those that were not tried, and never one that is out while another was tried.
+    /// The same, of those that were not tried: one that is out only where nothing else is left, and never one
+    /// that has refused a connection of ours.
     pub(super) fn choose_untried(&self, tried: &[Arc<Load>]) -> Option<Arc<Entry>> {
         if tried.is_empty() {
             return self.choose();
         }
         let set = self.set.load();
-        let untried =
-            |slot: &Slot| !slot.load.is_out() && !tried.iter().any(|load| Arc::ptr_eq(load, &slot.load));
-        self.another(&set, untried).map(|slot| slot.entry.clone())
+        let untried = |slot: &Slot| !tried.iter().any(|load| Arc::ptr_eq(load, &slot.load));
+        let well = self.another(&set, |slot| !slot.load.is_out() && untried(slot));
+        let alive = || {
+            let nothing_is_left = tried.iter().all(|load| load.is_out());
+            let alive = |slot: &Slot| !slot.load.is_dead() && untried(slot);
+            nothing_is_left.then(|| self.another(&set, alive)).flatten()
+        };
+        well.or_else(alive).map(|slot| slot.entry.clone())
     }
 
     /// One that will do: a few draws by the strategy, then whoever comes first from anywhere on.
@@ -231,6 +237,9 @@ impl Choice {
         if best.is_empty() {
             best = up.iter().collect();
         }
+        if all_out && best.iter().any(|(_, slot)| !slot.load.is_dead()) {
+            best.retain(|(_, slot)| !slot.load.is_dead());
+        }
         if self.options.nearest_first {
             let nearest = best.iter().filter_map(|(distance, _)| *distance).min();
             best.retain(|(distance, _)| *distance == nearest || nearest.is_none());
@@ -272,6 +281,13 @@ impl Choice {
         Some(out)
     }
 
+    /// An instance that is out has refused a connection of ours.
+    pub(super) fn refuses(&self, load: &Load) {
+        if load.refuses() {
+            self.outdated.notify_one();
+        }
+    }
+
     /// Puts an instance back that is out since `epoch`.
     pub(super) fn put_back(&self, load: &Load, epoch: u32) {
         if load.come_back(epoch) {
@@ -295,6 +311,17 @@ impl Choice {
     #[cfg(test)]
     pub(super) fn up(&self) -> usize {
         self.set.load().up.len()
+    }
+
+    /// What is known of the instance with this id.
+    #[cfg(test)]
+    pub(super) fn known_load(&self, id: &str) -> Arc<Load> {
+        let loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        let load = loads
+            .iter()
+            .find(|(known, _)| **known == *id)
+            .map(|(_, (_, load))| load.clone());
+        load.expect("it is known")
     }
 
     /// Tells when the set has been made again.

@@ -77,6 +77,7 @@ async fn until_it_accepts(choice: &Choice, load: &Arc<Load>, mut wait: Duration)
         if accepts(&entry.instance).await {
             return;
         }
+        choice.refuses(load);
         wait = (wait * 2).min(LONGEST);
     }
 }

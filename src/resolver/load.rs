@@ -17,6 +17,8 @@ pub(super) struct Load {
     /// How often it has gone out and come back: odd while it is out, since a call to it has failed and it
     /// has not answered since. What a call says counts for the time at which it began.
     epoch: AtomicU32,
+    /// Since it is out, it has refused a connection of ours.
+    refused: AtomicBool,
     moved: Notify,
     gone: AtomicBool,
     history: Mutex<History>,
@@ -29,6 +31,7 @@ impl Load {
         Self {
             outstanding: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
             moved: Notify::new(),
             gone: AtomicBool::new(false),
             history: Mutex::default(),
@@ -43,6 +46,16 @@ impl Load {
 
     pub(super) fn is_out(&self) -> bool {
         self.epoch() % 2 == 1
+    }
+
+    /// Whether it is out, and has refused a connection of ours since: it is known to be dead.
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_out() && self.refused.load(Ordering::Relaxed)
+    }
+
+    /// It has refused a connection of ours. Whether that is news.
+    pub(super) fn refuses(&self) -> bool {
+        !self.refused.swap(true, Ordering::Relaxed)
     }
 
     /// Waits until that time is over, or it is gone.
@@ -61,6 +74,9 @@ impl Load {
     /// it was out already, or that call is of an earlier time.
     pub(super) fn go_out(&self, epoch: u32) -> Option<u32> {
         let out = epoch.wrapping_add(1);
+        if !self.is_out() {
+            self.refused.store(false, Ordering::Relaxed);
+        }
         (epoch.is_multiple_of(2) && self.moves(epoch, out)).then_some(out)
     }
 

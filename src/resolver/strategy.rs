@@ -56,13 +56,20 @@ impl Strategy {
 }
 
 impl Draw<'_> {
-    /// Two indices: different ones where weights do not matter.
+    /// Two different indices. Where neither has more to do than the other, the first one is picked, so it is
+    /// that which is drawn by weight.
     fn two(&self) -> (usize, usize) {
-        if let Some(weights) = self.weights {
-            return (weights.draw(fastrand::u64(..)), weights.draw(fastrand::u64(..)));
-        }
         let random = fastrand::u64(..);
-        let one = scaled(random as u32, self.count);
+        let one = match self.weights {
+            Some(weights) => {
+                let (one, other) = (weights.draw(fastrand::u64(..)), weights.draw(fastrand::u64(..)));
+                if one != other {
+                    return (one, other);
+                }
+                one
+            }
+            None => scaled(random as u32, self.count),
+        };
         let other = scaled((random >> 32) as u32, self.count - 1);
         (one, other + usize::from(other >= one))
     }

@@ -147,8 +147,261 @@ async fn candidates_never_repeat_and_pass_over_those_that_failed() {
     for pick in resolver.candidates() {
         pick.failed("refused");
     }
-    // All are out: a call has its chance, and one only.
-    assert_eq!(resolver.candidates().count(), 1);
+    // All are out, and none is known to be dead: a call has its chance with each.
+    let mut tries = 0;
+    for pick in resolver.candidates() {
+        pick.failed("refused");
+        tries += 1;
+    }
+    assert_eq!(tries, 4);
+}
+
+#[tokio::test]
+async fn one_that_is_known_to_be_dead_is_not_called_because_another_has_failed_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registry = Registry::new(Memory::new()).unwrap();
+    let refused: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
+    let mut all = Vec::new();
+    for (id, address) in [("dead", refused), ("alive", listener.local_addr().unwrap())] {
+        let instance = Instance::new("greeter", 80).and_then(|i| i.with_id(id)).unwrap();
+        all.push(
+            registry
+                .register(instance.with_address(address).unwrap())
+                .await
+                .unwrap(),
+        );
+    }
+    let resolver = registry.resolver("greeter").unwrap();
+    known(&resolver, 2).await;
+    let pick_of = |id: &str| loop {
+        let pick = resolver.try_pick().unwrap();
+        if *pick.id() == id {
+            break pick;
+        }
+    };
+    pick_of("dead").failed("refused");
+    let dead = resolver.choice().known_load("dead");
+    let refuses = async {
+        while !dead.is_dead() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, refuses).await.unwrap();
+    pick_of("alive").failed("reset");
+    // Made again by a task, which may take a moment.
+    tokio::task::yield_now().await;
+    for _ in 0..100 {
+        let ids: Vec<String> = resolver.candidates().map(|pick| pick.id().to_string()).collect();
+        assert_eq!(ids, ["alive"]);
+    }
+}
+
+#[tokio::test]
+async fn a_heavy_one_that_hangs_is_passed_over_too() {
+    let (_all, resolver) = with_weights(&[100, 50], |builder| builder).await;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let pick = resolver.try_pick().unwrap();
+        if *pick.id() == "0" {
+            held.push(pick);
+        }
+    }
+    assert!(
+        held.len() < 10,
+        "{} of 200 went to the one that holds them",
+        held.len()
+    );
+}
+
+#[test]
+fn shares_hold_for_threads_whose_calls_overlap() {
+    run(async {
+        // Least outstanding is none of them: a thread that is stopped amid a call holds it.
+        for strategy in [Strategy::RoundRobin, Strategy::Random, Strategy::Weighted] {
+            let weights = [100, 300, 50, 250, 100];
+            let (_all, resolver) = with_weights(&weights, |builder| builder.strategy(strategy)).await;
+                let shares = shares(&resolver, 100_000);
+                for (id, weight) in weights.iter().enumerate() {
+                    // Calls that end at once leave nothing to choose by but the weight.
+                    let exact = match strategy.weighs() {
+                        true => f64::from(*weight) / sum,
+                        false => 1.0 / weights.len() as f64,
+                    };
+                    let share = shares.get(&id.to_string()).copied().unwrap_or_default();
+                    prop_assert!((share - exact).abs() < 0.01, "{strategy:?}: {share} instead of {exact}");
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn calls_go_where_fewer_are_outstanding() {
+    let (_all, resolver) = with_weights(&[100; 5], |builder| builder).await;
+    // One holds its calls.
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let pick = resolver.try_pick().unwrap();
+        if *pick.id() == "0" {
+            held.push(pick);
+        }
+    }
+    assert!(
+        held.len() < 10,
+        "{} of 200 went to the one that holds them",
+        held.len()
+    );
+    let before = held.len();
+    drop(held);
+    let shares = shares(&resolver, 10_000);
+    assert!(
+        shares["0"] > 0.15,
+        "it has {before} no longer outstanding: {shares:?}"
+    );
+}
+
+#[tokio::test]
+async fn weight_0_is_for_when_there_is_nothing_else() {
+    let (mut all, resolver) = with_weights(&[0, 100, 0], |builder| builder).await;
+    assert_eq!(shares(&resolver, 1000).len(), 1);
+    all.remove(1).deregister().await.unwrap();
+    known(&resolver, 2).await;
+    assert_eq!(shares(&resolver, 1000).len(), 2);
+}
+
+#[tokio::test]
+async fn candidates_never_repeat_and_pass_over_those_that_failed() {
+    let (_all, resolver) = with_weights(&[100, 100, 0, 100], |builder| builder).await;
+    for _ in 0..100 {
+        let mut ids: Vec<String> = resolver.candidates().map(|pick| pick.id().to_string()).collect();
+        assert_eq!(ids.pop().as_deref(), Some("2"), "weight 0 comes last");
+        ids.sort_unstable();
+        assert_eq!(ids, ["0", "1", "3"]);
+    }
+    let mut candidates = resolver.candidates();
+    let first = candidates.next_within(SOON).await.unwrap().unwrap();
+    let failed = first.id().clone();
+    first.failed("refused");
+    assert!(resolver.candidates().all(|pick| *pick.id() != failed));
+    assert_eq!(candidates.count(), 3, "the others");
+    for pick in resolver.candidates() {
+        pick.failed("refused");
+    }
+    // All are out, and none is known to be dead: a call has its chance with each.
+    let mut tries = 0;
+    for pick in resolver.candidates() {
+        pick.failed("refused");
+        tries += 1;
+    }
+    assert_eq!(tries, 4);
+}
+
+#[tokio::test]
+async fn one_that_is_known_to_be_dead_is_not_called_because_another_has_failed_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registry = Registry::new(Memory::new()).unwrap();
+    let refused: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
+    let mut all = Vec::new();
+    for (id, address) in [("dead", refused), ("alive", listener.local_addr().unwrap())] {
+        let instance = Instance::new("greeter", 80).and_then(|i| i.with_id(id)).unwrap();
+        all.push(
+            registry
+                .register(instance.with_address(address).unwrap())
+                .await
+                .unwrap(),
+        );
+    }
+    let resolver = registry.resolver("greeter").unwrap();
+    known(&resolver, 2).await;
+    let pick_of = |id: &str| loop {
+        let pick = resolver.try_pick().unwrap();
+        if *pick.id() == id {
+            break pick;
+        }
+    };
+    pick_of("dead").failed("refused");
+    let dead = resolver.choice().known_load("dead");
+    let refuses = async {
+        while !dead.is_dead() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, refuses).await.unwrap();
+    pick_of("alive").failed("reset");
+    // Made again by a task, which may take a moment.
+    tokio::task::yield_now().await;
+    for _ in 0..100 {
+        let ids: Vec<String> = resolver.candidates().map(|pick| pick.id().to_string()).collect();
+        assert_eq!(ids, ["alive"]);
+    }
+}
+
+#[tokio::test]
+async fn a_heavy_one_that_hangs_is_passed_over_too() {
+    let (_all, resolver) = with_weights(&[100, 50], |builder| builder).await;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let pick = resolver.try_pick().unwrap();
+        if *pick.id() == "0" {
+            held.push(pick);
+        }
+    }
+    assert!(
+        held.len() < 10,
+        "{} of 200 went to the one that holds them",
+        held.len()
+    );
+}
+
+#[test]
+fn shares_hold_for_threads_whose_calls_overlap() {
+    run(async {
+        for strategy in [
+            Strategy::RoundRobin,
+            Strategy::Random,
+            Strategy::Weighted,
+            Strategy::LeastOutstanding,
+        ] {
+            let weights: [u16; 5] = match strategy {
+                Strategy::LeastOutstanding => [100; 5],
+                _ => [100, 300, 50, 250, 100],
+            };
+            let (_all, resolver) = with_weights(&weights, |builder| builder.strategy(strategy)).await;
+            let count = || {
+                let mut counts: HashMap<String, f64> = HashMap::new();
+                let mut held = std::collections::VecDeque::new();
+                for _ in 0..25_000 {
+                    let pick = resolver.try_pick().expect("there is one");
+                    *counts.entry(pick.id().to_string()).or_default() += 1.0 / 100_000.0;
+                    held.push_back(pick);
+                    if held.len() > 8 {
+                        held.pop_front();
+                    }
+                }
+                counts
+            };
+            let counts: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            for (id, weight) in weights.iter().enumerate() {
+                let exact = match strategy.weighs() {
+                    true => f64::from(*weight) / sum,
+                    false => 1.0 / weights.len() as f64,
+                };
+                let share: f64 = counts
+                    .iter()
+                    .filter_map(|counts| counts.get(&id.to_string()))
+                    .sum();
+                assert!(
+                    (share - exact).abs() < 0.01,
+                    "{strategy:?}: {share} instead of {exact}"
+                );
+            }
+        }
+    });
 }
 
 #[tokio::test]

@@ -407,7 +407,11 @@ async fn a_page_that_is_too_large_is_asked_for_in_parts() {
             .unwrap();
     }
     let registry = registry([&server]);
-    let found = registry.instances("greeter").await.unwrap();
-    assert!(found.len() == 1 && found.stale().is_none(), "{found:?}");
+    let mut watch = registry.watch("greeter").unwrap();
+    // All of that is sent, some of it twice.
+    within(&mut watch, 3 * SOON, |s| {
+        s.is_synced() && s.len() == 1 && s.stale().is_none()
+    })
+    .await;
     registry.close().await.unwrap();
 }

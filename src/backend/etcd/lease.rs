@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etcd_client::LeaseGrantOptions;
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +75,8 @@ impl Inner {
     pub(super) async fn lease(self: &Arc<Self>, ends: Instant) -> Result<i64> {
         let asked = Instant::now();
         let busy = || Error::unavailable("etcd", "no lease could be granted in time");
-        let slot = tokio::time::timeout_at(ends, self.lease.lock()).await;
+        // Whoever holds it ends at about the same time, and then knows why.
+        let slot = tokio::time::timeout_at(ends + SPARE, self.lease.lock()).await;
         let mut slot = slot.map_err(|_| busy())?;
         if self.closing.is_cancelled() {
             return Err(Error::Closed);
@@ -89,7 +91,7 @@ impl Inner {
         slot.failed = granted.as_ref().err().map(Failed::of);
         let id = granted?;
         if self.closing.is_cancelled() {
-            self.revoke(id).await?;
+            self.revoke(id, ends + SPARE).await?;
             return Err(Error::Closed);
         }
         self.lease_id.store(id, Ordering::Relaxed);
@@ -126,26 +128,27 @@ impl Inner {
 
     /// Revokes the lease, where that is `wanted`, and what was published under it goes.
     pub(super) async fn drop_lease(&self, wanted: impl FnOnce() -> bool) -> Result<()> {
-        let left = |why: Error| Error::Incomplete {
+        let in_vain = |why: Error| Error::Incomplete {
             left: match self.names() {
-                names if names.is_empty() => "a lease of nothing".to_owned(),
+                names if names.is_empty() => "a lease with nothing under it".to_owned(),
                 names => format!("the lease of {names}"),
             },
             source: Some(Arc::new(why)),
         };
         let late = || Error::unavailable("etcd", "a lease is being granted");
-        let slot = tokio::time::timeout(REVOKE_TIME, self.lease.lock()).await;
-        let mut slot = slot.map_err(|_| left(late()))?;
+        let ends = Instant::now() + REVOKE_TIME;
+        let slot = tokio::time::timeout_at(ends, self.lease.lock()).await;
+        let mut slot = slot.map_err(|_| in_vain(late()))?;
         // Under the lock, so that nobody gets the lease in between.
         let Some(Lease { id, .. }) = wanted().then(|| slot.lease.take()).flatten() else {
             return Ok(());
         };
         drop(slot);
-        self.revoke(id).await.map_err(left)
+        self.revoke(id, ends).await.map_err(in_vain)
     }
 
-    async fn revoke(&self, id: i64) -> Result<()> {
-        let revoked = self.cluster.ask(REVOKE_TIME, |mut client| {
+    async fn revoke(&self, id: i64, ends: Instant) -> Result<()> {
+        let revoked = self.cluster.ask(left(ends), |mut client| {
             async move { Ok(told(client.lease_revoke(id).await?.header())) }.boxed()
         });
         match revoked.await {
@@ -167,18 +170,27 @@ impl Inner {
 
     async fn keep(self: Arc<Self>, id: i64, over: CancellationToken) {
         let mut retry = Retry::new();
-        // What was sent before the store took it for renewed can only have come earlier.
-        let mut renewed = Instant::now();
+        // When the last renewal was sent that was answered.
+        let (renewed, _) = watch::channel(Instant::now());
         let mut is_told = false;
         loop {
-            let runs_out = tokio::time::sleep_until(renewed + self.ttl);
+            is_told &= renewed.borrow().elapsed() >= self.ttl;
+            let over_at = || *renewed.borrow() + self.ttl;
+            let runs_out = async {
+                loop {
+                    let at = over_at();
+                    tokio::time::sleep_until(at).await;
+                    if at == over_at() {
+                        break;
+                    }
+                }
+            };
             let end = tokio::select! {
                 biased;
                 () = over.cancelled() => End::Over,
-                end = self.renew(id, &mut retry, &mut renewed) => end,
+                end = self.renew(id, &mut retry, &renewed) => end,
                 () = runs_out, if !is_told => End::Unknown,
             };
-            is_told &= renewed.elapsed() >= self.ttl;
             match end {
                 End::Over => return,
                 End::Unknown => {
@@ -199,7 +211,7 @@ impl Inner {
     }
 
     /// Keeps it alive on one stream, as long as that lasts.
-    async fn renew(&self, id: i64, retry: &mut Retry, renewed: &mut Instant) -> End {
+    async fn renew(&self, id: i64, retry: &mut Retry, renewed: &watch::Sender<Instant>) -> End {
         let asked = Instant::now();
         let opened = self.cluster.ask(CALL_TIME, |mut client| {
             async move { client.lease_keep_alive(id).await }.boxed()
@@ -215,7 +227,7 @@ impl Inner {
         };
         retry.reset();
         // The client has renewed it once to open the stream.
-        *renewed = asked;
+        renewed.send_replace(asked);
         loop {
             tokio::time::sleep(self.ttl / 3).await;
             let asked = Instant::now();
@@ -224,7 +236,7 @@ impl Inner {
                 answers.message().await
             };
             match tokio::time::timeout(ANSWER_TIME.min(self.ttl / 3), renews).await {
-                Ok(Ok(Some(answer))) if answer.ttl() > 0 => *renewed = asked,
+                Ok(Ok(Some(answer))) if answer.ttl() > 0 => drop(renewed.send_replace(asked)),
                 Ok(Ok(Some(_))) => return End::Gone,
                 Ok(Err(error)) if fault::remedy(&error) == Remedy::Login => {
                     endpoint.log_in_again().await;
@@ -240,6 +252,7 @@ impl Inner {
     }
 }
 
-/// Twice, for the lock and for the call, below the registry's own deadline.
-const REVOKE_TIME: Duration = Duration::from_millis(1800);
+/// Above what an election takes, below the registry's own deadline.
+const REVOKE_TIME: Duration = Duration::from_millis(3600);
+const SPARE: Duration = Duration::from_millis(100);
 const ANSWER_TIME: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use hereabouts::memory::Memory;
 use hereabouts::{Instance, Registration, Registry, Resolver, Strategy};
 use tokio::task::JoinSet;
 
-use report::{Row, Table};
+use report::{Goal, Row, Table};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -89,8 +89,26 @@ async fn by_name(calls: usize) -> Outcome<Vec<Row>> {
     Ok(vec![
         Row::times("HTTP to a fixed address", "reqwest", &fixed),
         Row::times("HTTP by name", "ours over reqwest", &named).paired(&named, &fixed),
+        Row::added("   added per call, µs", "ours over reqwest", &named, &fixed),
+        Row::each("   pick and guard alone, µs", "ours", &picks(&greeter), BATCH).goal(Goal::Median(0.3)),
     ])
 }
+
+/// Picks alone, without a call.
+fn picks(greeter: &Resolver) -> Vec<Duration> {
+    let batch = |_| {
+        let began = Instant::now();
+        for _ in 0..BATCH {
+            if let Some(pick) = greeter.try_pick() {
+                pick.succeeded();
+            }
+        }
+        began.elapsed()
+    };
+    (0..31).map(batch).collect()
+}
+
+const BATCH: usize = 10_000;
 
 /// 16 callers at once; one of five servers takes 200 ms, the others 1 ms.
 async fn one_is_slow(strategy: Strategy, calls: usize) -> Outcome<Row> {

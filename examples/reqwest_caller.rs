@@ -16,7 +16,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ended = signal::ended();
     let registry = hereabouts::connect().await?;
     let greeter = registry.resolver("greeter")?;
-    let client = reqwest::Client::new();
+    // A machine that is off answers nothing: another instance is tried soon.
+    let client = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .timeout(Duration::from_secs(10))
+        .build()?;
     let calls = async {
         loop {
             let reply = hereabouts::reqwest::send(&greeter, 3, |pick| client.get(pick.url("/hello"))).await;

@@ -66,6 +66,20 @@ impl Row {
         }
     }
 
+    /// What ours took longer than the other in each of the pairs, in microseconds.
+    pub(crate) fn added(what: impl Into<String>, who: &str, ours: &[Duration], others: &[Duration]) -> Self {
+        let microseconds = |time: &Duration| time.as_secs_f64() * 1e6;
+        let pairs = ours.iter().zip(others);
+        let added = pairs.map(|(ours, other)| microseconds(ours) - microseconds(other));
+        Self::new(what.into(), who, added.collect(), 1)
+    }
+
+    /// What one of so many took that were timed together, in microseconds.
+    pub(crate) fn each(what: impl Into<String>, who: &str, batches: &[Duration], of: usize) -> Self {
+        let each = batches.iter().map(|time| time.as_secs_f64() * 1e6 / of as f64);
+        Self::new(what.into(), who, each.collect(), 3)
+    }
+
     pub(crate) fn goal(mut self, goal: Goal) -> Self {
         self.goal = Some(goal);
         self

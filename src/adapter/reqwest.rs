@@ -12,6 +12,7 @@ use ::reqwest::{Method, RequestBuilder, Response};
 use crate::error::{Error, Result};
 use crate::instance::{Address, ServiceName};
 use crate::registry::Registry;
+use crate::registry::Snapshot;
 use crate::resolver::{Pick, Resolver};
 
 /// Picks an instance, sends the request that `request` makes for it, and says how that went. Where it
@@ -210,17 +211,17 @@ impl Inner {
 /// Whether there is an instance; waits until absence means absence.
 async fn is_there(resolver: &Resolver) -> bool {
     let mut changes = resolver.changes();
-    let settled = async {
-        while !resolver.is_ready() && !changes.borrow_and_update().is_synced() {
-            if changes.changed().await.is_err() {
-                break;
-            }
-        }
+    let there = |now: &Arc<Snapshot>| now.iter().any(|instance| resolver.may_pick(instance));
+    let settled = changes.wait_for(|now| now.is_synced() || there(now));
+    let found = match tokio::time::timeout(PATIENCE, settled).await {
+        Ok(Ok(now)) => there(&now),
+        _ => false,
     };
-    let _ = tokio::time::timeout(PATIENCE, settled).await;
     // What is picked is made of the snapshot a moment later.
-    tokio::task::yield_now().await;
-    resolver.is_ready()
+    match found {
+        true => resolver.wait_ready(PATIENCE).await.is_ok(),
+        false => resolver.is_ready(),
+    }
 }
 
 async fn addresses_of(resolver: &Resolver) -> Result<Vec<SocketAddr>, crate::BoxError> {

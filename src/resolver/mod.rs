@@ -171,6 +171,22 @@ impl Resolver {
         self.pick_within(deadline).await.map(drop)
     }
 
+    /// The same as the registry's own.
+    #[cfg(feature = "tower")]
+    pub(crate) async fn within<T>(
+        &self,
+        after: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>> {
+        self.0.core.0.within(after, future).await
+    }
+
+    /// Runs a task that ends with the registry.
+    #[cfg(feature = "tower")]
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.core.0.spawn(task);
+    }
+
     /// Ends when the registry is closed.
     #[cfg(feature = "tower")]
     pub(crate) fn closed(&self) -> tokio_util::sync::WaitForCancellationFutureOwned {
@@ -184,7 +200,7 @@ impl Resolver {
     }
 
     /// Whether an instance may be picked at all.
-    #[cfg(feature = "tower")]
+    #[cfg(any(feature = "tower", feature = "reqwest"))]
     pub(crate) fn may_pick(&self, instance: &crate::instance::Instance) -> bool {
         instance.state() == State::Up && !instance.addresses().is_empty() && self.0.choice.is_wanted(instance)
     }

@@ -73,7 +73,7 @@ fn by_tower(greeter: Resolver, attempts: usize) -> Caller {
             service
                 .call("/hello".to_owned())
                 .await
-                .map_err(|error| format!("{error:?}"))
+                .map_err(|error| format!("{error}: {error:?}"))
         })
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinHandle, JoinSet};
@@ -10,8 +10,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::callers::Caller;
 use crate::lab::Host;
 
-/// 200 calls a second until it is stopped.
+/// 200 calls a second until it is stopped. One at a time: a call must reach its server within the time that
+/// a server goes on after it was withdrawn, which several at once would take from each other.
 pub(crate) struct Load {
+    _turn: MutexGuard<'static, ()>,
     stop: Arc<AtomicBool>,
     done: Arc<Mutex<Vec<Call>>>,
     task: JoinHandle<()>,
@@ -27,6 +29,8 @@ pub(crate) struct Call {
 
 impl Load {
     pub(crate) fn start(host: &Host, caller: Caller) -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let stop = Arc::new(AtomicBool::new(false));
         let done: Arc<Mutex<Vec<Call>>> = Arc::default();
         let (stopped, finished) = (stop.clone(), done.clone());
@@ -45,7 +49,12 @@ impl Load {
             }
             while calls.join_next().await.is_some() {}
         });
-        Self { stop, done, task }
+        Self {
+            _turn: turn,
+            stop,
+            done,
+            task,
+        }
     }
 
     /// Waits until so many more calls have been answered.

@@ -69,6 +69,19 @@ impl Place {
             .run(async move { Config::from_url(&url).unwrap().connect().await.unwrap() })
     }
 
+    /// The ids of the servers that are up.
+    pub(crate) fn ids(&self, registry: &Registry) -> Vec<String> {
+        let registry = registry.clone();
+        let found = self
+            .caller
+            .run(async move { registry.instances("greeter").await.unwrap() });
+        found
+            .iter()
+            .filter(|i| i.state().as_str() == "up")
+            .map(|i| i.id().to_string())
+            .collect()
+    }
+
     /// Waits until so many servers are up.
     #[track_caller]
     pub(crate) fn await_up(&self, registry: &Registry, count: usize) {

@@ -19,13 +19,13 @@ fn no_instance_is_an_error_that_says_what_was_looked_for() {
         for kind in KINDS {
             let call = caller(kind, &registry, 3);
             let began = Instant::now();
-            let error = place.caller.run(async move { call().await }).unwrap_err();
+            let error = place.caller.run(call()).unwrap_err();
             println!("{backend:?} {kind:?} after {:?}: {error}", began.elapsed());
             assert!(
                 began.elapsed() > Duration::from_secs(4),
                 "it waits till the deadline"
             );
-            assert!(began.elapsed() < Duration::from_secs(20), "and no longer");
+            assert!(began.elapsed() < Duration::from_secs(9), "and no longer");
             let looked_in = match backend {
                 Backend::Mdns => "mdns on eth0",
                 Backend::Etcd => "etcd at 10.77.0.1:2379",

@@ -1,33 +1,34 @@
 //! A service that picks an instance for every call.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::tower::Service;
 use futures_core::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::changes::is_same_server;
+use super::call::Call;
+use super::over::{Answered, Over};
+use super::services::Services;
 use crate::DEFAULT_PICK_DEADLINE;
-use crate::error::{BoxError, Result};
-use crate::instance::{Instance, InstanceId};
-use crate::registry::Snapshot;
-use crate::resolver::{Candidates, Pick, Resolver};
+use crate::error::{BoxError, Error, Result};
+use crate::instance::Instance;
+use crate::resolver::Resolver;
 
 /// A `Service` over a resolver: each call goes to an instance that is picked for it, over a service that
 /// `make` has made for that instance and that is kept as long as the instance is there.
 ///
-/// It is ready as long as there is an instance; where there is none it waits, and fails at the deadline with
-/// what [`Resolver::pick`] says. An error of the service of an instance, or of making it, or that it is not
-/// ready within that time, counts as a failure of the transport: the instance is left out of further picks until
-/// it accepts connections again. Answers that are errors must therefore be responses of the service.
+/// It is ready as long as there is an instance. Where there is none it waits, and at the deadline the call fails
+/// with what [`Resolver::pick`] says; the service itself stays usable, in a `Buffer` too. An error of the service of
+/// an instance, or of making it, or that it is not ready within that time, counts as a failure of the transport: the
+/// instance is left out of further picks until it accepts connections again. Answers that are errors must therefore
+/// be responses of the service.
 ///
-/// The call is over when the service has answered: what is streamed after that is nobody's to count. Services
-/// of instances that are gone are dropped at the next call.
+/// The call is over when the service has answered, unless [`over`](Self::over) says otherwise. A service is dropped
+/// when its instance leaves.
 ///
 /// ```
 /// # use hereabouts::{Instance, Registry, memory::Memory};
@@ -52,14 +53,19 @@ use crate::resolver::{Candidates, Pick, Resolver};
 /// assert!(greeter.call("you".to_owned()).await?.starts_with("hello you"));
 /// # Ok(()) }
 /// ```
-pub struct Balanced<M, S, R = Never> {
+pub struct Balanced<M, S, R = Never, O = Answered> {
     resolver: Resolver,
     make: M,
     repeat: R,
+    over: O,
     attempts: usize,
     deadline: Duration,
     services: Arc<Services<S>>,
     waiting: Option<ReusableBoxFuture<'static, Result<()>>>,
+    /// Since when it waits for an instance.
+    since: Option<Instant>,
+    /// There was none within the deadline: the next call says so.
+    refused: Option<Error>,
 }
 
 /// Whether a request may be sent again, to another instance.
@@ -87,24 +93,6 @@ where
     }
 }
 
-/// The services that have been made.
-struct Services<S>(Mutex<Made<S>>);
-
-struct Made<S> {
-    of: HashMap<InstanceId, One<S>>,
-    /// What is there, as of the last call.
-    snapshot: Option<Arc<Snapshot>>,
-}
-
-/// A service, and the instance that it was made for.
-#[derive(Clone)]
-struct One<S> {
-    instance: Arc<Instance>,
-    service: S,
-    /// Which one it is, of all that were made for that instance.
-    token: Arc<()>,
-}
-
 impl<M, S> Balanced<M, S> {
     /// Calls the instances that `resolver` picks, over the services that `make` makes.
     #[must_use]
@@ -113,34 +101,54 @@ impl<M, S> Balanced<M, S> {
             resolver,
             make,
             repeat: Never,
+            over: Answered,
             attempts: 1,
             deadline: DEFAULT_PICK_DEADLINE,
-            services: Arc::new(Services(Mutex::new(Made {
-                of: HashMap::new(),
-                snapshot: None,
-            }))),
+            services: Arc::default(),
             waiting: None,
-        }
-    }
-
-    /// Sends a request that failed to another instance, up to `attempts` in all, if `repeat` gives it once
-    /// more: for requests that may have been done although they failed.
-    #[must_use]
-    pub fn with_retry<R>(self, attempts: usize, repeat: R) -> Balanced<M, S, R> {
-        Balanced {
-            resolver: self.resolver,
-            make: self.make,
-            repeat,
-            attempts: attempts.max(1),
-            deadline: self.deadline,
-            services: self.services,
-            waiting: None,
+            since: None,
+            refused: None,
         }
     }
 }
 
-impl<M, S, R> Balanced<M, S, R> {
-    /// Waits so long where there is no instance: 5 s by default.
+impl<M, S, R, O> Balanced<M, S, R, O> {
+    /// Sends a request that failed to another instance, up to `attempts` in all, if `repeat` gives it once
+    /// more: for requests that may have been done although they failed.
+    #[must_use]
+    pub fn with_retry<N>(self, attempts: usize, repeat: N) -> Balanced<M, S, N, O> {
+        Balanced {
+            resolver: self.resolver,
+            make: self.make,
+            repeat,
+            over: self.over,
+            attempts: attempts.max(1),
+            deadline: self.deadline,
+            services: self.services,
+            waiting: None,
+            since: None,
+            refused: None,
+        }
+    }
+
+    /// Counts a call as outstanding until `over` says that it is over.
+    #[must_use]
+    pub fn over<N>(self, over: N) -> Balanced<M, S, R, N> {
+        Balanced {
+            resolver: self.resolver,
+            make: self.make,
+            repeat: self.repeat,
+            over,
+            attempts: self.attempts,
+            deadline: self.deadline,
+            services: self.services,
+            waiting: None,
+            since: None,
+            refused: None,
+        }
+    }
+
+    /// Waits so long where there is no instance, and for the service of each that is tried: 5 s by default.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -148,177 +156,7 @@ impl<M, S, R> Balanced<M, S, R> {
     }
 }
 
-impl<S: Clone> Services<S> {
-    /// The service that was made for an instance; those of instances that are gone are dropped.
-    fn of(&self, instance: &Instance, resolver: &Resolver) -> Option<One<S>> {
-        let snapshot = resolver.snapshot();
-        let mut made = self.lock();
-        let mut gone = Vec::new();
-        if !made
-            .snapshot
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, &snapshot))
-        {
-            let there: HashMap<_, _> = snapshot.iter().map(|now| (now.id(), now)).collect();
-            let is_there = |one: &One<S>| {
-                let now = there.get(one.instance.id());
-                now.is_some_and(|now| is_same_server(now, &one.instance))
-            };
-            gone.extend(made.of.extract_if(|_, one| !is_there(one)));
-            made.snapshot = Some(snapshot);
-        }
-        let one = made
-            .of
-            .get(instance.id())
-            .filter(|one| is_same_server(&one.instance, instance));
-        let one = one.cloned();
-        // What is dropped is not ours, and may take its time.
-        drop(made);
-        drop(gone);
-        one
-    }
-
-    /// Keeps a service, unless another call has made one meanwhile, which is taken then.
-    fn keep(&self, instance: &Arc<Instance>, service: S) -> One<S> {
-        let mut made = self.lock();
-        match made.of.get(instance.id()) {
-            Some(one) if is_same_server(&one.instance, instance) => one.clone(),
-            _ => {
-                let one = One {
-                    instance: instance.clone(),
-                    service,
-                    token: Arc::default(),
-                };
-                made.of.insert(instance.id().clone(), one.clone());
-                one
-            }
-        }
-    }
-
-    fn forget(&self, failed: &One<S>) {
-        let mut made = self.lock();
-        let is_it = |one: &One<S>| Arc::ptr_eq(&one.token, &failed.token);
-        let gone = match made.of.get(failed.instance.id()) {
-            Some(one) if is_it(one) => made.of.remove(failed.instance.id()),
-            _ => None,
-        };
-        drop(made);
-        drop(gone);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Made<S>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One call: what is left to be tried.
-struct Call<M, S, R> {
-    resolver: Resolver,
-    candidates: Candidates,
-    make: M,
-    repeat: R,
-    left: usize,
-    services: Arc<Services<S>>,
-}
-
-impl<M, S, R> Call<M, S, R> {
-    async fn run<Request>(mut self, mut request: Request, deadline: Duration) -> Result<S::Response, BoxError>
-    where
-        M: Service<Arc<Instance>, Response = S>,
-        M::Error: Into<BoxError>,
-        S: Service<Request> + Clone,
-        S::Error: Into<BoxError>,
-        R: Repeat<Request>,
-    {
-        let mut pick = self.candidates.next_within(deadline).await?;
-        let mut last: BoxError = "no instance".into();
-        while let Some(tried) = pick {
-            self.left -= 1;
-            let ready = tokio::time::timeout(deadline, self.ready(&tried)).await;
-            match ready
-                .unwrap_or_else(|_| Err(format!("{} was not ready within {deadline:?}", *tried).into()))
-            {
-                Ok(mut one) => {
-                    let again = match self.left {
-                        0 => None,
-                        _ => self.repeat.repeat(&request),
-                    };
-                    match one.service.call(request).await {
-                        Ok(response) => {
-                            tried.succeeded();
-                            return Ok(response);
-                        }
-                        Err(error) => last = error.into(),
-                    }
-                    if is_of_transport(&last) {
-                        // A service that has failed may never work again.
-                        self.services.forget(&one);
-                        tried.failed(&last);
-                    }
-                    match again {
-                        Some(again) => request = again,
-                        None => return Err(last),
-                    }
-                }
-                // It was not sent, so it may be sent to another in any case.
-                Err(error) => {
-                    tried.failed(&error);
-                    last = error;
-                }
-            }
-            if self.left == 0 {
-                break;
-            }
-            pick = self.candidates.next();
-        }
-        Err(last)
-    }
-
-    /// The service of an instance, once it is ready.
-    async fn ready<Request>(&mut self, pick: &Pick) -> Result<One<S>, BoxError>
-    where
-        M: Service<Arc<Instance>, Response = S>,
-        M::Error: Into<BoxError>,
-        S: Service<Request> + Clone,
-        S::Error: Into<BoxError>,
-    {
-        let instance = pick.instance();
-        let mut one = match self.services.of(instance, &self.resolver) {
-            Some(known) => known,
-            None => {
-                poll_fn(|context| self.make.poll_ready(context))
-                    .await
-                    .map_err(Into::into)?;
-                let made = self.make.call(instance.clone()).await.map_err(Into::into)?;
-                self.services.keep(instance, made)
-            }
-        };
-        let ready = poll_fn(|context| one.service.poll_ready(context)).await;
-        if let Err(error) = ready {
-            self.services.forget(&one);
-            return Err(error.into());
-        }
-        Ok(one)
-    }
-}
-
-/// Whether an error says something of the way to the instance: a deadline of the caller's does not.
-fn is_of_transport(error: &BoxError) -> bool {
-    #[cfg(feature = "tonic")]
-    {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
-        while let Some(error) = cause {
-            if error.is::<::tonic::TimeoutExpired>() {
-                return false;
-            }
-            cause = error.source();
-        }
-    }
-    let _ = error;
-    true
-}
-
-impl<M, S, R, Request> Service<Request> for Balanced<M, S, R>
+impl<M, S, R, O, Request> Service<Request> for Balanced<M, S, R, O>
 where
     M: Service<Arc<Instance>, Response = S> + Clone + Send + 'static,
     M::Error: Into<BoxError>,
@@ -326,54 +164,78 @@ where
     S: Service<Request> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
+    S::Response: Send,
     R: Repeat<Request> + Clone + Send + 'static,
+    O: Over<S::Response> + Clone + Send + 'static,
     Request: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = O::Response;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
+    type Future = BoxFuture<'static, Result<O::Response, BoxError>>;
 
+    /// Fails only once the registry is closed: a service that has failed here is never used again.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if self.resolver.is_ready() {
             self.waiting = None;
+            self.refused = None;
             return Poll::Ready(Ok(()));
         }
+        if self.refused.is_some() {
+            // The call says it.
+            return Poll::Ready(Ok(()));
+        }
+        self.since.get_or_insert_with(Instant::now);
         let (resolver, deadline) = (self.resolver.clone(), self.deadline);
         let wait = || ReusableBoxFuture::new(async move { resolver.wait_ready(deadline).await });
         let waiting = self.waiting.get_or_insert_with(wait);
         let waited = ready!(waiting.poll(context));
         self.waiting = None;
-        Poll::Ready(waited.map_err(Into::into))
+        match waited {
+            Err(error @ Error::Closed) => return Poll::Ready(Err(error.into())),
+            waited => self.refused = waited.err(),
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
+        let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        if let Some(refused) = self.refused.take().filter(|_| !self.resolver.is_ready()) {
+            let refused = self.over.failed(refused.into());
+            return Box::pin(async { Err(refused) });
+        }
         let call = Call {
             candidates: self.resolver.candidates(),
             resolver: self.resolver.clone(),
             make: self.make.clone(),
             repeat: self.repeat.clone(),
+            over: self.over.clone(),
             left: self.attempts,
             services: self.services.clone(),
         };
-        Box::pin(call.run(request, self.deadline))
+        let over = self.over.clone();
+        let run = call.run(request, self.deadline.saturating_sub(waited), self.deadline);
+        Box::pin(async move { run.await.map_err(|error| over.failed(error)) })
     }
 }
 
-impl<M: Clone, S, R: Clone> Clone for Balanced<M, S, R> {
+impl<M: Clone, S, R: Clone, O: Clone> Clone for Balanced<M, S, R, O> {
     fn clone(&self) -> Self {
         Self {
             resolver: self.resolver.clone(),
             make: self.make.clone(),
             repeat: self.repeat.clone(),
+            over: self.over.clone(),
             attempts: self.attempts,
             deadline: self.deadline,
             services: self.services.clone(),
             waiting: None,
+            since: None,
+            refused: None,
         }
     }
 }
 
-impl<M, S, R> fmt::Debug for Balanced<M, S, R> {
+impl<M, S, R, O> fmt::Debug for Balanced<M, S, R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balanced")
             .field("service", self.resolver.service())

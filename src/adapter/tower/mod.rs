@@ -2,7 +2,11 @@
 //! tower's own `Balance`.
 
 mod balanced;
+mod call;
 mod changes;
+mod over;
+mod services;
 
 pub use self::balanced::{Balanced, Never, Repeat};
 pub use self::changes::{Changes, changes};
+pub use self::over::{Answered, Over};

@@ -19,7 +19,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ended = signal::ended();
     let registry = hereabouts::connect().await?;
     let channel = hereabouts::tonic::channel(registry.resolver("greeter")?, |address| {
-        Endpoint::from_shared(format!("http://{address}"))
+        // A machine that is off answers nothing: another instance is called soon.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        Ok(endpoint
+            .connect_timeout(Duration::from_secs(1))
+            .http2_keep_alive_interval(Duration::from_secs(10)))
     });
     let mut greeter = GreeterClient::new(channel);
     let calls = async {

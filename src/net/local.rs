@@ -153,7 +153,7 @@ pub(super) fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// Whether `a` and `b` share their first `prefix` bits.
-pub(super) fn same_subnet(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
+pub(crate) fn same_subnet(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
     match (a, b) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             let shift = 32_u32.saturating_sub(prefix.into());

@@ -12,5 +12,6 @@ mod route;
 pub use advertise::Advertise;
 pub use container::in_container;
 pub use interfaces::{Interface, Interfaces, Selection};
+pub(crate) use local::same_subnet;
 pub use local::{Distance, Local};
 pub use probe::accepts;

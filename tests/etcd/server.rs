@@ -235,6 +235,12 @@ impl Server {
         let child = child.as_ref().expect("it runs");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
         kill(pid, signal).expect("it can be told");
+        if frozen {
+            // One thread takes the signal and stops the others, which go on until it has had its turn.
+            wait_until("all threads stand still", Duration::from_secs(60), || {
+                stands_still(pid)
+            });
+        }
     }
 
     /// Loses its data.
@@ -317,3 +323,18 @@ impl Drop for Server {
 }
 
 static NEXT: AtomicU8 = AtomicU8::new(1);
+
+/// Whether every thread of a process is stopped.
+fn stands_still(pid: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let is_stopped = |stat: String| {
+        // Behind the name, which may hold anything.
+        let state = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.trim_start().chars().next());
+        state == Some('T')
+    };
+    let mut stats =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    stats.all(is_stopped)
+}

@@ -14,6 +14,7 @@ pub(super) struct Counters {
     refused: AtomicU64,
     unexplained_removals: AtomicU64,
     heal_queries: AtomicU64,
+    unicast_queries: AtomicU64,
     browse_restarts: AtomicU64,
     engine_restarts: AtomicU64,
     merged_updates: AtomicU64,
@@ -28,6 +29,7 @@ impl Counters {
             ("refused", &self.refused),
             ("unexplained_removals", &self.unexplained_removals),
             ("heal_queries", &self.heal_queries),
+            ("unicast_queries", &self.unicast_queries),
             ("browse_restarts", &self.browse_restarts),
             ("engine_restarts", &self.engine_restarts),
             ("merged_updates", &self.merged_updates),
@@ -70,6 +72,11 @@ impl Counters {
 
     pub(super) fn healing(&self, queries: usize) {
         self.heal_queries.fetch_add(queries as u64, Ordering::Relaxed);
+    }
+
+    /// Questions of our own were sent that are answered by unicast.
+    pub(super) fn asked(&self, queries: usize) {
+        self.unicast_queries.fetch_add(queries as u64, Ordering::Relaxed);
     }
 
     pub(super) fn browse_restarted(&self) {

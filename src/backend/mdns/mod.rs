@@ -5,12 +5,16 @@
 //! layout, `engine` alone knows the library that speaks the protocol, `table` what is there, and
 //! `driver` is the task that moves it all.
 
+mod answers;
 mod ask;
+mod asker;
 mod counters;
 mod crowd;
 mod driver;
 mod engine;
 mod heal;
+mod look;
+mod packet;
 mod probe;
 mod publication;
 pub(crate) mod socket;
@@ -193,8 +197,8 @@ impl Backend for Mdns {
         }
     }
 
-    /// Asks the network for the instance's SRV record, for 3 s: shorter times give false
-    /// removals where several hosts ask at once.
+    /// Asks the network for the instance: three times within 300 ms, and once more a second later where nobody
+    /// else answers from its address either, which may be a matter of the way there.
     async fn verify(&self, instance: Arc<Instance>) -> Verdict {
         let key = (instance.service().clone(), instance.id().clone());
         let verdict = self.ask(|reply| Command::Verify { key, reply }).await;

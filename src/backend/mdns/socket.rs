@@ -107,6 +107,32 @@ pub(crate) fn member(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     tokio::net::UdpSocket::from_std(socket.into())
 }
 
+/// Asks on one link, from a port of its own.
+pub(super) fn asker(link: &Link) -> io::Result<tokio::net::UdpSocket> {
+    let domain = match link.via {
+        Via::V4(_) => Domain::IPV4,
+        Via::V6(_) => Domain::IPV6,
+    };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    // A thousand instances answer with 200 kB at once; where it may not be so much, it is less.
+    let _ = socket.set_recv_buffer_size(ANSWERS);
+    match link.via {
+        Via::V4(address) => {
+            socket.set_multicast_if_v4(&address)?;
+            socket.set_multicast_ttl_v4(TTL)?;
+            socket.bind(&SocketAddr::from((address, 0)).into())?;
+        }
+        Via::V6(index) => {
+            socket.set_only_v6(true)?;
+            socket.set_multicast_if_v6(index)?;
+            socket.set_multicast_hops_v6(TTL)?;
+            socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
+        }
+    }
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
 /// Whether multicast DNS can be spoken here: the engine is silent where its sockets can't be opened.
 pub(crate) fn check_port() -> io::Result<()> {
     let bound = match socket(Domain::IPV4) {
@@ -144,6 +170,7 @@ fn socket(domain: Domain) -> io::Result<Socket> {
 }
 
 pub(crate) const PORT: u16 = 5353;
+const ANSWERS: usize = 4 << 20;
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 /// RFC 6762, 11: sent with an IP TTL of 255.

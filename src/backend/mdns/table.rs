@@ -204,9 +204,24 @@ impl Table {
         Some((label, &record.instance))
     }
 
-    /// Whether a label is above suspicion; none where it is not there.
-    pub(super) fn standing(&self, label: &str) -> Option<bool> {
-        self.labels.get(label).map(|record| record.suspect.is_none())
+    /// Whether a stranger's label was heard on links only that are not up.
+    pub(super) fn is_cut_off(&self, label: &str, links: &Links) -> bool {
+        let record = self.labels.get(label).filter(|record| !record.own);
+        record.is_some_and(|record| record.heard_on.is_disjoint(&links.up))
+    }
+
+    /// Another stranger's label at an address of this one's.
+    pub(super) fn neighbour(&self, label: &str) -> Option<String> {
+        let ips = |record: &Record| -> Vec<_> {
+            let addresses = record.instance.addresses().iter();
+            addresses.filter_map(|address| address.ip()).collect()
+        };
+        let mine = ips(self.labels.get(label)?);
+        let mut others = self.labels.iter().filter(|(other, record)| {
+            *other != label && !record.own && record.suspect.is_none() && !record.unreachable
+        });
+        let (other, _) = others.find(|(_, record)| ips(record).iter().any(|ip| mine.contains(ip)))?;
+        Some(other.clone())
     }
 
     /// Whether a label is this registry's own.

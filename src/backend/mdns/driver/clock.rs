@@ -11,7 +11,6 @@ use super::super::table::Gone;
 use super::super::{ask, wire};
 use super::Driver;
 use super::links::Relearn;
-use crate::backend::Verdict;
 
 /// When what comes by itself is next to be done.
 #[derive(Debug)]
@@ -88,14 +87,19 @@ impl Driver {
             let service_type = wire::type_of(&self.settings.namespace);
             let sent = ask::send(&ask, &service_type, self.local.interfaces());
             self.counters.healing(sent);
+            match ask {
+                Ask::Labels(labels) | Ask::Both(labels) => self.look_for(&labels, now),
+                Ask::Type => self.look_around(now),
+            }
         }
         if !self.links.outage && self.storm.asks(now) {
             let service_type = wire::type_of(&self.settings.namespace);
             let sent = ask::send(&Ask::Type, &service_type, self.local.interfaces());
             self.counters.healing(sent);
+            self.look_around(now);
         }
         self.publications_due(now);
-        self.verified(now);
+        self.look_on(now);
         let probes = self.prober.as_mut().filter(|prober| prober.next_round() <= now);
         if let Some(prober) = probes {
             let probed = if self.links.outage {
@@ -117,31 +121,10 @@ impl Driver {
 
     pub(super) fn are_gone(&mut self, gone: Vec<Gone>, now: Instant) {
         for Gone { label, replaced } in gone {
-            let waiting = self
-                .verifying
-                .extract_if(.., |(_, verified, _)| *verified == label);
-            for (_, _, reply) in waiting.collect::<Vec<_>>() {
-                // Who no longer waits need not know.
-                let _ = reply.send(Verdict::Gone);
-            }
             if !replaced {
                 self.heal.lost(label, now);
             }
             self.order_look_for_refused(now);
-        }
-    }
-
-    pub(super) fn verified(&mut self, now: Instant) {
-        let due = self.verifying.extract_if(.., |(until, _, _)| *until <= now);
-        for (_, label, reply) in due.collect::<Vec<_>>() {
-            let verdict = match self.table.standing(&label) {
-                Some(true) => Verdict::Alive,
-                // It is kept for a while, since a link was lost with it.
-                Some(false) => Verdict::Unknown,
-                None => Verdict::Gone,
-            };
-            // Who no longer waits need not know.
-            let _ = reply.send(verdict);
         }
     }
 
@@ -163,7 +146,7 @@ impl Driver {
             self.heal.next().filter(|_| !outage),
             self.storm.next().filter(|_| !outage),
             self.due.first().map(|(at, _)| *at),
-            self.verifying.iter().map(|(until, _, _)| *until).min(),
+            self.next_look(),
             self.prober.as_ref().map(Prober::next_round),
             self.retired.as_ref().map(|(_, at)| *at),
         ]

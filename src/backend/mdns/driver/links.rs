@@ -40,7 +40,9 @@ impl Driver {
                     self.table.suspect_all(now, now + RELEARN_TIME);
                     self.clock.settled = Some(now + RELEARN_TIME);
                 }
+                self.engine_forgets_all(now);
                 if self.browses {
+                    self.look_around(now);
                     self.order_browse(false, now);
                 }
             }
@@ -60,6 +62,7 @@ impl Driver {
     pub(super) fn browse(&mut self, now: Instant) {
         self.clock.browse = None;
         if !std::mem::replace(&mut self.browses, true) {
+            self.look_around(now);
             self.order_browse(false, now);
             if !self.feed.is_stale() {
                 self.clock.synced = Some(now + SYNCED_AFTER);
@@ -109,6 +112,9 @@ impl Driver {
             .iter()
             .map(|interface| interface.index)
             .collect();
+        if lost {
+            self.lost_link(now);
+        }
         for publication in self.publications.values() {
             if self.table.is_own(&publication.label) {
                 self.table
@@ -158,6 +164,7 @@ impl Driver {
     /// within the last second is not answered again (RFC 6762, 6).
     pub(super) fn relearn(&mut self, how: Relearn, now: Instant) {
         let all = how == Relearn::All;
+        self.look_around(now);
         if self.browses && (all || self.table.len() <= REPLAYABLE) {
             self.order_browse(all, now);
         }
@@ -183,7 +190,9 @@ impl Driver {
     pub(super) fn order_browse(&mut self, forget: bool, now: Instant) {
         let forget = forget || self.table.len() > REPLAYABLE;
         if forget {
+            self.engine_forgets_all(now);
             self.table.suspect_all(now, now + RELEARN_TIME);
+            self.look_around(now);
         }
         let before = self.orders.iter_mut().find_map(|order| match order {
             Order::Browse { forget } => Some(forget),

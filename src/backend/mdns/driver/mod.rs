@@ -5,6 +5,7 @@
 
 mod clock;
 mod links;
+mod looks;
 mod orders;
 mod publishing;
 mod storm;
@@ -20,13 +21,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::clock::Clock;
+use self::looks::Looks;
 use self::orders::Order;
 use self::publishing::Departed;
 use self::storm::Storm;
 use super::Settings;
+use super::asker::Asker;
 use super::counters::Counters;
-use super::engine::{Announcement, Engine, Heard, Sizes, VERIFY_TIME};
+use super::engine::{Announcement, Engine, Heard, Sizes};
 use super::heal::Heal;
+use super::packet::Response;
 use super::probe::Prober;
 use super::publication::Publication;
 use super::table::{Key, Links, Table};
@@ -76,7 +80,7 @@ pub(super) struct Driver {
     /// Goodbyes that nobody could hear, to be said when there is a network again.
     unsaid: Vec<Announcement>,
     next_ticket: u64,
-    verifying: Vec<(Instant, String, oneshot::Sender<Verdict>)>,
+    looks: Looks,
     goodbyes: FuturesUnordered<BoxFuture<'static, ()>>,
     last_goodbye: Option<Instant>,
     sizes: FuturesUnordered<BoxFuture<'static, Option<Sizes>>>,
@@ -126,7 +130,7 @@ impl Driver {
             departed: Departed::default(),
             unsaid: Vec::new(),
             next_ticket: 0,
-            verifying: Vec::new(),
+            looks: Looks::default(),
             goodbyes: FuturesUnordered::new(),
             last_goodbye: None,
             sizes: FuturesUnordered::new(),
@@ -175,6 +179,7 @@ impl Driver {
                 }
                 Some(()) = self.goodbyes.next() => {}
                 Some(sizes) = self.sizes.next() => self.measured(sizes),
+                answers = hear_answers(&mut self.looks.asker) => self.answered(answers),
                 finding = find(&mut self.prober) => {
                     // In an outage nobody can be reached, and nobody is gone for that.
                     if let Some((label, reachable)) = finding.filter(|_| !self.links.outage) {
@@ -222,23 +227,6 @@ impl Driver {
         }
     }
 
-    fn verify(&mut self, key: &Key, reply: oneshot::Sender<Verdict>) {
-        let verdict = match self.table.shown(key) {
-            _ if self.links.outage || self.engine.is_none() => Verdict::Unknown,
-            None => Verdict::Gone,
-            Some((label, _)) if self.table.is_own(label) => Verdict::Alive,
-            Some((label, _)) => {
-                let label = label.to_owned();
-                let until = Instant::now() + VERIFY_TIME + VERIFY_SPARE;
-                self.orders.push_back(Order::Verify(label.clone()));
-                self.verifying.push((until, label, reply));
-                return;
-            }
-        };
-        // Who no longer waits need not know.
-        let _ = reply.send(verdict);
-    }
-
     fn heard(&mut self, heard: Heard) {
         let now = Instant::now();
         match heard {
@@ -251,12 +239,14 @@ impl Driver {
                     return;
                 }
                 if let Some(key) = self.table.resolved(&label, &resolved, now) {
+                    self.engine_knows(&label);
                     self.heal.found(&label, now);
                     self.check_superseded(&key);
                 }
             }
             Heard::Announced(label) => self.sent(&label),
             Heard::Removed(label) => {
+                self.engine_forgets(&label);
                 self.table.removed(&label, now);
                 self.order_look_for_refused(now);
             }
@@ -288,6 +278,7 @@ impl Driver {
     /// There is room again for strangers that were refused: asks who is there.
     fn order_look_for_refused(&mut self, now: Instant) {
         if self.table.has_room_again() {
+            self.look_around(now);
             self.order_browse(false, now);
         }
     }
@@ -357,6 +348,14 @@ async fn hear(engine: &mut Option<Engine>, pause: Option<Instant>) -> Vec<Heard>
     }
 }
 
+/// What is answered to questions of our own.
+async fn hear_answers(asker: &mut Option<Asker>) -> Vec<(u32, Response)> {
+    match asker {
+        Some(asker) => asker.hear().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn find(prober: &mut Option<Prober>) -> Option<(String, bool)> {
     match prober {
         Some(prober) => prober.finding().await,
@@ -380,7 +379,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// An announcement drops the addresses that it lacks only where they are more than a second old
 /// (RFC 6762, 10.2), so one that follows another at once leaves them there.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1500);
-const VERIFY_SPARE: Duration = Duration::from_millis(500);
 /// The engine repeats a goodbye after 120 ms.
 const GOODBYE_REPEATED: Duration = Duration::from_millis(150);
 const CLOSE_TIME: Duration = Duration::from_secs(2);

@@ -1,0 +1,190 @@
+//! When questions of our own are asked, and for how long their answers are believed: a state machine without
+//! sockets or clocks.
+//!
+//! A look asks who is there, three times within 220 ms, as packets get lost; a check asks for single labels.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::answers::{Answers, Taken};
+use super::packet::{Question, Response};
+
+/// Questions that are due, and what was answered.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// When it was last looked who is there.
+    began: Option<Instant>,
+    /// When that is to be done again.
+    again: Option<Instant>,
+    due: BTreeSet<(Instant, Question)>,
+    /// From when on no answer is believed.
+    closes: Option<Instant>,
+    /// It is being looked who is there, and packets have been sent.
+    is_whole: bool,
+    sent: usize,
+    /// What has come in part was asked for.
+    is_completing: bool,
+    answers: Answers,
+}
+
+impl Look {
+    /// Looks who is there: now, or a second after the last time.
+    pub(super) fn look(&mut self, now: Instant) {
+        let at = self.began.map_or(now, |began| now.max(began + LOOK_AGAIN));
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
+    }
+
+    /// Asks so many times for each of these, from `at` on.
+    pub(super) fn ask(&mut self, questions: &[Question], tries: u32, at: Instant) {
+        for question in questions {
+            if let Question::Label(label) = question {
+                self.answers.doubt(label);
+            }
+            self.due
+                .extend((0..tries).map(|n| (at + TRY_AGAIN * n, question.clone())));
+        }
+        let closes = at + TRY_AGAIN * tries;
+        self.closes = Some(self.closes.map_or(closes, |known| known.max(closes)));
+    }
+
+    /// What is to be asked now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Question> {
+        if self.again.take_if(|again| *again <= now).is_some() {
+            self.began = Some(now);
+            self.is_whole = true;
+            self.is_completing = false;
+            self.sent = 0;
+            // Everything that answers is news again.
+            self.answers = Answers::default();
+            self.due.extend(LOOKS.map(|after| (now + after, Question::Type)));
+            let closes = now + WINDOW;
+            self.closes = Some(self.closes.map_or(closes, |known| known.max(closes)));
+        }
+        let mut questions = Vec::new();
+        while self.due.first().is_some_and(|(at, _)| *at <= now) {
+            questions.extend(self.due.pop_first().map(|(_, question)| question));
+        }
+        questions.sort_unstable();
+        questions.dedup();
+        questions
+    }
+
+    /// So many packets were sent.
+    pub(super) fn sent(&mut self, packets: usize) {
+        self.sent += packets;
+    }
+
+    /// Takes in what was answered on an interface.
+    pub(super) fn take(&mut self, response: Response, index: u32) -> Taken {
+        self.answers.take(response, index)
+    }
+
+    /// Whether answers are still believed.
+    pub(super) fn is_open(&self) -> bool {
+        self.closes.is_some()
+    }
+
+    /// Ends it, where its time is over: none where it goes on, otherwise whether everybody was asked who is
+    /// there. What has come in part is asked for first.
+    pub(super) fn close(&mut self, now: Instant) -> Option<bool> {
+        if self.closes.is_none_or(|at| at > now) {
+            return None;
+        }
+        if self.is_whole && !std::mem::replace(&mut self.is_completing, true) {
+            let missing = self.answers.missing();
+            if !missing.is_empty() {
+                self.ask(&missing, COMPLETING, now);
+                return None;
+            }
+        }
+        self.closes = None;
+        self.due.clear();
+        self.answers = Answers::default();
+        let was_whole = std::mem::replace(&mut self.is_whole, false);
+        Some(was_whole && self.sent > 0)
+    }
+
+    /// When there is next something to do.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let due = self.due.first().map(|(at, _)| *at);
+        [self.again, due, self.closes].into_iter().flatten().min()
+    }
+}
+
+/// When it is asked who is there, after the begin.
+const LOOKS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(80),
+    Duration::from_millis(220),
+];
+/// How long answers to that are waited for.
+const WINDOW: Duration = Duration::from_millis(320);
+/// One look a second at most, whatever it is for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long an answer to a single question is waited for, before it is asked again.
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(100);
+const COMPLETING: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn milliseconds(look: &mut Look, start: Instant, until: u64) -> Vec<(u128, usize)> {
+        let mut asked = Vec::new();
+        while let Some(next) = look
+            .next()
+            .filter(|at| *at < start + Duration::from_millis(until))
+        {
+            let questions = look.due(next);
+            if !questions.is_empty() {
+                asked.push(((next - start).as_millis(), questions.len()));
+            }
+            look.close(next);
+        }
+        asked
+    }
+
+    #[test]
+    fn a_look_asks_three_times_and_once_a_second_at_most() {
+        let start = Instant::now();
+        let mut look = Look::default();
+        for _ in 0..5 {
+            look.look(start);
+        }
+        assert_eq!(milliseconds(&mut look, start, 300), [(0, 1), (80, 1), (220, 1)]);
+        look.sent(3);
+        assert!(look.is_open());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(look.close(at(319)), None);
+        assert_eq!(look.close(at(320)), Some(true));
+        assert!(!look.is_open());
+        look.look(at(400));
+        look.look(at(500));
+        assert_eq!(
+            milliseconds(&mut look, start, 2000),
+            [(1000, 1), (1080, 1), (1220, 1)]
+        );
+    }
+
+    #[test]
+    fn one_that_could_not_ask_has_not_looked() {
+        let start = Instant::now();
+        let mut look = Look::default();
+        look.look(start);
+        look.due(start);
+        assert_eq!(look.close(start + WINDOW), Some(false));
+    }
+
+    #[test]
+    fn single_questions_are_asked_as_often_as_wanted() {
+        let start = Instant::now();
+        let mut look = Look::default();
+        let questions = ["a", "b"].map(|label| Question::Label(label.to_owned()));
+        look.ask(&questions, 3, start);
+        assert_eq!(milliseconds(&mut look, start, 299), [(0, 2), (100, 2), (200, 2)]);
+        assert_eq!(look.close(start + TRY_AGAIN * 3), Some(false));
+        assert_eq!(look.next(), None);
+    }
+}

@@ -85,11 +85,13 @@ impl<B: Body + Unpin> Body for Counted<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = try_ready!(Pin::new(&mut self.body).poll_frame(context));
+        let is_last = self.body.is_end_stream();
         match &frame {
-            Some(Ok(_)) => {}
+            // Who has seen the trailers need not ask for more.
+            Some(Ok(frame)) if !frame.is_trailers() && !is_last => {}
             // It may be the other side's own wish to end it, so it says nothing of the way there.
             Some(Err(_)) => drop(self.pick.take()),
-            None => {
+            Some(Ok(_)) | None => {
                 if let Some(pick) = self.pick.take() {
                     pick.succeeded();
                 }

@@ -13,6 +13,7 @@ mod examples;
 mod hostile;
 mod hosts;
 mod leaving;
+mod look;
 mod names;
 mod peers;
 mod port;

@@ -64,6 +64,8 @@ pub struct Balanced<M, S, R = Never, O = Answered> {
     waiting: Option<ReusableBoxFuture<'static, Result<()>>>,
     /// Since when it waits for an instance.
     since: Option<Instant>,
+    /// How long it has waited for the next call.
+    waited: Duration,
     /// There was none within the deadline: the next call says so.
     refused: Option<Error>,
 }
@@ -107,6 +109,7 @@ impl<M, S> Balanced<M, S> {
             services: Arc::default(),
             waiting: None,
             since: None,
+            waited: Duration::ZERO,
             refused: None,
         }
     }
@@ -127,6 +130,7 @@ impl<M, S, R, O> Balanced<M, S, R, O> {
             services: self.services,
             waiting: None,
             since: None,
+            waited: Duration::ZERO,
             refused: None,
         }
     }
@@ -144,6 +148,7 @@ impl<M, S, R, O> Balanced<M, S, R, O> {
             services: self.services,
             waiting: None,
             since: None,
+            waited: Duration::ZERO,
             refused: None,
         }
     }
@@ -178,6 +183,9 @@ where
         if self.resolver.is_ready() {
             self.waiting = None;
             self.refused = None;
+            if let Some(since) = self.since.take() {
+                self.waited = since.elapsed();
+            }
             return Poll::Ready(Ok(()));
         }
         if self.refused.is_some() {
@@ -194,11 +202,14 @@ where
             Err(error @ Error::Closed) => return Poll::Ready(Err(error.into())),
             waited => self.refused = waited.err(),
         }
+        if let Some(since) = self.since.take() {
+            self.waited = since.elapsed();
+        }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let waited = std::mem::take(&mut self.waited);
         if let Some(refused) = self.refused.take().filter(|_| !self.resolver.is_ready()) {
             let refused = self.over.failed(refused.into());
             return Box::pin(async { Err(refused) });
@@ -230,6 +241,7 @@ impl<M: Clone, S, R: Clone, O: Clone> Clone for Balanced<M, S, R, O> {
             services: self.services.clone(),
             waiting: None,
             since: None,
+            waited: Duration::ZERO,
             refused: None,
         }
     }

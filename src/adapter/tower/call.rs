@@ -69,7 +69,13 @@ impl<M, S, R, O> Call<M, S, R, O> {
                 unready => {
                     last = match unready {
                         Some(Err(error)) => error,
-                        _ => format!("{} was not ready within {deadline:?}", *tried).into(),
+                        _ => {
+                            // One that hangs may never be ready again.
+                            if let Some(one) = self.services.of(tried.instance()) {
+                                self.services.forget(&one);
+                            }
+                            format!("{} was not ready within {deadline:?}", *tried).into()
+                        }
                     };
                     tried.failed(&last);
                 }

@@ -44,6 +44,8 @@ impl<S> Services<S> {
     /// Whose turn it is to make the service of an instance: a burst of calls makes one.
     pub(super) fn turn(&self, instance: &Instance) -> Arc<tokio::sync::Mutex<()>> {
         let mut made = self.lock();
+        // Whose turn it was is over, where nobody holds it.
+        made.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         made.turns.entry(instance.id().clone()).or_default().clone()
     }
 
@@ -67,10 +69,14 @@ impl<S> Services<S> {
         };
         let mut made = self.lock();
         let gone: Vec<_> = made.of.extract_if(|_, one| !is_there(one)).collect();
-        made.turns
-            .retain(|id, turn| Arc::strong_count(turn) > 1 || there.contains_key(id));
         // What is dropped is not ours, and may take its time.
         drop(made);
+        drop(gone);
+    }
+
+    /// The registry is closed.
+    fn drop_all(&self) {
+        let gone = std::mem::take(&mut self.lock().of);
         drop(gone);
     }
 
@@ -142,7 +148,12 @@ async fn keep_to_those_there<S: Send + 'static>(
         drop((made, snapshot));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = &mut closed => return,
+            () = &mut closed => {
+                if let Some(made) = services.upgrade() {
+                    made.drop_all();
+                }
+                return;
+            }
             changed = changes.changed() => if changed.is_err() { return },
         }
     }

@@ -198,9 +198,12 @@ impl Inner {
                     self.doubt_with_lease(id);
                 }
                 End::Gone => {
-                    let lost = self.lost_lease(id);
                     // Losing it cancels this task's own token.
-                    return lost.await;
+                    tokio::select! {
+                        () = self.closing.cancelled() => {}
+                        () = self.lost_lease(id) => {}
+                    }
+                    return;
                 }
                 End::Broken(transient) => {
                     let pause = tokio::time::sleep(retry.next_delay(transient));

@@ -227,9 +227,11 @@ impl Backend for Etcd {
     }
 
     fn observe(&self, scope: Scope) -> BoxStream<'static, Update> {
+        // First, so that what is read from now on is not forgotten as unread.
+        let updates = self.0.feed.subscribe(scope);
         // Where the watcher has ended, the feed is closed and the stream ends too.
         let _ = self.0.wishes.send(Wish::Observe);
-        self.0.feed.subscribe(scope)
+        updates
     }
 
     /// Revokes the lease, with which everything goes that is published under it.

@@ -108,7 +108,15 @@ impl Inner {
                 Err(Error::backend("etcd", escaped(&why).to_string()))
             }
             Err((error, sent)) => {
-                if sent && error.is_transient() && before.is_none() && self.owned().doubts(&key, value) {
+                let mut owned = self.owned();
+                // What its ticket put is withdrawn with that.
+                let is_kept = owned
+                    .by_key
+                    .get(&key)
+                    .is_some_and(|own| Some(own.ticket) == replaces);
+                let cleans = sent && error.is_transient() && !is_kept && owned.doubts(&key, value);
+                drop(owned);
+                if cleans {
                     self.spawn(self.clone().clean_up(key));
                 }
                 Err(error)
@@ -204,7 +212,9 @@ impl Inner {
             let response = match asked.await {
                 Ok((response, _)) => response,
                 Err(failure) if failure.remedy == Remedy::NewLease => {
-                    self.lost_lease(lease).await;
+                    let lost = tokio::time::timeout_at(ends, self.lost_lease(lease));
+                    let late = || Error::unavailable("etcd", "another lease is being granted");
+                    lost.await.map_err(|_| (late(), tries > 0))?;
                     continue;
                 }
                 Err(failure) => return Err((failure.error, true)),

@@ -11,6 +11,8 @@ use super::wire::Resolved;
 pub(super) struct Answers {
     labels: HashMap<String, Answer>,
     hosts: HashMap<String, Host>,
+    /// What the texts take.
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -71,24 +73,32 @@ impl Answers {
                 self.label(&label);
             }
             What::Server { label, host, port } => {
+                touched.insert(label.clone());
                 let Some(answer) = self.label(&label) else { return };
                 let server = Some((host.clone(), port));
                 if answer.server != server {
                     answer.server = server;
                     answer.is_new = true;
                 }
-                if let Some(host) = self.host(host) {
-                    host.labels.insert(label.clone());
+                if let Some(host) = self
+                    .host(host)
+                    .filter(|host| host.labels.len() < MAX_LABELS_A_HOST)
+                {
+                    host.labels.insert(label);
                 }
-                touched.insert(label);
             }
             What::Text { label, strings } => {
+                touched.insert(label.clone());
+                let bytes = self.bytes + strings.len();
                 let Some(answer) = self.label(&label) else { return };
                 if answer.text.as_ref() != Some(&strings) {
+                    if bytes > MAX_BYTES {
+                        return;
+                    }
                     answer.text = Some(strings);
                     answer.is_new = true;
+                    self.bytes = bytes;
                 }
-                touched.insert(label);
             }
             What::Address { host, ip } => {
                 let Some(host) = self.host(host) else { return };
@@ -175,6 +185,10 @@ fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
 /// As many as are kept of what others publish, and some that will be refused.
 const MAX_LABELS: usize = 20_000;
 const MAX_ADDRESSES: usize = 64;
+/// Ours have a host name each; other publishers have one for all.
+const MAX_LABELS_A_HOST: usize = 256;
+/// Ten times what so many texts of the usual size take.
+const MAX_BYTES: usize = 32 << 20;
 /// Asked for directly after a look: what it takes a few packets to ask.
 const MAX_MISSING: usize = 150;
 
@@ -274,6 +288,14 @@ mod tests {
             (MAX_LABELS, MAX_LABELS)
         );
         assert_eq!(answers.missing().len(), MAX_MISSING);
+        let long = |n: usize| What::Text {
+            label: n.to_string(),
+            strings: vec![0; 60_000].into(),
+        };
+        for n in 0..1000 {
+            answers.take(response(vec![long(n)]), 2);
+        }
+        assert!(answers.bytes <= MAX_BYTES && answers.bytes > MAX_BYTES / 2);
         for n in 0..=255 {
             take(&mut answers, vec![address([10, 1, 1, n])]);
         }

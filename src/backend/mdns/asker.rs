@@ -2,7 +2,6 @@
 //! free of the delay of multicast answers and of the rule that none is repeated within a second.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
@@ -73,11 +72,16 @@ impl Asker {
                 let from = match socket.poll_recv_from(context, &mut buffer) {
                     Poll::Ready(Ok(from)) => from,
                     // What is told of an earlier packet, as that nobody is there, costs nothing else.
-                    Poll::Ready(Err(error)) if is_passing(&error) => continue,
-                    Poll::Ready(Err(_)) | Poll::Pending => break,
+                    Poll::Ready(Err(error)) => {
+                        tracing::trace!("can't hear an answer: {error}");
+                        packets += 1;
+                        continue;
+                    }
+                    Poll::Pending => break,
                 };
                 packets += 1;
-                let response = believed(from, interface)
+                let is_short = buffer.filled().len() < MAX_PACKET;
+                let response = (is_short && believed(from, interface))
                     .then(|| packet::read(buffer.filled(), &self.service_type))
                     .flatten();
                 heard.extend(response.filter(|r| r.id == self.id).map(|r| (interface.index, r)));
@@ -100,15 +104,8 @@ fn believed(from: SocketAddr, interface: &Interface) -> bool {
     from.port() == PORT && interface.addresses.iter().any(on_link)
 }
 
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
-}
-
-/// The largest that UDP carries.
-const MAX_PACKET: usize = 65_536;
+/// Longer than any packet of multicast DNS (RFC 6762, 17).
+const MAX_PACKET: usize = 9_001;
 /// So that others have their turn too.
 const MAX_BATCH: usize = 64;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::answers::{Answers, Taken};
-use super::packet::{Question, Response};
+use super::packet::{MAX_QUESTIONS, Question, Response};
 
 /// Questions that are due, and what was answered.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub(super) struct Look {
     /// It is being looked who is there, and packets have been sent.
     is_whole: bool,
     sent: usize,
+    /// Responses that were taken in.
+    heard: usize,
     /// What has come in part was asked for.
     is_completing: bool,
     answers: Answers,
@@ -56,6 +58,7 @@ impl Look {
             self.is_whole = true;
             self.is_completing = false;
             self.sent = 0;
+            self.heard = 0;
             // Everything that answers is news again.
             self.answers = Answers::default();
             self.due.extend(LOOKS.map(|after| (now + after, Question::Type)));
@@ -78,6 +81,7 @@ impl Look {
 
     /// Takes in what was answered on an interface.
     pub(super) fn take(&mut self, response: Response, index: u32) -> Taken {
+        self.heard += 1;
         self.answers.take(response, index)
     }
 
@@ -93,7 +97,9 @@ impl Look {
             return None;
         }
         if self.is_whole && !std::mem::replace(&mut self.is_completing, true) {
-            let missing = self.answers.missing();
+            let mut missing = self.answers.missing();
+            // A packet is sent for three that came, at most.
+            missing.truncate((self.heard / 3).max(1) * MAX_QUESTIONS);
             if !missing.is_empty() {
                 self.ask(&missing, COMPLETING, now);
                 return None;
@@ -125,7 +131,7 @@ const WINDOW: Duration = Duration::from_millis(320);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long an answer to a single question is waited for, before it is asked again.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(100);
-const COMPLETING: u32 = 2;
+const COMPLETING: u32 = 1;
 
 #[cfg(test)]
 mod tests {

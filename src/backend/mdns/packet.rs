@@ -202,7 +202,7 @@ const LEAST_QUESTION: usize = 5;
 /// The same, a time to live and a length.
 const LEAST_RECORD: usize = 11;
 /// Of labels of 63 bytes, in a packet of 1,452 bytes.
-const MAX_QUESTIONS: usize = 15;
+pub(super) const MAX_QUESTIONS: usize = 15;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod fewer;
 mod suspects;
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::counters::Counters;
 use super::crowd::Crowd;
 use super::wire::{self, Resolved};
 use crate::backend::{Feed, Limits};
-use crate::instance::{Instance, InstanceId, Namespace, ServiceName, State};
+use crate::instance::{Address, Instance, InstanceId, Namespace, ServiceName, State};
 
 pub(super) type Key = (ServiceName, InstanceId);
 
@@ -210,6 +211,21 @@ impl Table {
         record.is_some_and(|record| record.heard_on.is_disjoint(&links.up))
     }
 
+    /// The addresses that are known of a stranger's label, each with an interface that it was heard on.
+    pub(super) fn addresses_of(&self, label: &str) -> Vec<(IpAddr, u32)> {
+        let Some(record) = self.labels.get(label).filter(|record| !record.own) else {
+            return Vec::new();
+        };
+        let first = record.heard_on.first().copied().unwrap_or_default();
+        let located = |address: &Address| match address {
+            Address::Ip(SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
+                Some((IpAddr::V6(*v6.ip()), v6.scope_id()))
+            }
+            address => Some((address.ip()?, first)),
+        };
+        record.instance.addresses().iter().filter_map(located).collect()
+    }
+
     /// Another stranger's label at an address of this one's.
     pub(super) fn neighbour(&self, label: &str) -> Option<String> {
         let ips = |record: &Record| -> Vec<_> {
@@ -227,6 +243,11 @@ impl Table {
     /// Whether a label is this registry's own.
     pub(super) fn is_own(&self, label: &str) -> bool {
         self.labels.get(label).is_some_and(|record| record.own)
+    }
+
+    /// Whether a label is there.
+    pub(super) fn has(&self, label: &str) -> bool {
+        self.labels.contains_key(label)
     }
 
     /// How many labels there are.
@@ -335,8 +356,9 @@ pub(super) fn key_of(instance: &Instance) -> Key {
     (instance.service().clone(), instance.id().clone())
 }
 
-/// How long a removal waits to be explained by a lost link, which is told on another channel.
-const SETTLE: Duration = Duration::from_millis(250);
+/// How long a removal waits to be explained by a lost link, which is told on another channel, and for an answer
+/// to the question whether it is true.
+const SETTLE: Duration = Duration::from_millis(350);
 
 #[cfg(test)]
 mod tests;

@@ -103,6 +103,8 @@ impl Driver {
             .names()
             .any(|name| self.local.interfaces().by_name(name).is_none());
         self.local = local;
+        // What is asked next is asked on the links that there are now.
+        self.looks.asker = None;
         if !first {
             self.clock.announce.get_or_insert(now + ANNOUNCE_AGAIN);
         }

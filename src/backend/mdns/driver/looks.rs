@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -51,6 +52,15 @@ impl Driver {
     pub(super) fn look_for(&mut self, labels: &[String], at: Instant) {
         let questions: Vec<Question> = labels.iter().cloned().map(Question::Label).collect();
         self.looks.look.ask(&questions, 1, at);
+    }
+
+    /// The engine has dropped a label: asks whether it is gone.
+    pub(super) fn doubt(&mut self, label: &str, now: Instant) {
+        if self.table.has(label) {
+            self.looks
+                .look
+                .ask(&[Question::Label(label.to_owned())], TRIES, now);
+        }
     }
 
     /// Finds out whether an instance is still there.
@@ -106,7 +116,13 @@ impl Driver {
                     answer(check, Verdict::Alive);
                 }
             }
-            for (label, resolved) in taken.resolved {
+            for (label, mut resolved) in taken.resolved {
+                // Each family of addresses answers for itself; which are lost is told by the engine.
+                for (ip, index) in self.table.addresses_of(&label) {
+                    if !resolved.addresses.iter().any(|(known, _)| *known == ip) {
+                        resolved.addresses.push((ip, index));
+                    }
+                }
                 if self.publications.contains_key(&label) || self.departed.has(&label) {
                     continue;
                 }
@@ -114,6 +130,7 @@ impl Driver {
                     self.heal.found(&label, now);
                     self.check_superseded(&key);
                     if !self.looks.engine_knows.contains(&label) {
+                        bound(&mut self.looks.heard, |label| self.table.has(label));
                         self.looks.heard.insert(label, now);
                         self.looks.heard_due.get_or_insert(now + REFRESH_AFTER);
                     }
@@ -126,6 +143,9 @@ impl Driver {
     pub(super) fn engine_knows(&mut self, label: &str) {
         self.looks.heard.remove(label);
         if !self.looks.engine_knows.contains(label) {
+            if self.looks.engine_knows.len() >= MOST {
+                self.looks.engine_knows.retain(|label| self.table.has(label));
+            }
             self.looks.engine_knows.insert(label.to_owned());
         }
     }
@@ -167,6 +187,15 @@ impl Driver {
             let sent = asker.ask(&questions);
             self.looks.look.sent(sent);
             self.counters.asked(sent);
+        }
+        // What has come in time counts, though others had their turn before it.
+        if let Some(answers) = self
+            .looks
+            .asker
+            .as_mut()
+            .and_then(|asker| asker.hear().now_or_never())
+        {
+            self.answered(answers);
         }
         self.conclude(now);
         if self.looks.look.close(now) == Some(true) && self.browses && !self.feed.is_stale() {
@@ -254,6 +283,13 @@ impl Driver {
     }
 }
 
+/// Labels that were refused or have given way since are of no interest.
+fn bound(heard: &mut HashMap<String, Instant>, is_there: impl Fn(&str) -> bool) {
+    if heard.len() >= MOST {
+        heard.retain(|label, _| is_there(label));
+    }
+}
+
 fn answer(check: Check, verdict: Verdict) {
     for reply in check.replies {
         // Who no longer waits need not know.
@@ -270,4 +306,6 @@ const BACK_SOON: Duration = Duration::from_millis(400);
 const LIFETIME: Duration = Duration::from_secs(120);
 const REFRESH_AFTER: Duration = Duration::from_secs(90);
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
+/// Twice what the table holds by default.
+const MOST: usize = 32_768;
 const LEAST: Duration = Duration::from_millis(100);

@@ -248,6 +248,7 @@ impl Driver {
             Heard::Removed(label) => {
                 self.engine_forgets(&label);
                 self.table.removed(&label, now);
+                self.doubt(&label, now);
                 self.order_look_for_refused(now);
             }
             Heard::AddressAdded => {
@@ -268,6 +269,7 @@ impl Driver {
             }
             Heard::BrowseEnded => {
                 self.counters.browse_restarted();
+                self.engine_forgets_all(now);
                 tracing::debug!("the browse has lost events; beginning it again");
                 self.order_browse(false, now);
             }

@@ -12,6 +12,7 @@ mod route;
 pub use advertise::Advertise;
 pub use container::in_container;
 pub use interfaces::{Interface, Interfaces, Selection};
+#[cfg(feature = "mdns")]
 pub(crate) use local::same_subnet;
 pub use local::{Distance, Local};
 pub use probe::accepts;

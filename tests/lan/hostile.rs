@@ -188,7 +188,7 @@ fn twin() -> Response {
 }
 
 #[test]
-fn a_goodbye_that_its_owner_has_not_said_is_made_good() {
+fn a_goodbye_that_its_owner_has_not_said_takes_nothing_away() {
     let lan = Lan::new();
     let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
     let (server, client) = (registry(&a), registry(&b));
@@ -198,22 +198,22 @@ fn a_goodbye_that_its_owner_has_not_said_is_made_good() {
     let label = label_of_the_only_one(&lan.host(4));
     let events = Events::synced(&b, &client, "greeter");
     let stranger = Stranger::on(&c);
-    // Every answer of its owner takes a goodbye back, so it is said until one is believed.
-    let mut seen = Vec::new();
-    for _ in 0..20 {
+    // Its owner is asked whether it is true, and answers.
+    let mut removed = 0;
+    for _ in 0..8 {
         stranger.send(&Response::new().goodbye(&label).bytes());
-        seen.extend(events.during(Duration::from_millis(1500)));
-        if shorts(&seen).contains(&"removed one".to_owned()) {
-            break;
+        let seen = shorts(&events.during(Duration::from_millis(1600)));
+        if seen.contains(&"removed one".to_owned()) {
+            removed += 1;
+            if !seen.contains(&"added one".to_owned()) {
+                events.until(SOON * 2, "added one");
+            }
         }
     }
-    assert!(
-        shorts(&seen).contains(&"removed one".to_owned()),
-        "never believed"
-    );
-    if !shorts(&seen).contains(&"added one".to_owned()) {
-        events.until(SOON * 2, "added one");
-    }
+    println!("believed {removed} of 8 times");
+    // A busy machine may answer late, and then it comes back.
+    assert!(removed <= 1, "believed {removed} of 8 times");
+    assert_eq!(ids(&snapshot(&b, &client, "greeter")), ["one"]);
 }
 
 /// As a library hears it that is not ours.

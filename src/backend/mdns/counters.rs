@@ -13,9 +13,9 @@ pub(super) struct Counters {
     other_namespaces: AtomicU64,
     refused: AtomicU64,
     unexplained_removals: AtomicU64,
-    heal_queries: AtomicU64,
     unicast_queries: AtomicU64,
-    browse_restarts: AtomicU64,
+    unicast_replies: AtomicU64,
+    receive_buffer: AtomicU64,
     engine_restarts: AtomicU64,
     merged_updates: AtomicU64,
 }
@@ -28,9 +28,9 @@ impl Counters {
             ("other_namespaces", &self.other_namespaces),
             ("refused", &self.refused),
             ("unexplained_removals", &self.unexplained_removals),
-            ("heal_queries", &self.heal_queries),
             ("unicast_queries", &self.unicast_queries),
-            ("browse_restarts", &self.browse_restarts),
+            ("unicast_replies", &self.unicast_replies),
+            ("receive_buffer", &self.receive_buffer),
             ("engine_restarts", &self.engine_restarts),
             ("merged_updates", &self.merged_updates),
         ]
@@ -70,17 +70,19 @@ impl Counters {
         first(&self.unexplained_removals);
     }
 
-    pub(super) fn healing(&self, queries: usize) {
-        self.heal_queries.fetch_add(queries as u64, Ordering::Relaxed);
-    }
-
     /// Questions of our own were sent that are answered by unicast.
     pub(super) fn asked(&self, queries: usize) {
         self.unicast_queries.fetch_add(queries as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn browse_restarted(&self) {
-        first(&self.browse_restarts);
+    /// So many of them were answered.
+    pub(super) fn answered(&self, replies: usize) {
+        self.unicast_replies.fetch_add(replies as u64, Ordering::Relaxed);
+    }
+
+    /// What the system grants the sockets that hear, in bytes.
+    pub(super) fn has_room(&self, bytes: usize) {
+        self.receive_buffer.store(bytes as u64, Ordering::Relaxed);
     }
 
     pub(super) fn engine_restarted(&self) {

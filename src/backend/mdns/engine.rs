@@ -1,48 +1,34 @@
 //! mdns-sd, the engine: everything that knows it is in this file.
 //!
-//! It publishes and browses on a thread of its own. Its queues are bounded: what it can't take is
-//! tried again, and events that were lost are asked for again.
+//! It publishes, and answers whoever asks, on a thread of its own. Its queue is bounded: what it can't take is
+//! tried again.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
-use mdns_sd::{
-    DaemonEvent, DaemonStatus, IfKind, IfPredicate, Receiver, RecvError, ScopedIp, ServiceDaemon,
-    ServiceEvent, ServiceInfo,
-};
+use mdns_sd::{DaemonEvent, DaemonStatus, IfKind, IfPredicate, Receiver, ServiceDaemon, ServiceInfo};
 
-use super::wire::Resolved;
 use crate::net::Selection;
 
-/// The engine, with one browse for the whole type.
+/// The engine, for one type.
 pub(super) struct Engine {
     daemon: ServiceDaemon,
-    /// None before the browse has begun, and after it has ended.
-    events: Option<Receiver<ServiceEvent>>,
     monitor: Receiver<DaemonEvent>,
     service_type: String,
     down: bool,
 }
 
-/// What the engine has heard.
+/// What the engine tells.
 #[derive(Debug)]
-pub(super) enum Heard {
-    /// There is a label of which nothing more is known yet.
-    Found,
-    /// A label is there, with all that is known of it.
-    Resolved(String, Resolved),
-    /// A label has left, by a goodbye or since its time is over.
-    Removed(String),
+pub(super) enum Told {
     /// A label of ours was sent on at least one interface.
     Announced(String),
     /// This host has got an address.
     AddressAdded,
     /// This host has lost an address.
     AddressRemoved,
-    /// Events were lost: the browse has to begin again.
-    BrowseEnded,
     /// The engine's thread is gone.
     Died,
 }
@@ -94,7 +80,6 @@ impl Engine {
         match setup() {
             Ok(monitor) => Ok(Self {
                 daemon,
-                events: None,
                 monitor,
                 service_type: service_type.to_owned(),
                 down: false,
@@ -106,33 +91,17 @@ impl Engine {
         }
     }
 
-    /// Waits for something to be heard, and takes all that is there up to a bound. Dropping the
+    /// Waits for something to be told, and takes all that is there up to a bound. Dropping the
     /// future loses nothing.
-    pub(super) async fn hear(&mut self) -> Vec<Heard> {
-        let mut heard = Vec::new();
-        tokio::select! {
-            biased;
-            event = self.monitor.recv_async() => match event {
-                Ok(event) => heard.extend(of_monitor(event, &self.service_type)),
-                Err(_) => return vec![Heard::Died],
-            },
-            event = next(self.events.as_ref()) => match event {
-                Ok(event) => heard.extend(of_browse(event, &self.service_type)),
-                Err(_) => {
-                    self.events = None;
-                    return vec![if self.is_dead() { Heard::Died } else { Heard::BrowseEnded }];
-                }
-            },
-        }
+    pub(super) async fn told(&mut self) -> Vec<Told> {
+        let Ok(first) = self.monitor.recv_async().await else {
+            return vec![Told::Died];
+        };
         let more = self.monitor.try_iter().take(MAX_BATCH);
-        heard.extend(more.filter_map(|event| of_monitor(event, &self.service_type)));
-        let more = self
-            .events
-            .iter()
-            .flat_map(|events| events.try_iter())
-            .take(MAX_BATCH);
-        heard.extend(more.filter_map(|event| of_browse(event, &self.service_type)));
-        heard
+        let events = std::iter::once(first).chain(more);
+        events
+            .filter_map(|event| of_monitor(event, &self.service_type))
+            .collect()
     }
 
     /// Publishes, or changes what is published under the same label.
@@ -149,22 +118,6 @@ impl Engine {
             // Whatever the answer, there is nothing more to do for the label.
             let _ = tokio::time::timeout(ANSWER_TIME, status.recv_async()).await;
         }))
-    }
-
-    /// Asks for a label again; it is removed where nothing answers (RFC 6762, 10.4).
-    pub(super) fn verify(&self, label: &str) -> Result<(), Refused> {
-        let name = self.full_name(label);
-        self.daemon.verify(name, VERIFY_TIME).map_err(refused)
-    }
-
-    /// Begins the browse, or begins it again, which replays what the engine has cached. With `forget`, the
-    /// cache is emptied first, since a large one would overflow the queue at once.
-    pub(super) fn browse(&mut self, forget: bool) -> Result<(), Refused> {
-        if forget {
-            self.daemon.stop_browse(&self.service_type).map_err(refused)?;
-        }
-        self.events = Some(self.daemon.browse(&self.service_type).map_err(refused)?);
-        Ok(())
     }
 
     /// The sizes of its cache and of its timers.
@@ -221,14 +174,6 @@ impl Engine {
         });
     }
 
-    fn is_dead(&self) -> bool {
-        match self.daemon.status() {
-            // Where its thread is gone, the answer is there at once.
-            Ok(status) => matches!(status.try_recv(), Ok(DaemonStatus::Shutdown)),
-            Err(error) => refused(error) == Refused::Dead,
-        }
-    }
-
     fn full_name(&self, label: &str) -> String {
         format!("{label}.{}", self.service_type)
     }
@@ -254,14 +199,6 @@ fn sizes(metrics: &HashMap<String, i64>) -> Sizes {
     Sizes {
         cached: cached.map(|(_, value)| size(*value)).sum(),
         timers: metrics.get("timer").map_or(0, |value| size(*value)),
-    }
-}
-
-/// The next event of the browse, where there is one.
-async fn next(events: Option<&Receiver<ServiceEvent>>) -> Result<ServiceEvent, RecvError> {
-    match events {
-        Some(events) => events.recv_async().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -291,44 +228,15 @@ fn info(announcement: &Announcement, service_type: &str) -> Option<ServiceInfo> 
     Some(info)
 }
 
-fn of_monitor(event: DaemonEvent, service_type: &str) -> Option<Heard> {
+fn of_monitor(event: DaemonEvent, service_type: &str) -> Option<Told> {
     match event {
-        DaemonEvent::Announce(name, _) => Some(Heard::Announced(label_of(&name, service_type)?)),
-        DaemonEvent::IpAdd(_) => Some(Heard::AddressAdded),
-        DaemonEvent::IpDel(_) => Some(Heard::AddressRemoved),
+        DaemonEvent::Announce(name, _) => Some(Told::Announced(label_of(&name, service_type)?)),
+        DaemonEvent::IpAdd(_) => Some(Told::AddressAdded),
+        DaemonEvent::IpDel(_) => Some(Told::AddressRemoved),
         DaemonEvent::Error(error) => {
             tracing::debug!("the mDNS engine says: {error}");
             None
         }
-        _ => None,
-    }
-}
-
-fn of_browse(event: ServiceEvent, service_type: &str) -> Option<Heard> {
-    match event {
-        ServiceEvent::ServiceResolved(service) => {
-            let label = label_of(&service.fullname, service_type)?;
-            let addresses = service.addresses.iter().flat_map(|scoped| {
-                let ip = scoped.to_ip_addr();
-                let indices: Vec<u32> = match scoped {
-                    ScopedIp::V4(v4) => v4.interface_ids().iter().map(|id| id.index).collect(),
-                    ScopedIp::V6(v6) => vec![v6.scope_id().index],
-                    _ => Vec::new(),
-                };
-                indices.into_iter().map(move |index| (ip, index))
-            });
-            let text = service.txt_properties.iter();
-            let resolved = Resolved {
-                port: service.port,
-                addresses: addresses.collect(),
-                txt: text
-                    .map(|pair| (pair.key().to_owned(), pair.val().unwrap_or_default().to_vec()))
-                    .collect(),
-            };
-            Some(Heard::Resolved(label, resolved))
-        }
-        ServiceEvent::ServiceFound(..) => Some(Heard::Found),
-        ServiceEvent::ServiceRemoved(_, name) => Some(Heard::Removed(label_of(&name, service_type)?)),
         _ => None,
     }
 }
@@ -355,9 +263,6 @@ fn refused(error: mdns_sd::Error) -> Refused {
 /// How often the engine looks for changed addresses, in seconds; its default of 5 makes a
 /// returning cable wait.
 const IP_CHECK_SECONDS: u32 = 1;
-/// Shorter ones give false removals, as two hosts that verify at the same time share an answer
-/// that is sent once a second.
-pub(super) const VERIFY_TIME: Duration = Duration::from_secs(3);
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 const FAREWELL_TIME: Duration = Duration::from_millis(100);
 const MAX_BATCH: usize = 512;

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::answers::{Answers, Taken};
-use super::packet::{MAX_QUESTIONS, Question, Response};
+use super::packet::{MAX_QUESTIONS, Question};
 
-/// Questions that are due, and what was answered.
+/// Questions that are due, and for how long answers are believed.
 #[derive(Debug, Default)]
 pub(super) struct Look {
     /// When it was last looked who is there.
@@ -28,7 +27,6 @@ pub(super) struct Look {
     heard: usize,
     /// What has come in part was asked for.
     is_completing: bool,
-    answers: Answers,
 }
 
 impl Look {
@@ -41,13 +39,19 @@ impl Look {
     /// Asks so many times for each of these, from `at` on.
     pub(super) fn ask(&mut self, questions: &[Question], tries: u32, at: Instant) {
         for question in questions {
-            if let Question::Label(label) = question {
-                self.answers.doubt(label);
-            }
             self.due
                 .extend((0..tries).map(|n| (at + TRY_AGAIN * n, question.clone())));
         }
-        let closes = at + TRY_AGAIN * tries;
+        self.close_at(at + TRY_AGAIN * tries);
+    }
+
+    /// Asks once who is there, among other things.
+    pub(super) fn glance(&mut self, now: Instant) {
+        self.due.insert((now, Question::Type));
+        self.close_at(now + WINDOW);
+    }
+
+    fn close_at(&mut self, closes: Instant) {
         self.closes = Some(self.closes.map_or(closes, |known| known.max(closes)));
     }
 
@@ -59,11 +63,8 @@ impl Look {
             self.is_completing = false;
             self.sent = 0;
             self.heard = 0;
-            // Everything that answers is news again.
-            self.answers = Answers::default();
             self.due.extend(LOOKS.map(|after| (now + after, Question::Type)));
-            let closes = now + WINDOW;
-            self.closes = Some(self.closes.map_or(closes, |known| known.max(closes)));
+            self.close_at(now + WINDOW);
         }
         let mut questions = Vec::new();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
@@ -79,10 +80,9 @@ impl Look {
         self.sent += packets;
     }
 
-    /// Takes in what was answered on an interface.
-    pub(super) fn take(&mut self, response: Response, index: u32) -> Taken {
-        self.heard += 1;
-        self.answers.take(response, index)
+    /// So many answers have come.
+    pub(super) fn heard(&mut self, packets: usize) {
+        self.heard += packets;
     }
 
     /// Whether answers are still believed.
@@ -91,15 +91,18 @@ impl Look {
     }
 
     /// Ends it, where its time is over: none where it goes on, otherwise whether everybody was asked who is
-    /// there. What has come in part is asked for first.
-    pub(super) fn close(&mut self, now: Instant) -> Option<bool> {
+    /// there. What has come in part is asked for first: `missing` says what, up to so many questions.
+    pub(super) fn close(
+        &mut self,
+        now: Instant,
+        missing: impl FnOnce(usize) -> Vec<Question>,
+    ) -> Option<bool> {
         if self.closes.is_none_or(|at| at > now) {
             return None;
         }
         if self.is_whole && !std::mem::replace(&mut self.is_completing, true) {
-            let mut missing = self.answers.missing();
             // A packet is sent for three that came, at most.
-            missing.truncate((self.heard / 3).max(1) * MAX_QUESTIONS);
+            let missing = missing((self.heard / 3).clamp(1, MAX_COMPLETING) * MAX_QUESTIONS);
             if !missing.is_empty() {
                 self.ask(&missing, COMPLETING, now);
                 return None;
@@ -107,7 +110,6 @@ impl Look {
         }
         self.closes = None;
         self.due.clear();
-        self.answers = Answers::default();
         let was_whole = std::mem::replace(&mut self.is_whole, false);
         Some(was_whole && self.sent > 0)
     }
@@ -132,6 +134,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long an answer to a single question is waited for, before it is asked again.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(100);
 const COMPLETING: u32 = 1;
+/// So many packets.
+const MAX_COMPLETING: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -147,7 +151,7 @@ mod tests {
             if !questions.is_empty() {
                 asked.push(((next - start).as_millis(), questions.len()));
             }
-            look.close(next);
+            look.close(next, |_| Vec::new());
         }
         asked
     }
@@ -163,8 +167,8 @@ mod tests {
         look.sent(3);
         assert!(look.is_open());
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(look.close(at(319)), None);
-        assert_eq!(look.close(at(320)), Some(true));
+        assert_eq!(look.close(at(319), |_| Vec::new()), None);
+        assert_eq!(look.close(at(320), |_| Vec::new()), Some(true));
         assert!(!look.is_open());
         look.look(at(400));
         look.look(at(500));
@@ -180,7 +184,7 @@ mod tests {
         let mut look = Look::default();
         look.look(start);
         look.due(start);
-        assert_eq!(look.close(start + WINDOW), Some(false));
+        assert_eq!(look.close(start + WINDOW, |_| Vec::new()), Some(false));
     }
 
     #[test]
@@ -190,7 +194,7 @@ mod tests {
         let questions = ["a", "b"].map(|label| Question::Label(label.to_owned()));
         look.ask(&questions, 3, start);
         assert_eq!(milliseconds(&mut look, start, 299), [(0, 2), (100, 2), (200, 2)]);
-        assert_eq!(look.close(start + TRY_AGAIN * 3), Some(false));
+        assert_eq!(look.close(start + TRY_AGAIN * 3, |_| Vec::new()), Some(false));
         assert_eq!(look.next(), None);
     }
 }

@@ -1,23 +1,25 @@
 //! Multicast DNS: services on one link find one another with nothing installed or configured.
 //!
 //! Every instance is a DNS-SD service of one type, `_hereabouts._tcp`, so any browser shows it:
-//! `avahi-browse -r _hereabouts._tcp`. One long-lived browse serves every watch; `wire` has the
-//! layout, `engine` alone knows the library that speaks the protocol, `table` what is there, and
-//! `driver` is the task that moves it all.
+//! `avahi-browse -r _hereabouts._tcp`. `engine` alone knows the library that publishes. Reading is our own: the
+//! `reader` hears what is said to everybody, the `asker` asks who is there, by questions that are answered at
+//! once. `packet` has the records and `wire` what they mean, `records` how long they are good, `table` which
+//! instance each id shows, and `driver` is the task that moves it all.
 
-mod answers;
-mod ask;
 mod asker;
 mod counters;
 mod crowd;
 mod driver;
 mod engine;
-mod heal;
 mod look;
 mod packet;
 mod probe;
 mod publication;
+mod reader;
+mod records;
+mod routine;
 pub(crate) mod socket;
+mod sockets;
 mod table;
 mod wire;
 

@@ -18,6 +18,8 @@ pub(super) struct Said {
     pub(super) what: What,
     /// In seconds; 0 says goodbye (RFC 6762, 10.1).
     pub(super) ttl: u32,
+    /// What was said before of the same is over (RFC 6762, 10.2).
+    pub(super) flushes: bool,
 }
 
 /// What a record is about.
@@ -105,6 +107,7 @@ fn said(record: &ResourceRecord<'_>, service_type: &str) -> Option<Said> {
     Some(Said {
         what,
         ttl: record.ttl,
+        flushes: record.cache_flush,
     })
 }
 

@@ -162,6 +162,13 @@ impl Publication {
         }
     }
 
+    /// Whether this is what was heard: what it says now, not what it has said before.
+    pub(super) fn is_in(&self, txt: &[(String, Vec<u8>)]) -> bool {
+        let now = self.instance.generation().to_string();
+        txt.iter()
+            .any(|(key, value)| key == "g" && *value == now.as_bytes())
+    }
+
     /// What the engine is told last, before the goodbye: a state that nobody picks.
     pub(super) fn last_words(&self, namespace: &Namespace) -> Announcement {
         let next = self.instance.generation().next_revision();

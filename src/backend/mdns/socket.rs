@@ -107,6 +107,41 @@ pub(crate) fn member(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     tokio::net::UdpSocket::from_std(socket.into())
 }
 
+/// Hears what is said to everybody on one link, and nothing else: what is sent to this machine alone is for the
+/// one who publishes.
+pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
+    let socket = match link.via {
+        Via::V4(address) => {
+            let socket = socket(Domain::IPV4)?;
+            let group = if GROUPS_ARE_BOUND {
+                GROUP_V4
+            } else {
+                Ipv4Addr::UNSPECIFIED
+            };
+            socket.bind(&SocketAddr::from((group, PORT)).into())?;
+            socket.join_multicast_v4(&GROUP_V4, &address)?;
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            socket.set_multicast_all_v4(false)?;
+            socket
+        }
+        Via::V6(index) => {
+            let socket = socket(Domain::IPV6)?;
+            socket.set_only_v6(true)?;
+            let group = if GROUPS_ARE_BOUND {
+                GROUP_V6
+            } else {
+                Ipv6Addr::UNSPECIFIED
+            };
+            socket.bind(&SocketAddrV6::new(group, PORT, 0, index).into())?;
+            socket.join_multicast_v6(&GROUP_V6, index)?;
+            socket
+        }
+    };
+    // A thousand newcomers say as much at once; where it may not be so much, it is less.
+    let _ = socket.set_recv_buffer_size(ANSWERS);
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
 /// Asks on one link, from a port of its own.
 pub(super) fn asker(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     let domain = match link.via {
@@ -170,7 +205,10 @@ fn socket(domain: Domain) -> io::Result<Socket> {
 }
 
 pub(crate) const PORT: u16 = 5353;
+/// Room for what is heard, in bytes.
 const ANSWERS: usize = 4 << 20;
+/// Whether a socket can be bound to the address of a group.
+const GROUPS_ARE_BOUND: bool = cfg!(all(unix, not(any(target_os = "solaris", target_os = "illumos"))));
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 /// RFC 6762, 11: sent with an IP TTL of 255.

@@ -1,27 +1,26 @@
 //! What comes by itself: when it is next to be done, and doing it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::super::engine::Engine;
-use super::super::heal::Ask;
 use super::super::probe::Prober;
-use super::super::table::Gone;
-use super::super::{ask, wire};
 use super::Driver;
-use super::links::Relearn;
 
 /// When what comes by itself is next to be done.
 #[derive(Debug)]
 pub(super) struct Clock {
     pub(super) look: Instant,
     pub(super) looked: Option<Instant>,
-    pub(super) relearn: Option<(Instant, Relearn)>,
+    /// When the engine says the goodbyes that nobody could hear.
+    pub(super) unsaid: Option<Instant>,
+    /// When this task was last awake, also by the clock that goes on while a machine sleeps.
+    awake: (Instant, SystemTime),
     pub(super) measure: Instant,
     pub(super) flush: Option<Instant>,
-    /// When to browse, though nobody observes.
-    pub(super) browse: Option<Instant>,
+    /// When to read, though nobody observes.
+    pub(super) read: Option<Instant>,
     /// When to announce everything again, since addresses have changed.
     pub(super) announce: Option<Instant>,
     pub(super) synced: Option<Instant>,
@@ -35,10 +34,11 @@ impl Clock {
         Self {
             look: now,
             looked: None,
-            relearn: None,
+            unsaid: None,
+            awake: (now, SystemTime::now()),
             measure: now + MEASURE_EVERY,
             flush: None,
-            browse: None,
+            read: None,
             announce: None,
             synced: None,
             settled: None,
@@ -57,52 +57,35 @@ impl Driver {
         if self.engine.is_none() {
             return;
         }
+        if self.has_slept(now) && !self.outage {
+            tracing::debug!("mdns: nothing was heard for a while; asking again");
+            self.relearn(now);
+        }
         if self.clock.look <= now {
             self.look(now);
         }
-        if self.clock.browse.is_some_and(|at| at <= now) {
-            self.browse(now);
+        if self.clock.read.is_some_and(|at| at <= now) {
+            self.read(now);
         }
         if self.clock.announce.take_if(|at| *at <= now).is_some() {
             self.announce_all();
         }
-        if let Some((_, how)) = self.clock.relearn.take_if(|(at, _)| *at <= now) {
-            self.relearn(how, now);
+        if self.clock.unsaid.take_if(|at| *at <= now).is_some() {
+            self.say_unsaid();
         }
-        let gone = self.table.review(now, &self.links);
-        self.are_gone(gone, now);
-        if self.clock.settled.is_some_and(|at| at <= now) && !self.links.outage {
-            self.clock.settled = None;
-            if self.feed.is_stale() {
-                self.feed.reset(self.table.all());
-                self.clock.synced = self.browses.then_some(now);
-            }
+        if self.clock.settled.is_some_and(|at| at <= now) && !self.outage {
+            self.settle(now);
         }
         if self.clock.synced.is_some_and(|at| at <= now) && !self.feed.is_stale() {
             self.clock.synced = None;
             self.feed.synced();
         }
-        let heals = self.heal.next().is_some_and(|at| at <= now) && !self.links.outage;
-        if let Some(ask) = heals.then(|| self.heal.due(now)).flatten() {
-            let service_type = wire::type_of(&self.settings.namespace);
-            let sent = ask::send(&ask, &service_type, self.local.interfaces());
-            self.counters.healing(sent);
-            match ask {
-                Ask::Labels(labels) | Ask::Both(labels) => self.look_for(&labels, now),
-                Ask::Type => self.look_around(now),
-            }
-        }
-        if !self.links.outage && self.storm.asks(now) {
-            let service_type = wire::type_of(&self.settings.namespace);
-            let sent = ask::send(&Ask::Type, &service_type, self.local.interfaces());
-            self.counters.healing(sent);
-            self.look_around(now);
-        }
         self.publications_due(now);
         self.look_on(now);
+        self.expire(now);
         let probes = self.prober.as_mut().filter(|prober| prober.next_round() <= now);
         if let Some(prober) = probes {
-            let probed = if self.links.outage {
+            let probed = if self.outage {
                 Vec::new()
             } else {
                 self.table.probed()
@@ -119,32 +102,31 @@ impl Driver {
         }
     }
 
-    pub(super) fn are_gone(&mut self, gone: Vec<Gone>, now: Instant) {
-        for Gone { label, replaced } in gone {
-            if !replaced {
-                self.heal.lost(label, now);
-            }
-            self.order_look_for_refused(now);
-        }
+    /// Whether this task, or the whole machine, was stopped for longer than it ever sleeps by itself.
+    fn has_slept(&mut self, now: Instant) -> bool {
+        let wall = SystemTime::now();
+        let (then, wall_then) = std::mem::replace(&mut self.clock.awake, (now, wall));
+        // Where the clock was set back, nobody has slept.
+        let passed = wall.duration_since(wall_then).unwrap_or_default();
+        (now - then).max(passed) > SLEPT
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
         if self.engine.is_none() {
             return self.clock.restart;
         }
-        let outage = self.links.outage;
+        let outage = self.outage;
         [
             Some(self.clock.look),
             Some(self.clock.measure),
             self.clock.flush,
-            self.clock.browse,
+            self.clock.read,
             self.clock.announce,
-            self.clock.relearn.map(|(at, _)| at),
+            self.clock.unsaid,
             self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),
-            self.table.next_review().filter(|_| !outage),
-            self.heal.next().filter(|_| !outage),
-            self.storm.next().filter(|_| !outage),
+            self.records.next(outage),
+            self.routine.next().filter(|_| !outage),
             self.due.first().map(|(at, _)| *at),
             self.next_look(),
             self.prober.as_ref().map(Prober::next_round),
@@ -157,3 +139,5 @@ impl Driver {
 }
 
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// It looks at the interfaces once a second.
+const SLEPT: Duration = Duration::from_secs(5);

@@ -5,21 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::engine::{Engine, Sizes};
+use super::super::reader::Reader;
+use super::super::routine::AFTER_FIRST;
 use super::super::{socket, wire};
 use super::orders::Order;
-use super::{ANNOUNCE_AGAIN, Driver, RELEARN_TIME, REPLAYABLE};
+use super::{ANNOUNCE_AGAIN, Driver};
 use crate::backend::Outage;
 use crate::error::Error;
 use crate::net::{Interfaces, Local};
-
-/// What is to be asked for, since a link is back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Relearn {
-    /// Everything: nothing could be heard for a while.
-    All,
-    /// What the new link brings.
-    New,
-}
 
 impl Driver {
     /// Starts the engine, where it does not run.
@@ -35,15 +28,8 @@ impl Driver {
                 self.engine = Some(engine);
                 self.no_engine = None;
                 self.look(now);
-                if self.feed.is_stale() {
-                    // It knows nothing yet: what does not answer it is gone.
-                    self.table.suspect_all(now, now + RELEARN_TIME);
-                    self.clock.settled = Some(now + RELEARN_TIME);
-                }
-                self.engine_forgets_all(now);
-                if self.browses {
-                    self.look_around(now);
-                    self.order_browse(false, now);
+                if self.feed.is_stale() && !self.outage {
+                    self.relearn(now);
                 }
             }
             Err(why) => {
@@ -58,15 +44,20 @@ impl Driver {
         }
     }
 
-    /// Begins to browse, where that has not begun.
-    pub(super) fn browse(&mut self, now: Instant) {
-        self.clock.browse = None;
-        if !std::mem::replace(&mut self.browses, true) {
-            self.look_around(now);
-            self.order_browse(false, now);
-            if !self.feed.is_stale() {
-                self.clock.synced = Some(now + SYNCED_AFTER);
-            }
+    /// Begins to read, where that has not begun.
+    pub(super) fn read(&mut self, now: Instant) {
+        self.clock.read = None;
+        if self.reader.is_some() {
+            return;
+        }
+        let reader = self
+            .reader
+            .insert(Reader::new(&wire::type_of(&self.settings.namespace)));
+        reader.follow(self.local.interfaces(), &self.counters);
+        self.look_around(now);
+        self.routine.begin(now, AFTER_FIRST);
+        if !self.feed.is_stale() {
+            self.clock.synced = Some(now + SYNCED_AFTER);
         }
     }
 
@@ -90,32 +81,25 @@ impl Driver {
             return;
         }
         let local = Local::of_interfaces(interfaces);
-        let lost = self
-            .local
-            .interfaces()
-            .names()
-            .any(|name| local.interfaces().by_name(name).is_none());
-        if lost {
-            self.links.lost_at = Some(now);
-        }
-        let gained = local
-            .interfaces()
-            .names()
-            .any(|name| self.local.interfaces().by_name(name).is_none());
+        let missing = |these: &Interfaces, those: &Interfaces| {
+            let these = these
+                .iter()
+                .filter(|interface| those.by_name(&interface.name).is_none());
+            these.map(|interface| interface.index).collect::<Vec<u32>>()
+        };
+        let lost = missing(self.local.interfaces(), local.interfaces());
+        let gained = missing(local.interfaces(), self.local.interfaces());
         self.local = local;
         // What is asked next is asked on the links that there are now.
         self.looks.asker = None;
+        if let Some(reader) = &mut self.reader {
+            reader.follow(self.local.interfaces(), &self.counters);
+        }
         if !first {
             self.clock.announce.get_or_insert(now + ANNOUNCE_AGAIN);
         }
-        self.links.up = self
-            .local
-            .interfaces()
-            .iter()
-            .map(|interface| interface.index)
-            .collect();
-        if lost {
-            self.lost_link(now);
+        for index in lost {
+            self.records.link_lost(index, now, LOST_LINK_GRACE);
         }
         for publication in self.publications.values() {
             if self.table.is_own(&publication.label) {
@@ -126,60 +110,50 @@ impl Driver {
         let network = self.local.interfaces().reach_others();
         let outage = self.had_network && !network;
         self.had_network |= network;
-        if outage && !self.links.outage {
-            self.links.outage = true;
-            self.clock.relearn = None;
+        if outage && !self.outage {
+            self.outage = true;
+            self.clock.unsaid = None;
             self.clock.settled = None;
             tracing::warn!("mdns: the last network interface is down; what is known is kept");
             let why = Error::unavailable("mdns", "the last network interface is down");
             self.feed.stale(Outage::now(why));
-        } else if !outage && self.links.outage {
-            self.links.outage = false;
+        } else if !outage && self.outage {
+            self.outage = false;
             if let Some(prober) = &mut self.prober {
                 prober.forget_failures();
             }
             tracing::info!("mdns: there is a network again");
-            // Nothing is taken away before it has been asked for.
-            self.table.links_are_back(now + ENGINE_NOTICES + RETURN_TIME);
-            self.relearn_at(now + ENGINE_NOTICES, Relearn::All);
-        } else if gained && !first {
-            // Another link is there: what was lost with it has a moment to answer.
-            self.table.links_are_back(now + ENGINE_NOTICES + LINK_RETURN_TIME);
-            self.relearn_at(now + ENGINE_NOTICES, Relearn::New);
+            self.relearn(now);
+            self.clock.unsaid = Some(now + ENGINE_NOTICES);
+        } else if !first {
+            // What was lost with a link has a moment to answer on another.
+            if !gained.is_empty() {
+                self.records.link_gained(now, LINK_RETURN_TIME);
+                self.clock.unsaid = Some(now + ENGINE_NOTICES);
+            }
+            self.look_around(now);
         }
     }
 
-    /// The engine has seen that there is an address: it can ask now.
+    /// The engine has seen that there is an address: it can speak now.
     pub(super) fn engine_noticed(&mut self, now: Instant) {
-        if let Some((at, how)) = self.clock.relearn {
-            self.clock.relearn = Some((at.min(now + ENGINE_IS_READY), how));
+        if let Some(at) = &mut self.clock.unsaid {
+            *at = (*at).min(now + ENGINE_IS_READY);
         }
     }
 
-    fn relearn_at(&mut self, at: Instant, how: Relearn) {
-        let all = how == Relearn::All || matches!(self.clock.relearn, Some((_, Relearn::All)));
-        let how = if all { Relearn::All } else { how };
-        self.clock.relearn = Some((at, how));
-    }
-
-    /// Asks who is there, since a link is. The engine itself asks once, and what was answered
-    /// within the last second is not answered again (RFC 6762, 6).
-    pub(super) fn relearn(&mut self, how: Relearn, now: Instant) {
-        let all = how == Relearn::All;
+    /// Nothing could be heard for a while: asks who is there, and who does not answer is gone (C7).
+    pub(super) fn relearn(&mut self, now: Instant) {
+        self.records.suspect_all(now, RETURN_TIME);
         self.look_around(now);
-        if self.browses && (all || self.table.len() <= REPLAYABLE) {
-            self.order_browse(all, now);
+        self.routine.begin(now, AFTER_FIRST);
+        if self.feed.is_stale() {
+            self.clock.settled = Some(now + Duration::from_secs(RETURN_TIME.into()));
         }
-        if all {
-            // Whether the engine has noticed the outage or not: who does not answer is gone (C7).
-            self.table.suspect_all(now, now + RETURN_TIME);
-            self.clock.settled = Some(now + RETURN_TIME);
-            // The engine asks twice in that time; on a link that loses packets that is not enough.
-            self.storm
-                .plan([now + RETURN_TIME / 2, now + RETURN_TIME * 4 / 5]);
-        }
-        // Otherwise there are too many to be replayed, and the engine has asked for the new link.
-        self.heal.ask_soon(now);
+    }
+
+    /// The goodbyes that nobody could hear.
+    pub(super) fn say_unsaid(&mut self) {
         for words in std::mem::take(&mut self.unsaid) {
             let label = words.label.clone();
             self.orders.push_back(Order::Register(Box::new(words)));
@@ -187,22 +161,12 @@ impl Driver {
         }
     }
 
-    /// Begins the browse anew, once. Where there are too many labels to be replayed, the engine
-    /// has to forget them first, and then each has a moment to answer.
-    pub(super) fn order_browse(&mut self, forget: bool, now: Instant) {
-        let forget = forget || self.table.len() > REPLAYABLE;
-        if forget {
-            self.engine_forgets_all(now);
-            self.table.suspect_all(now, now + RELEARN_TIME);
-            self.look_around(now);
-        }
-        let before = self.orders.iter_mut().find_map(|order| match order {
-            Order::Browse { forget } => Some(forget),
-            _ => None,
-        });
-        match before {
-            Some(before) => *before |= forget,
-            None => self.orders.push_front(Order::Browse { forget }),
+    /// All who are there have answered, or have had their time.
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.clock.settled = None;
+        if self.feed.is_stale() {
+            self.feed.reset(self.table.all());
+            self.clock.synced = self.reader.is_some().then_some(now);
         }
     }
 
@@ -221,10 +185,10 @@ impl Driver {
     pub(super) fn measured(&mut self, sizes: Option<Sizes>) {
         let Some(sizes) = sizes else { return };
         let now = Instant::now();
-        let known = self.table.len();
+        let known = self.publications.len();
         let runs_away = sizes.cached > SPARE_CACHE + 8 * known || sizes.timers > SPARE_TIMERS + 64 * known;
         let recently = self.clock.restarted.is_some_and(|at| now - at < RESTART_PAUSE);
-        if !runs_away || recently || self.links.outage {
+        if !runs_away || recently || self.outage {
             return;
         }
         tracing::warn!(
@@ -240,7 +204,6 @@ impl Driver {
         }
         self.drop_orders();
         self.start();
-        self.table.suspect_all(now, now + RELEARN_TIME);
         self.lose_all(|| Error::unavailable("mdns", "the mDNS engine is being replaced"));
     }
 
@@ -249,25 +212,24 @@ impl Driver {
         self.drop_orders();
         self.counters.engine_restarted();
         tracing::warn!("the mDNS engine has died; starting another");
-        let died = || Error::unavailable("mdns", "the mDNS engine has died");
-        self.feed.stale(Outage::now(died()));
-        self.lose_all(died);
+        self.lose_all(|| Error::unavailable("mdns", "the mDNS engine has died"));
         self.clock.restart = Some(now + RESTART_AFTER);
     }
 }
 
-/// An answer may lawfully take this long: a query within 50 ms, a shared answer that was sent
-/// within the last second again after it, 120 ms of delay (RFC 6762, 6), and some spare.
+/// Where nobody could be asked: on no interface, that is.
 const SYNCED_AFTER: Duration = Duration::from_millis(1300);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_IS_FRESH: Duration = Duration::from_millis(100);
 /// The engine looks for changed addresses once a second.
 const ENGINE_NOTICES: Duration = Duration::from_millis(1200);
 const ENGINE_IS_READY: Duration = Duration::from_millis(50);
-/// After the return of the last link, what does not answer within this is removed (C7).
-const RETURN_TIME: Duration = Duration::from_secs(3);
-/// The same for one link of several, from the moment it is seen.
-const LINK_RETURN_TIME: Duration = Duration::from_secs(5);
+/// After the return of the last link, what does not answer within this is removed (C7), in seconds.
+const RETURN_TIME: u32 = 3;
+/// How long the peers of one interface of several are kept after it has vanished, in seconds.
+const LOST_LINK_GRACE: u32 = 10;
+/// How long they have to answer after one has come, in seconds.
+const LINK_RETURN_TIME: u32 = 5;
 const RESTART_AFTER: Duration = Duration::from_millis(500);
 const RESTART_PAUSE: Duration = Duration::from_secs(30);
 const RETIRE_AFTER: Duration = Duration::from_secs(2);

@@ -1,6 +1,7 @@
 //! Looks who is there, and checks whether a single instance still is: by questions that are answered at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -9,33 +10,26 @@ use tokio::time::Instant;
 
 use super::super::asker::Asker;
 use super::super::look::{Look, TRY_AGAIN};
-use super::super::packet::{Question, Response};
+use super::super::packet::Question;
 use super::super::table::Key;
 use super::super::wire;
 use super::Driver;
-use super::orders::Order;
 use crate::backend::Verdict;
 
-/// What is asked, and what has come of it.
+/// What is asked.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    look: Look,
+    pub(super) look: Look,
     /// Open as long as answers are believed.
     pub(super) asker: Option<Asker>,
-    checks: HashMap<String, Check>,
-    /// Labels that the engine has told of, and will tell of when they leave.
-    engine_knows: HashSet<String>,
-    /// The others, and when each was heard last.
-    heard: HashMap<String, Instant>,
-    /// When that is to be looked at: not before.
-    heard_due: Option<Instant>,
+    checks: HashMap<Arc<str>, Check>,
 }
 
 /// Whether a label is still there.
 #[derive(Debug)]
 struct Check {
     /// Another one at the same address: where it answers, so could this one.
-    neighbour: Option<String>,
+    neighbour: Option<Arc<str>>,
     neighbour_answered: bool,
     round: u32,
     ends: Instant,
@@ -43,23 +37,10 @@ struct Check {
 }
 
 impl Driver {
-    /// Looks who is there, unless that was done within the last second.
+    /// Looks who is there, unless that was done within the last second, or nobody wants to know.
     pub(super) fn look_around(&mut self, now: Instant) {
-        self.looks.look.look(now);
-    }
-
-    /// Asks for labels that were lost.
-    pub(super) fn look_for(&mut self, labels: &[String], at: Instant) {
-        let questions: Vec<Question> = labels.iter().cloned().map(Question::Label).collect();
-        self.looks.look.ask(&questions, 1, at);
-    }
-
-    /// The engine has dropped a label: asks whether it is gone.
-    pub(super) fn doubt(&mut self, label: &str, now: Instant) {
-        if self.table.has(label) {
-            self.looks
-                .look
-                .ask(&[Question::Label(label.to_owned())], TRIES, now);
+        if self.reader.is_some() {
+            self.looks.look.look(now);
         }
     }
 
@@ -67,11 +48,11 @@ impl Driver {
     pub(super) fn verify(&mut self, key: &Key, reply: oneshot::Sender<Verdict>) {
         let now = Instant::now();
         let verdict = match self.table.shown(key) {
-            _ if self.links.outage || self.engine.is_none() => Verdict::Unknown,
+            _ if self.outage || self.engine.is_none() => Verdict::Unknown,
             None => Verdict::Gone,
             Some((label, _)) if self.table.is_own(label) => Verdict::Alive,
             Some((label, _)) => {
-                let label = label.to_owned();
+                let label = label.clone();
                 return self.check(label, reply, now);
             }
         };
@@ -79,7 +60,7 @@ impl Driver {
         let _ = reply.send(verdict);
     }
 
-    fn check(&mut self, label: String, reply: oneshot::Sender<Verdict>, now: Instant) {
+    fn check(&mut self, label: Arc<str>, reply: oneshot::Sender<Verdict>, now: Instant) {
         if let Some(check) = self.looks.checks.get_mut(&label) {
             return check.replies.push(reply);
         }
@@ -100,84 +81,34 @@ impl Driver {
         self.looks.look.ask(&questions, TRIES, at);
     }
 
-    /// Takes in what was answered.
-    pub(super) fn answered(&mut self, answers: Vec<(u32, Response)>) {
-        let now = Instant::now();
-        for (index, response) in answers {
-            let taken = self.looks.look.take(response, index);
-            for label in &taken.heard {
-                if let Some(heard) = self.looks.heard.get_mut(label) {
-                    *heard = now;
-                }
-                for check in self.looks.checks.values_mut() {
-                    check.neighbour_answered |= check.neighbour.as_ref() == Some(label);
-                }
-                if let Some(check) = self.looks.checks.remove(label) {
-                    answer(check, Verdict::Alive);
-                }
-            }
-            for (label, mut resolved) in taken.resolved {
-                // Each family of addresses answers for itself; which are lost is told by the engine.
-                for (ip, index) in self.table.addresses_of(&label) {
-                    if !resolved.addresses.iter().any(|(known, _)| *known == ip) {
-                        resolved.addresses.push((ip, index));
-                    }
-                }
-                if self.publications.contains_key(&label) || self.departed.has(&label) {
-                    continue;
-                }
-                if let Some(key) = self.table.resolved(&label, &resolved, now) {
-                    self.heal.found(&label, now);
-                    self.check_superseded(&key);
-                    if !self.looks.engine_knows.contains(&label) {
-                        bound(&mut self.looks.heard, |label| self.table.has(label));
-                        self.looks.heard.insert(label, now);
-                        self.looks.heard_due.get_or_insert(now + REFRESH_AFTER);
-                    }
-                }
-            }
+    /// These labels are there.
+    pub(super) fn have_answered(&mut self, labels: &BTreeSet<Arc<str>>) {
+        if self.looks.checks.is_empty() {
+            return;
         }
-    }
-
-    /// The engine has told of a label, and will when it leaves.
-    pub(super) fn engine_knows(&mut self, label: &str) {
-        self.looks.heard.remove(label);
-        if !self.looks.engine_knows.contains(label) {
-            if self.looks.engine_knows.len() >= MOST {
-                self.looks.engine_knows.retain(|label| self.table.has(label));
+        for label in labels {
+            for check in self.looks.checks.values_mut() {
+                check.neighbour_answered |= check.neighbour.as_ref() == Some(label);
             }
-            self.looks.engine_knows.insert(label.to_owned());
-        }
-    }
-
-    /// The engine has dropped a label.
-    pub(super) fn engine_forgets(&mut self, label: &str) {
-        self.looks.engine_knows.remove(label);
-    }
-
-    /// The engine begins anew and knows nothing.
-    pub(super) fn engine_forgets_all(&mut self, now: Instant) {
-        let known = std::mem::take(&mut self.looks.engine_knows);
-        self.looks
-            .heard
-            .extend(known.into_iter().map(|label| (label, now)));
-        self.looks.heard_due.get_or_insert(now + REFRESH_AFTER);
-    }
-
-    /// A link is lost, and with it what was heard there, which the engine knows nothing of.
-    pub(super) fn lost_link(&mut self, now: Instant) {
-        for label in self.looks.heard.keys() {
-            if self.table.is_cut_off(label, &self.links) {
-                self.table.removed(label, now);
+            if let Some(check) = self.looks.checks.remove(label) {
+                answer(check, Verdict::Alive);
             }
         }
     }
 
     /// Asks what is due, and ends what is over.
     pub(super) fn look_on(&mut self, now: Instant) {
-        self.refresh(now);
+        if !self.outage {
+            if self.reader.is_some() && self.routine.asks(now) {
+                self.looks.look.glance(now);
+            }
+            let due = self.records.due(now);
+            if !due.is_empty() {
+                self.looks.look.ask(&due, 1, now);
+            }
+        }
         let questions = self.looks.look.due(now);
-        if !questions.is_empty() && !self.links.outage {
+        if !questions.is_empty() && !self.outage {
             let interfaces = self.local.interfaces();
             let service_type = wire::type_of(&self.settings.namespace);
             let asker = self
@@ -198,79 +129,52 @@ impl Driver {
             self.answered(answers);
         }
         self.conclude(now);
-        if self.looks.look.close(now) == Some(true) && self.browses && !self.feed.is_stale() {
-            // Who is there has answered.
-            self.clock.synced = Some(now);
+        let missing = |most| self.records.missing(most);
+        if self.looks.look.close(now, missing) == Some(true) {
+            self.has_looked(now);
         }
         if !self.looks.look.is_open() {
             self.looks.asker = None;
         }
     }
 
+    /// Who is there has answered; after an outage those who have not are asked again.
+    fn has_looked(&mut self, now: Instant) {
+        if self.records.has_suspects() {
+            self.look_around(now);
+        } else if self.clock.settled.is_some() && !self.outage {
+            self.settle(now);
+        }
+        if self.reader.is_some() && !self.feed.is_stale() {
+            self.clock.synced = Some(now);
+        }
+    }
+
     /// When there is next something to ask, or something is over.
     pub(super) fn next_look(&self) -> Option<Instant> {
         let checks = self.looks.checks.values().map(|check| check.ends).min();
-        [self.looks.look.next(), checks, self.looks.heard_due]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// What the engine does not know of is asked for again before its time is over, and then it is over.
-    fn refresh(&mut self, now: Instant) {
-        if self.looks.heard_due.take_if(|at| *at <= now).is_none() {
-            return;
-        }
-        let over: Vec<String> = self
-            .looks
-            .heard
-            .extract_if(|_, heard| now - *heard >= LIFETIME)
-            .map(|(label, _)| label)
-            .collect();
-        if self.links.outage {
-            // Nobody is gone for that; what is there afterwards answers anew.
-            self.looks
-                .heard
-                .extend(over.into_iter().map(|label| (label, now)));
-        } else {
-            for label in over {
-                self.table.removed(&label, now);
-            }
-        }
-        if let Some(oldest) = self.looks.heard.values().min().copied() {
-            let asks = now - oldest >= REFRESH_AFTER;
-            if asks {
-                self.look_around(now);
-            }
-            let due = match asks {
-                true => (oldest + LIFETIME).min(now + REFRESH_EVERY),
-                false => oldest + REFRESH_AFTER,
-            };
-            // In an outage nothing is over.
-            self.looks.heard_due = Some(due.max(now + LEAST));
-        }
+        [self.looks.look.next(), checks].into_iter().flatten().min()
     }
 
     /// Says of what has not answered in time that it is gone, after a second round where nobody else has
     /// answered from there.
     fn conclude(&mut self, now: Instant) {
-        let late = |(_, check): (&String, &Check)| check.ends <= now;
+        let late = |(_, check): (&Arc<str>, &Check)| check.ends <= now;
         if !self.looks.checks.iter().any(late) {
             return;
         }
         let due = self.looks.checks.extract_if(|_, check| check.ends <= now);
         for (label, mut check) in due.collect::<Vec<_>>() {
-            if self.links.outage {
+            if self.outage {
                 answer(check, Verdict::Unknown);
             } else if check.neighbour_answered || check.round >= ROUNDS {
-                self.orders.push_back(Order::Verify(label.clone()));
-                self.counters.removed_unexplained();
-                self.engine_forgets(&label);
-                self.looks.heard.remove(&label);
-                let gone = self.table.take(&label);
+                self.records.drop_label(&label);
+                if self.table.take(&label) {
+                    self.is_lost(now);
+                }
                 // A living one that only the network has kept from answering is back soon.
-                self.look_for(std::slice::from_ref(&label), now + BACK_SOON);
-                self.are_gone(gone.into_iter().collect(), now);
+                let back = [Question::Label(label.to_string())];
+                self.looks.look.ask(&back, 1, now + BACK_SOON);
                 answer(check, Verdict::Gone);
             } else {
                 let again = now + ROUND_AFTER;
@@ -283,13 +187,6 @@ impl Driver {
     }
 }
 
-/// Labels that were refused or have given way since are of no interest.
-fn bound(heard: &mut HashMap<String, Instant>, is_there: impl Fn(&str) -> bool) {
-    if heard.len() >= MOST {
-        heard.retain(|label, _| is_there(label));
-    }
-}
-
 fn answer(check: Check, verdict: Verdict) {
     for reply in check.replies {
         // Who no longer waits need not know.
@@ -298,14 +195,7 @@ fn answer(check: Check, verdict: Verdict) {
 }
 
 /// How often an instance is asked for before that tells.
-const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 3;
 const ROUNDS: u32 = 2;
 const ROUND_AFTER: Duration = Duration::from_secs(1);
 const BACK_SOON: Duration = Duration::from_millis(400);
-/// A reply to us says nothing of how long it is good (RFC 6762, 6.7); a host's records are good for 120 s.
-const LIFETIME: Duration = Duration::from_secs(120);
-const REFRESH_AFTER: Duration = Duration::from_secs(90);
-const REFRESH_EVERY: Duration = Duration::from_secs(10);
-/// Twice what the table holds by default.
-const MOST: usize = 32_768;
-const LEAST: Duration = Duration::from_millis(100);

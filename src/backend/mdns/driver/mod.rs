@@ -1,14 +1,14 @@
-//! The task behind one multicast DNS backend: it drives the engine, the table and the clock.
+//! The task behind one multicast DNS backend: it drives the engine, the sockets, the table and the clock.
 //!
 //! Nothing in its loop waits for anything but the next event, so that the engine's bounded queues
 //! are emptied as fast as they fill.
 
 mod clock;
+mod hearing;
 mod links;
 mod looks;
 mod orders;
 mod publishing;
-mod storm;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,16 +24,17 @@ use self::clock::Clock;
 use self::looks::Looks;
 use self::orders::Order;
 use self::publishing::Departed;
-use self::storm::Storm;
 use super::Settings;
 use super::asker::Asker;
 use super::counters::Counters;
-use super::engine::{Announcement, Engine, Heard, Sizes};
-use super::heal::Heal;
-use super::packet::Response;
+use super::engine::{Announcement, Engine, Sizes, Told};
 use super::probe::Prober;
 use super::publication::Publication;
-use super::table::{Key, Links, Table};
+use super::reader::Reader;
+use super::records::Records;
+use super::routine::Routine;
+use super::sockets::Heard;
+use super::table::{Key, Table};
 use crate::backend::{Feed, Published, Ticket, Verdict};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
@@ -69,8 +70,11 @@ pub(super) struct Driver {
     /// The engine before this one, which says goodbye for its labels when ours are known.
     retired: Option<(Engine, Instant)>,
     orders: VecDeque<Order>,
+    /// None before anybody wants to know who is there.
+    reader: Option<Reader>,
+    records: Records,
+    routine: Routine,
     table: Table,
-    heal: Heal,
     prober: Option<Prober>,
     publications: HashMap<String, Publication>,
     tickets: HashMap<Ticket, String>,
@@ -85,12 +89,10 @@ pub(super) struct Driver {
     last_goodbye: Option<Instant>,
     sizes: FuturesUnordered<BoxFuture<'static, Option<Sizes>>>,
     local: Local,
-    links: Links,
     had_network: bool,
-    /// The engine browses, or is about to.
-    browses: bool,
-    storm: Storm,
-    heard_at: Option<Instant>,
+    /// No link to other hosts is left of those that were there.
+    outage: bool,
+    told_at: Option<Instant>,
     /// Until when the engine is not listened to.
     pause: Option<Instant>,
     clock: Clock,
@@ -113,6 +115,7 @@ impl Driver {
         );
         Self {
             prober: settings.probe.map(|every| Prober::new(every, now)),
+            records: Records::new(settings.limits.instances),
             settings,
             commands,
             observed,
@@ -122,8 +125,9 @@ impl Driver {
             no_engine: None,
             retired: None,
             orders: VecDeque::new(),
+            reader: None,
+            routine: Routine::default(),
             table,
-            heal: Heal::default(),
             publications: HashMap::new(),
             tickets: HashMap::new(),
             due: BTreeSet::new(),
@@ -135,11 +139,9 @@ impl Driver {
             last_goodbye: None,
             sizes: FuturesUnordered::new(),
             local: Local::default(),
-            links: Links::default(),
             had_network: false,
-            browses: false,
-            storm: Storm::default(),
-            heard_at: None,
+            outage: false,
+            told_at: None,
             pause: None,
             clock: Clock::starting(now),
         }
@@ -151,10 +153,10 @@ impl Driver {
             self.flush();
             let wake = self.next_wake();
             tokio::select! {
-                heard = hear(&mut self.engine, self.pause) => {
+                told = told(&mut self.engine, self.pause) => {
                     self.pause_if_busy(Instant::now());
-                    for heard in heard {
-                        self.heard(heard);
+                    for told in told {
+                        self.told(told);
                     }
                 }
                 command = self.commands.recv() => match command {
@@ -175,14 +177,15 @@ impl Driver {
                 // Somebody observes.
                 Some(()) = self.observed.recv() => {
                     self.start();
-                    self.browse(Instant::now());
+                    self.read(Instant::now());
                 }
                 Some(()) = self.goodbyes.next() => {}
                 Some(sizes) = self.sizes.next() => self.measured(sizes),
+                heard = hear(&mut self.reader) => self.heard(heard),
                 answers = hear_answers(&mut self.looks.asker) => self.answered(answers),
                 finding = find(&mut self.prober) => {
                     // In an outage nobody can be reached, and nobody is gone for that.
-                    if let Some((label, reachable)) = finding.filter(|_| !self.links.outage) {
+                    if let Some((label, reachable)) = finding.filter(|_| !self.outage) {
                         self.table.set_reachable(&label, reachable);
                     }
                 }
@@ -192,11 +195,11 @@ impl Driver {
         }
     }
 
-    /// While much is heard, or the engine has much to do, it is not listened to all the time: each
+    /// While the engine tells much, or has much to do, it is not listened to all the time: each
     /// word would wake this task, which costs the engine more than what it says.
     fn pause_if_busy(&mut self, now: Instant) {
-        let busy = !self.orders.is_empty() || self.heard_at.is_some_and(|at| now - at < BUSY);
-        self.heard_at = Some(now);
+        let busy = !self.orders.is_empty() || self.told_at.is_some_and(|at| now - at < BUSY);
+        self.told_at = Some(now);
         self.pause = busy.then(|| now + PAUSE);
     }
 
@@ -227,34 +230,13 @@ impl Driver {
         }
     }
 
-    fn heard(&mut self, heard: Heard) {
+    fn told(&mut self, told: Told) {
         let now = Instant::now();
-        match heard {
-            Heard::Found => self.storm.one_more(now),
-            Heard::Resolved(label, resolved) => {
-                if self.publications.contains_key(&label) {
-                    return self.sent(&label);
-                }
-                if self.departed.has(&label) {
-                    return;
-                }
-                if let Some(key) = self.table.resolved(&label, &resolved, now) {
-                    self.engine_knows(&label);
-                    self.heal.found(&label, now);
-                    self.check_superseded(&key);
-                }
-            }
-            Heard::Announced(label) => self.sent(&label),
-            Heard::Removed(label) => {
-                self.engine_forgets(&label);
-                self.table.removed(&label, now);
-                self.doubt(&label, now);
-                self.order_look_for_refused(now);
-            }
-            Heard::AddressAdded => {
+        match told {
+            Told::Announced(label) => self.sent(&label),
+            Told::AddressAdded => {
                 self.look(now);
                 self.engine_noticed(now);
-                self.heal.ask_soon(now);
                 let fixed: Vec<_> = self.publications.values().filter(|p| p.is_fixed()).collect();
                 let again: Vec<_> = fixed
                     .iter()
@@ -263,25 +245,8 @@ impl Driver {
                 self.orders
                     .extend(again.into_iter().map(|a| Order::Register(Box::new(a))));
             }
-            Heard::AddressRemoved => {
-                self.links.lost_at = Some(now);
-                self.look(now);
-            }
-            Heard::BrowseEnded => {
-                self.counters.browse_restarted();
-                self.engine_forgets_all(now);
-                tracing::debug!("the browse has lost events; beginning it again");
-                self.order_browse(false, now);
-            }
-            Heard::Died => self.engine_died(now),
-        }
-    }
-
-    /// There is room again for strangers that were refused: asks who is there.
-    fn order_look_for_refused(&mut self, now: Instant) {
-        if self.table.has_room_again() {
-            self.look_around(now);
-            self.order_browse(false, now);
+            Told::AddressRemoved => self.look(now),
+            Told::Died => self.engine_died(now),
         }
     }
 
@@ -339,19 +304,27 @@ impl Drop for Driver {
     }
 }
 
-/// What the engine has heard, once `pause` is over.
-async fn hear(engine: &mut Option<Engine>, pause: Option<Instant>) -> Vec<Heard> {
+/// What the engine tells, once `pause` is over.
+async fn told(engine: &mut Option<Engine>, pause: Option<Instant>) -> Vec<Told> {
     if let Some(pause) = pause.filter(|pause| *pause > Instant::now()) {
         tokio::time::sleep_until(pause).await;
     }
     match engine {
-        Some(engine) => engine.hear().await,
+        Some(engine) => engine.told().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is said to everybody.
+async fn hear(reader: &mut Option<Reader>) -> Vec<Heard> {
+    match reader {
+        Some(reader) => reader.hear().await,
         None => std::future::pending().await,
     }
 }
 
 /// What is answered to questions of our own.
-async fn hear_answers(asker: &mut Option<Asker>) -> Vec<(u32, Response)> {
+async fn hear_answers(asker: &mut Option<Asker>) -> Vec<Heard> {
     match asker {
         Some(asker) => asker.hear().await,
         None => std::future::pending().await,
@@ -372,8 +345,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// What a new browse has to find again before it counts as gone.
-const RELEARN_TIME: Duration = Duration::from_secs(5);
 /// What follows this soon is part of a burst.
 const BUSY: Duration = Duration::from_millis(2);
 /// Short enough for its queues, of which the smaller one holds a hundred words.
@@ -384,5 +355,3 @@ const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1500);
 /// The engine repeats a goodbye after 120 ms.
 const GOODBYE_REPEATED: Duration = Duration::from_millis(150);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// A browse that begins again replays at least two events for each label into a queue of 1,000.
-const REPLAYABLE: usize = 400;

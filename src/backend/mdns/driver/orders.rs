@@ -15,8 +15,6 @@ use crate::error::Result;
 pub(super) enum Order {
     Register(Box<Announcement>),
     Unregister(String, Option<oneshot::Sender<Result<()>>>),
-    Verify(String),
-    Browse { forget: bool },
 }
 
 impl Driver {
@@ -33,8 +31,6 @@ impl Driver {
             };
             let result = match &order {
                 Order::Register(announcement) => engine.register(announcement).map(|()| None),
-                Order::Verify(label) => engine.verify(label).map(|()| None),
-                Order::Browse { forget } => engine.browse(*forget).map(|()| None),
                 Order::Unregister(label, _) => engine.unregister(label).map(Some),
             };
             match (result, order) {

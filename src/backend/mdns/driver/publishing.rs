@@ -53,10 +53,10 @@ impl Driver {
             // Who no longer waits need not know.
             return drop(reply.send(Err(why)));
         }
-        if !self.browses {
+        if self.reader.is_none() {
             // Who publishes learns that a later owner has taken its id over (C10), but not before its
-            // own start-up is through: a browse costs the engine as much as publishing does.
-            self.clock.browse = Some(now + BROWSE_AFTER);
+            // own start-up is through.
+            self.clock.read = Some(now + READ_AFTER);
         }
         self.next_ticket += 1;
         let ticket = Ticket::new(self.next_ticket);
@@ -135,7 +135,7 @@ impl Driver {
         publication.failed(Error::Closed);
         let last_words = publication.last_words(&self.settings.namespace);
         self.look_again(Instant::now());
-        if self.links.outage && self.unsaid.len() < MAX_UNSAID {
+        if self.outage && self.unsaid.len() < MAX_UNSAID {
             self.unsaid.push(last_words.clone());
         }
         self.orders.push_back(Order::Register(Box::new(last_words)));
@@ -187,7 +187,7 @@ impl Driver {
             return;
         };
         for label in labels {
-            if let Some(publication) = self.publications.get_mut(&label) {
+            if let Some(publication) = self.publications.get_mut(&*label) {
                 publication.lose(Lost::Superseded(by.clone()));
             }
         }
@@ -221,4 +221,4 @@ impl Driver {
 const ECHO_TIME: Duration = Duration::from_secs(5);
 /// Goodbyes that are kept for the return of the network; others are left to their time to live.
 const MAX_UNSAID: usize = 1024;
-const BROWSE_AFTER: Duration = Duration::from_secs(1);
+const READ_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,105 @@
+//! What is heard, whoever it was said to, and what time makes of it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::packet::Question;
+use super::super::records::{Source, Taken};
+use super::super::routine::AFTER_LOSS;
+use super::super::sockets;
+use super::super::table::Heard;
+use super::super::wire::Resolved;
+use super::Driver;
+
+impl Driver {
+    /// Takes in what was said to everybody.
+    pub(super) fn heard(&mut self, heard: Vec<sockets::Heard>) {
+        let now = Instant::now();
+        for (index, response) in heard {
+            let taken = self.records.take(response, index, Source::Multicast, now);
+            self.taken(taken, now);
+        }
+    }
+
+    /// Takes in what was said to us.
+    pub(super) fn answered(&mut self, answers: Vec<sockets::Heard>) {
+        let now = Instant::now();
+        self.counters.answered(answers.len());
+        self.looks.look.heard(answers.len());
+        for (index, response) in answers {
+            let taken = self.records.take(response, index, Source::Reply, now);
+            self.taken(taken, now);
+        }
+    }
+
+    fn taken(&mut self, taken: Taken, now: Instant) {
+        self.have_answered(&taken.heard);
+        for label in taken.left {
+            if self.table.leaves(&label) && !self.outage {
+                // Its owner would have said more than that: is it true?
+                self.looks
+                    .look
+                    .ask(&[Question::Label(label.to_string())], super::looks::TRIES, now);
+            }
+        }
+        for (label, resolved) in taken.resolved {
+            self.resolved(&label, &resolved, now);
+        }
+    }
+
+    fn resolved(&mut self, label: &Arc<str>, resolved: &Resolved, now: Instant) {
+        if let Some(publication) = self.publications.get(&**label) {
+            if publication.is_in(&resolved.txt) {
+                self.sent(label);
+            }
+            return;
+        }
+        if self.departed.has(label) {
+            return;
+        }
+        match self.table.heard(label, resolved) {
+            Heard::Shown { key, is_new } => {
+                self.records.accept(label);
+                if is_new {
+                    self.routine.newcomer(now);
+                }
+                self.check_superseded(&key);
+            }
+            // It is heard of again when there is room.
+            Heard::Refused => self.records.drop_label(label),
+            Heard::Own | Heard::Unreadable => {}
+        }
+    }
+
+    /// Takes away what is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let ended = self.records.expire(now, self.outage);
+        for (label, resolved) in ended.fewer {
+            self.resolved(&label, &resolved, now);
+        }
+        for (label, said_goodbye) in ended.labels {
+            if self.table.is_own(&label) {
+                continue;
+            }
+            if !said_goodbye {
+                self.is_lost(now);
+            }
+            self.table.take(&label);
+        }
+        self.look_for_refused(now);
+    }
+
+    /// Something is gone without a goodbye; it may be there all the same.
+    pub(super) fn is_lost(&mut self, now: Instant) {
+        self.counters.removed_unexplained();
+        self.routine.begin(now, AFTER_LOSS);
+    }
+
+    /// There is room again for strangers that were refused: asks who is there.
+    fn look_for_refused(&mut self, now: Instant) {
+        if self.table.has_room_again() {
+            self.look_around(now);
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! What is known of the labels of one type, from announcements and from answers to our own questions: a state
+//! machine without sockets or clocks (RFC 6762, 10).
+//!
+//! A label lives as long as its newest record says; every record of it is a sign of life. Its addresses have
+//! lives of their own, as a host may lose one of several.
+
+mod hosts;
+mod lives;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::hosts::Hosts;
+use self::lives::Life;
+use super::packet::{Question, Response, Said, What};
+use super::wire::Resolved;
+
+/// How a record was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It was said to everybody.
+    Multicast,
+    /// It was said to us, since we asked.
+    Reply,
+}
+
+/// All that is known.
+#[derive(Debug)]
+pub(super) struct Records {
+    labels: HashMap<Arc<str>, Label>,
+    hosts: Hosts,
+    /// The labels that are not accepted, in the order in which they came: they give way to others.
+    spare: VecDeque<Arc<str>>,
+    most: usize,
+    /// What the texts take.
+    bytes: usize,
+    /// Nothing ends before.
+    next_end: Option<Instant>,
+    /// Nothing is due to be asked before.
+    next_due: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Label {
+    server: Option<(Arc<str>, u16)>,
+    text: Option<Box<[u8]>>,
+    life: Life,
+    /// In seconds, as was said to everybody; 0 where nothing was.
+    ttl: u32,
+    /// How often it was asked for since it was heard.
+    asked: u8,
+    /// What it says has not been returned yet.
+    is_new: bool,
+    /// It is shown to somebody, and its end has to be told.
+    is_accepted: bool,
+    /// It has said goodbye.
+    is_leaving: bool,
+    /// It has not been heard since there is a network again.
+    is_suspect: bool,
+}
+
+/// What a response has brought.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The labels of which all is known now, and those of which something else is known than before.
+    pub(super) resolved: Vec<(Arc<str>, Resolved)>,
+    /// The labels that are there.
+    pub(super) heard: BTreeSet<Arc<str>>,
+    /// The labels that have said goodbye: they have a second left.
+    pub(super) left: Vec<Arc<str>>,
+}
+
+/// What time has brought.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    /// Labels that are over, and whether they have said goodbye.
+    pub(super) labels: Vec<(Arc<str>, bool)>,
+    /// Labels that have lost addresses.
+    pub(super) fewer: Vec<(Arc<str>, Resolved)>,
+}
+
+impl Records {
+    /// Room for so many that are accepted, and for some others.
+    pub(super) fn new(accepted: usize) -> Self {
+        Self {
+            labels: HashMap::new(),
+            hosts: Hosts::default(),
+            spare: VecDeque::new(),
+            most: accepted.saturating_add(SPARE),
+            bytes: 0,
+            next_end: None,
+            next_due: None,
+        }
+    }
+
+    /// Takes a response in that came by an interface.
+    pub(super) fn take(&mut self, response: Response, index: u32, source: Source, now: Instant) -> Taken {
+        let mut taken = Taken::default();
+        let is_address = |said: &Said| matches!(said.what, What::Address { .. });
+        let (addresses, names): (Vec<Said>, Vec<Said>) = response.records.into_iter().partition(is_address);
+        for said in names {
+            match (said.ttl, source) {
+                (0, Source::Multicast) => taken.left.extend(self.goodbye(&said.what, now)),
+                // Whoever is told that something leaves is told so by multicast.
+                (0, Source::Reply) => {}
+                _ => self.take_name(said, source, now, &mut taken.heard),
+            }
+        }
+        let mut moved = BTreeSet::new();
+        for said in addresses {
+            let ends = self.hosts.take(&said, index, source, now, &mut moved);
+            earlier(&mut self.next_end, ends);
+        }
+        for label in &moved {
+            if let Some(known) = self.labels.get_mut(label) {
+                known.is_new = true;
+            }
+        }
+        for label in moved.union(&taken.heard).cloned().collect::<Vec<_>>() {
+            if let Some(resolved) = self.resolved(&label) {
+                taken.resolved.push((label, resolved));
+            }
+        }
+        taken
+    }
+
+    fn take_name(&mut self, said: Said, source: Source, now: Instant, heard: &mut BTreeSet<Arc<str>>) {
+        let (What::Pointer(label) | What::Server { label, .. } | What::Text { label, .. }) = &said.what
+        else {
+            return;
+        };
+        let Some(label) = self.key(label, now) else {
+            return;
+        };
+        let Some(known) = self.labels.get_mut(&label) else {
+            return;
+        };
+        match (&said.what, source) {
+            // A pointer lives longer than what it points to.
+            (What::Pointer(_), _) => {}
+            (_, Source::Multicast) if said.ttl < known.ttl || matches!(said.what, What::Server { .. }) => {
+                known.ttl = said.ttl;
+            }
+            _ => {}
+        }
+        known.life = match (&said.what, source) {
+            (What::Server { .. }, Source::Multicast) => Life::of(now, said.ttl),
+            // A reply to us says nothing of how long it is good (RFC 6762, 6.7).
+            _ => known.life.max(Life::of(now, usual(known.ttl))),
+        };
+        known.asked = 0;
+        known.is_suspect = false;
+        // It was to be shown as leaving.
+        known.is_new |= std::mem::take(&mut known.is_leaving);
+        let life = known.life;
+        match said.what {
+            What::Server { host, port, .. } => {
+                let server = known.server.as_ref();
+                if !server.is_some_and(|(known, at)| **known == *host && *at == port) {
+                    known.is_new = true;
+                    let before = known.server.take().map(|(host, _)| host);
+                    known.server = self.hosts.joins(host, &label, before).map(|host| (host, port));
+                }
+            }
+            What::Text { strings, .. } => {
+                let before = known.text.as_ref().map_or(0, |text| text.len());
+                let room = self.bytes - before + strings.len() <= MAX_BYTES;
+                if room && known.text.as_ref() != Some(&strings) {
+                    self.bytes = self.bytes - before + strings.len();
+                    known.text = Some(strings);
+                    known.is_new = true;
+                }
+            }
+            _ => {}
+        }
+        let is_whole = known.server.is_some() && known.text.is_some();
+        earlier(&mut self.next_end, Some(life.ends()));
+        earlier(
+            &mut self.next_due,
+            Some(if is_whole {
+                life.due()
+            } else {
+                now + COMPLETE_AFTER
+            }),
+        );
+        heard.insert(label);
+    }
+
+    fn goodbye(&mut self, what: &What, now: Instant) -> Option<Arc<str>> {
+        let (What::Pointer(label) | What::Server { label, .. }) = what else {
+            return None;
+        };
+        let known = self.labels.get_mut(label.as_str())?;
+        if std::mem::replace(&mut known.is_leaving, true) {
+            return None;
+        }
+        known.life = known.life.min(Life::of(now, GOODBYE));
+        earlier(&mut self.next_end, Some(known.life.ends()));
+        self.labels
+            .get_key_value(label.as_str())
+            .map(|(label, _)| label.clone())
+    }
+
+    /// What is over by now. In an outage only what has said goodbye is.
+    pub(super) fn expire(&mut self, now: Instant, outage: bool) -> Ended {
+        let mut ended = Ended::default();
+        if self.next_end.is_none_or(|at| at > now) {
+            return ended;
+        }
+        let mut over: Vec<Arc<str>> = Vec::new();
+        let mut fewer = BTreeSet::new();
+        if !outage {
+            self.hosts.expire(now, &mut over, &mut fewer);
+        }
+        let late = self.labels.iter().filter(|(_, known)| known.life.ends() <= now);
+        let late = late.filter(|(_, known)| known.is_leaving || !outage);
+        over.extend(late.map(|(label, _)| label.clone()));
+        for label in over {
+            fewer.remove(&label);
+            if let Some(known) = self.forget(&label).filter(|known| known.is_accepted) {
+                ended.labels.push((label, known.is_leaving));
+            }
+        }
+        for label in fewer {
+            if let Some(known) = self.labels.get_mut(&label) {
+                known.is_new = true;
+            }
+            ended
+                .fewer
+                .extend(self.resolved(&label).map(|resolved| (label, resolved)));
+        }
+        let ends = self.labels.values().map(|known| known.life.ends());
+        // Many that end one after the other are told together.
+        let next = ends.chain(self.hosts.ends()).min();
+        self.next_end = next.map(|at| at.max(now + TOGETHER));
+        ended
+    }
+
+    /// What to ask for now: what would be over soon, and what has come in part. A packet's worth, once a second.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Question> {
+        if self.next_due.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (label, known) in &self.labels {
+            let question = match self.missing_of(label, known) {
+                Some(question) if known.asked < COMPLETING => question,
+                Some(_) => continue,
+                None if known.life.due() <= now => Question::Label(label.to_string()),
+                None => {
+                    earlier(&mut next, Some(known.life.due()));
+                    continue;
+                }
+            };
+            due.push((known.asked, label.clone(), question));
+        }
+        self.next_due = if due.is_empty() {
+            next
+        } else {
+            Some(now + ASK_AGAIN)
+        };
+        let turn = super::packet::MAX_QUESTIONS.min(due.len());
+        if turn > 0 {
+            due.select_nth_unstable_by_key(turn - 1, |(asked, ..)| *asked);
+        }
+        due.truncate(turn);
+        for (_, label, _) in &due {
+            if let Some(known) = self.labels.get_mut(label) {
+                known.asked = known.asked.saturating_add(1);
+            }
+        }
+        due.into_iter().map(|(_, _, question)| question).collect()
+    }
+
+    /// What is to be asked for, since a part of it has not come.
+    pub(super) fn missing(&self, most: usize) -> Vec<Question> {
+        let missing = self
+            .labels
+            .iter()
+            .filter_map(|(label, known)| self.missing_of(label, known));
+        missing.take(most).collect()
+    }
+
+    fn missing_of(&self, label: &Arc<str>, known: &Label) -> Option<Question> {
+        match (&known.server, &known.text) {
+            (Some((host, _)), Some(_)) => {
+                (!self.hosts.has_addresses(host)).then(|| Question::Host(host.to_string()))
+            }
+            _ => Some(Question::Label(label.to_string())),
+        }
+    }
+
+    /// When something ends, or is due to be asked: not before.
+    pub(super) fn next(&self, outage: bool) -> Option<Instant> {
+        let due = self.next_due.filter(|_| !outage);
+        [self.next_end, due].into_iter().flatten().min()
+    }
+
+    /// What was said of a label is shown.
+    pub(super) fn accept(&mut self, label: &str) {
+        if let Some(known) = self.labels.get_mut(label) {
+            known.is_accepted = true;
+        }
+    }
+
+    /// Drops all that is known of a label.
+    pub(super) fn drop_label(&mut self, label: &str) {
+        self.forget(label);
+    }
+
+    /// There is a network again, or another machine under it: what is not heard until `within` has passed is over.
+    pub(super) fn suspect_all(&mut self, now: Instant, within: u32) {
+        for known in self.labels.values_mut().filter(|known| !known.is_leaving) {
+            known.life = Life::of(now, within);
+            known.is_suspect = true;
+        }
+        self.hosts.live_at_least(now, within);
+        self.next_end = Some(now);
+        self.next_due = Some(now + ASK_AGAIN);
+    }
+
+    /// Whether something has not been heard since there is a network again.
+    pub(super) fn has_suspects(&self) -> bool {
+        self.labels
+            .values()
+            .any(|known| known.is_suspect && known.is_accepted)
+    }
+
+    /// A link is lost: what was heard there only has so many seconds to be heard elsewhere.
+    pub(super) fn link_lost(&mut self, index: u32, now: Instant, within: u32) {
+        self.hosts.link_lost(index, now, within);
+        self.next_end = Some(now);
+    }
+
+    /// A link is back: what is about to be over has so many seconds.
+    pub(super) fn link_gained(&mut self, now: Instant, within: u32) {
+        for known in self.labels.values_mut().filter(|known| !known.is_leaving) {
+            known.life = known.life.max(Life::of(now, within));
+        }
+        self.hosts.live_at_least(now, within);
+    }
+
+    fn resolved(&mut self, label: &str) -> Option<Resolved> {
+        let known = self.labels.get_mut(label)?;
+        if !known.is_new || known.is_leaving {
+            return None;
+        }
+        let ((host, port), text) = (known.server.as_ref()?, known.text.as_ref()?);
+        let addresses = self.hosts.addresses(host);
+        if addresses.is_empty() {
+            return None;
+        }
+        known.is_new = false;
+        Some(Resolved {
+            port: *port,
+            addresses,
+            txt: pairs(text),
+        })
+    }
+
+    /// A label that is known from now on; none where there is no room.
+    fn key(&mut self, label: &str, now: Instant) -> Option<Arc<str>> {
+        if let Some((label, _)) = self.labels.get_key_value(label) {
+            return Some(label.clone());
+        }
+        if self.labels.len() >= self.most {
+            self.make_room();
+        }
+        if self.labels.len() >= self.most {
+            return None;
+        }
+        let label: Arc<str> = label.into();
+        self.labels.insert(label.clone(), Label::new(now));
+        self.spare.push_back(label.clone());
+        Some(label)
+    }
+
+    /// The oldest label that is not accepted gives way.
+    fn make_room(&mut self) {
+        while let Some(label) = self.spare.pop_front() {
+            if self.labels.get(&label).is_some_and(|known| !known.is_accepted) {
+                self.forget(&label);
+                return;
+            }
+        }
+    }
+
+    fn forget(&mut self, label: &str) -> Option<Label> {
+        let known = self.labels.remove(label)?;
+        self.bytes -= known.text.as_ref().map_or(0, |text| text.len());
+        if let Some((host, _)) = &known.server {
+            self.hosts.leaves(host, label);
+        }
+        if self.spare.len() > 2 * self.labels.len() + SPARE {
+            let labels = &self.labels;
+            self.spare
+                .retain(|label| labels.get(label).is_some_and(|known| !known.is_accepted));
+        }
+        Some(known)
+    }
+}
+
+impl Label {
+    fn new(now: Instant) -> Self {
+        Self {
+            server: None,
+            text: None,
+            life: Life::of(now, 0),
+            ttl: 0,
+            asked: 0,
+            is_new: false,
+            is_accepted: false,
+            is_leaving: false,
+            is_suspect: false,
+        }
+    }
+}
+
+/// How long a record is good that was said to us alone: a host's records are good for 120 s (RFC 6762, 10), or as
+/// long as was said to everybody, where that is less.
+fn usual(ttl: u32) -> u32 {
+    if ttl == 0 { USUAL } else { ttl.min(USUAL) }
+}
+
+fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
+    *known = [*known, other].into_iter().flatten().min();
+}
+
+/// The pairs of a TXT record (RFC 6763, 6.3), of strings that each stand behind their length.
+fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut pairs = Vec::new();
+    while let Some((length, rest)) = strings.split_first() {
+        let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
+            break;
+        };
+        strings = rest;
+        let (key, value) = match string.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&string[..at], &string[at + 1..]),
+            None => (string, &[][..]),
+        };
+        if let Ok(key) = std::str::from_utf8(key) {
+            pairs.push((key.to_owned(), value.to_vec()));
+        }
+    }
+    pairs
+}
+
+const USUAL: u32 = 120;
+/// RFC 6762, 10.1: in seconds.
+const GOODBYE: u32 = 1;
+/// What is not accepted, or not yet.
+const SPARE: usize = 4_096;
+/// Ten times what as many texts take as are kept by default.
+const MAX_BYTES: usize = 32 << 20;
+/// The rest of what was announced in several packets is there by then.
+const COMPLETE_AFTER: Duration = Duration::from_millis(100);
+const COMPLETING: u8 = 3;
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+const TOGETHER: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Where hosts are, as far as labels are served there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::packet::{Said, What};
+use super::lives::Life;
+use super::{GOODBYE, Source, USUAL};
+
+#[derive(Debug, Default)]
+pub(super) struct Hosts(HashMap<Arc<str>, Host>);
+
+#[derive(Debug, Default)]
+struct Host {
+    addresses: Vec<Address>,
+    labels: Vec<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Address {
+    ip: IpAddr,
+    /// The interface that it was heard on.
+    index: u32,
+    life: Life,
+}
+
+impl Hosts {
+    /// A label is served at a host, and no longer at the one before. None where too many are.
+    pub(super) fn joins(
+        &mut self,
+        host: String,
+        label: &Arc<str>,
+        before: Option<Arc<str>>,
+    ) -> Option<Arc<str>> {
+        match before {
+            Some(before) if *before == *host => return Some(before),
+            Some(before) => self.leaves(&before, label),
+            None => {}
+        }
+        let name: Arc<str> = match self.0.get_key_value(host.as_str()) {
+            Some((name, _)) => name.clone(),
+            None => host.into(),
+        };
+        let labels = &mut self.0.entry(name.clone()).or_default().labels;
+        if labels.len() >= MAX_LABELS {
+            return None;
+        }
+        labels.push(label.clone());
+        Some(name)
+    }
+
+    /// A label is not served at a host any longer: where none is left, it is of no interest.
+    pub(super) fn leaves(&mut self, host: &str, label: &str) {
+        if let Some(known) = self.0.get_mut(host) {
+            known.labels.retain(|other| **other != *label);
+            if known.labels.is_empty() {
+                self.0.remove(host);
+            }
+        }
+    }
+
+    /// Takes an address in that was heard on an interface; the labels there are changed by it. Returns when
+    /// something ends.
+    pub(super) fn take(
+        &mut self,
+        said: &Said,
+        index: u32,
+        source: Source,
+        now: Instant,
+        changed: &mut BTreeSet<Arc<str>>,
+    ) -> Option<Instant> {
+        let What::Address { host, ip } = &said.what else {
+            return None;
+        };
+        let host = self.0.get_mut(host.as_str())?;
+        let life = match (source, said.ttl) {
+            (Source::Multicast, 0) => Life::of(now, GOODBYE),
+            (Source::Reply, 0) => return None,
+            (Source::Multicast, ttl) => Life::of(now, ttl),
+            (Source::Reply, _) => Life::of(now, USUAL),
+        };
+        let mut ends = life.ends();
+        let same = |address: &&mut Address| address.ip == *ip && address.index == index;
+        let room = host.addresses.len() < MAX_ADDRESSES;
+        match host.addresses.iter_mut().find(same) {
+            Some(known) if said.ttl == 0 => known.life = known.life.min(life),
+            Some(known) if source == Source::Reply => known.life = known.life.max(life),
+            Some(known) => known.life = life,
+            None if said.ttl == 0 || !room => return None,
+            None => {
+                host.addresses.push(Address { ip: *ip, index, life });
+                changed.extend(host.labels.iter().cloned());
+            }
+        }
+        if said.flushes && source == Source::Multicast {
+            // Those of this kind that were not said within the last second have one second left (RFC 6762, 10.2).
+            let others = host.addresses.iter_mut().filter(|address| {
+                address.index == index && address.ip.is_ipv4() == ip.is_ipv4() && address.life.is_older(now)
+            });
+            for address in others {
+                address.life = address.life.min(Life::of(now, GOODBYE));
+                ends = ends.min(address.life.ends());
+            }
+        }
+        Some(ends)
+    }
+
+    pub(super) fn has_addresses(&self, host: &str) -> bool {
+        self.0.get(host).is_some_and(|host| !host.addresses.is_empty())
+    }
+
+    /// Each address of a host, with the index of the interface it was heard on.
+    pub(super) fn addresses(&self, host: &str) -> Vec<(IpAddr, u32)> {
+        let addresses = self.0.get(host).into_iter().flat_map(|host| &host.addresses);
+        addresses.map(|address| (address.ip, address.index)).collect()
+    }
+
+    /// Drops what is over: `over` are the labels that have no address left, `fewer` those that have lost some.
+    pub(super) fn expire(&mut self, now: Instant, over: &mut Vec<Arc<str>>, fewer: &mut BTreeSet<Arc<str>>) {
+        for host in self.0.values_mut() {
+            let before = host.addresses.len();
+            host.addresses.retain(|address| address.life.ends() > now);
+            if host.addresses.len() == before {
+                continue;
+            }
+            match host.addresses.is_empty() {
+                true => over.extend(host.labels.iter().cloned()),
+                false => fewer.extend(host.labels.iter().cloned()),
+            }
+        }
+    }
+
+    /// When each address ends.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Instant> {
+        let addresses = self.0.values().flat_map(|host| &host.addresses);
+        addresses.map(|address| address.life.ends())
+    }
+
+    /// No address ends within so many seconds.
+    pub(super) fn live_at_least(&mut self, now: Instant, seconds: u32) {
+        for address in self.0.values_mut().flat_map(|host| &mut host.addresses) {
+            address.life = address.life.max(Life::of(now, seconds));
+        }
+    }
+
+    /// What was heard on an interface ends in so many seconds.
+    pub(super) fn link_lost(&mut self, index: u32, now: Instant, seconds: u32) {
+        let addresses = self.0.values_mut().flat_map(|host| &mut host.addresses);
+        for address in addresses.filter(|address| address.index == index) {
+            address.life = address.life.min(Life::of(now, seconds));
+        }
+    }
+}
+
+const MAX_ADDRESSES: usize = 64;
+/// Ours have a host name each; other publishers have one for all.
+const MAX_LABELS: usize = 4_096;

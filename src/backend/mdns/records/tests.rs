@@ -1,0 +1,352 @@
+use std::net::IpAddr;
+
+use super::*;
+
+const AT: u32 = 2;
+
+fn records() -> Records {
+    Records::new(100)
+}
+
+fn said(what: What, ttl: u32) -> Said {
+    Said {
+        what,
+        ttl,
+        flushes: true,
+    }
+}
+
+fn pointer(label: &str) -> What {
+    What::Pointer(label.to_owned())
+}
+
+fn server(label: &str) -> What {
+    server_at(label, "box.local")
+}
+
+fn server_at(label: &str, host: &str) -> What {
+    What::Server {
+        label: label.to_owned(),
+        host: host.to_owned(),
+        port: 80,
+    }
+}
+
+fn text(label: &str) -> What {
+    What::Text {
+        label: label.to_owned(),
+        strings: (*b"\x03a=1\x01b").into(),
+    }
+}
+
+fn address(ip: [u8; 4]) -> What {
+    What::Address {
+        host: "box.local".to_owned(),
+        ip: ip.into(),
+    }
+}
+
+fn whole(label: &str) -> Vec<What> {
+    vec![pointer(label), server(label), text(label), address([10, 0, 0, 1])]
+}
+
+fn response(all: Vec<What>, ttl: u32) -> Response {
+    Response {
+        id: 1,
+        records: all.into_iter().map(|what| said(what, ttl)).collect(),
+    }
+}
+
+/// Takes it in as said to everybody; which labels it resolves, each with the number of its addresses.
+fn hear(records: &mut Records, all: Vec<What>, now: Instant) -> Vec<(String, usize)> {
+    let taken = records.take(response(all, 120), AT, Source::Multicast, now);
+    resolved(&taken.resolved)
+}
+
+fn ask(records: &mut Records, all: Vec<What>, now: Instant) -> Vec<(String, usize)> {
+    let taken = records.take(response(all, 10), AT, Source::Reply, now);
+    resolved(&taken.resolved)
+}
+
+fn resolved(all: &[(Arc<str>, Resolved)]) -> Vec<(String, usize)> {
+    let all = all.iter();
+    all.map(|(label, resolved)| (label.to_string(), resolved.addresses.len()))
+        .collect()
+}
+
+fn one(addresses: usize) -> Vec<(String, usize)> {
+    vec![("one".to_owned(), addresses)]
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The labels that have ended, each with whether it has said goodbye.
+fn ended(records: &mut Records, now: Instant) -> Vec<(String, bool)> {
+    let ended = records.expire(now, false).labels.into_iter();
+    ended
+        .map(|(label, goodbye)| (label.to_string(), goodbye))
+        .collect()
+}
+
+#[test]
+fn a_label_is_returned_once_all_of_it_is_known_and_when_something_changes() {
+    let now = Instant::now();
+    let mut records = records();
+    assert_eq!(hear(&mut records, vec![pointer("one")], now), []);
+    assert_eq!(records.missing(9), [Question::Label("one".to_owned())]);
+    assert_eq!(hear(&mut records, vec![server("one"), text("one")], now), []);
+    assert_eq!(records.missing(9), [Question::Host("box.local".to_owned())]);
+    assert_eq!(hear(&mut records, vec![address([10, 0, 0, 1])], now), one(1));
+    assert_eq!(records.missing(9), []);
+    assert_eq!(
+        hear(&mut records, whole("one"), now),
+        [],
+        "said again, it is nothing new"
+    );
+    let mut more = whole("one");
+    more[3] = address([10, 0, 0, 2]);
+    assert_eq!(hear(&mut records, more, now), one(2), "beside all that is known");
+    let other = What::Text {
+        label: "one".to_owned(),
+        strings: (*b"\x03a=2").into(),
+    };
+    assert_eq!(hear(&mut records, vec![other], now), one(2));
+}
+
+#[test]
+fn records_of_one_packet_may_stand_in_any_order() {
+    let now = Instant::now();
+    let mut records = records();
+    let mut all = whole("one");
+    all.reverse();
+    assert_eq!(hear(&mut records, all, now), one(1));
+    let text = pairs(b"\x03a=1\x01b");
+    assert_eq!(
+        text,
+        [("a".to_owned(), b"1".to_vec()), ("b".to_owned(), Vec::new())]
+    );
+}
+
+#[test]
+fn what_was_said_to_everybody_ends_when_it_says_and_what_was_said_to_us_after_two_minutes() {
+    let now = Instant::now();
+    let mut records = records();
+    let short = records.take(response(whole("short"), 20), AT, Source::Multicast, now);
+    assert_eq!(short.resolved.len(), 1);
+    let mut other = whole("long");
+    other[1] = server_at("long", "other.local");
+    other[3] = What::Address {
+        host: "other.local".to_owned(),
+        ip: [10, 0, 0, 2].into(),
+    };
+    ask(&mut records, other, now);
+    records.accept("short");
+    records.accept("long");
+    assert_eq!(ended(&mut records, now + seconds(19)), []);
+    assert_eq!(
+        ended(&mut records, now + seconds(20)),
+        [("short".to_owned(), false)]
+    );
+    assert_eq!(ended(&mut records, now + seconds(119)), []);
+    assert_eq!(
+        ended(&mut records, now + seconds(120)),
+        [("long".to_owned(), false)]
+    );
+    assert!(records.labels.is_empty() && records.bytes == 0);
+}
+
+#[test]
+fn a_reply_makes_nothing_live_longer_than_was_said_to_everybody() {
+    let now = Instant::now();
+    let mut records = records();
+    records.take(response(whole("one"), 20), AT, Source::Multicast, now);
+    records.accept("one");
+    let later = now + seconds(15);
+    ask(&mut records, whole("one"), later);
+    assert_eq!(ended(&mut records, later + seconds(19)), []);
+    assert_eq!(
+        ended(&mut records, later + seconds(20)),
+        [("one".to_owned(), false)]
+    );
+}
+
+#[test]
+fn a_goodbye_leaves_a_second_in_which_its_owner_may_contradict() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("one"), now);
+    records.accept("one");
+    let bye = |records: &mut Records, now| {
+        let taken = records.take(response(vec![pointer("one")], 0), AT, Source::Multicast, now);
+        taken.left.len()
+    };
+    assert_eq!(bye(&mut records, now), 1);
+    assert_eq!(bye(&mut records, now), 0, "told once");
+    assert_eq!(
+        ask(&mut records, vec![server("one")], now + seconds(1) / 2),
+        one(1)
+    );
+    assert_eq!(ended(&mut records, now + seconds(2)), []);
+    let later = now + seconds(10);
+    assert_eq!(bye(&mut records, later), 1);
+    assert_eq!(ended(&mut records, later + seconds(1) / 2), []);
+    assert_eq!(
+        ended(&mut records, later + seconds(1)),
+        [("one".to_owned(), true)]
+    );
+    // One that is not known says goodbye to nobody, and one that was said to us alone does not count.
+    assert_eq!(bye(&mut records, later), 0);
+    hear(&mut records, whole("one"), later);
+    let taken = records.take(response(whole("one"), 0), AT, Source::Reply, later);
+    assert!(taken.left.is_empty() && taken.heard.is_empty());
+}
+
+#[test]
+fn an_address_that_is_not_repeated_has_a_second_left() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("one"), now);
+    hear(&mut records, vec![address([10, 0, 0, 2])], now);
+    records.accept("one");
+    let v6 = What::Address {
+        host: "box.local".to_owned(),
+        ip: IpAddr::V6("fe80::1".parse().unwrap()),
+    };
+    assert_eq!(hear(&mut records, vec![v6], now), one(3));
+    // Both were said within the last second, so both stay (RFC 6762, 10.2).
+    assert_eq!(records.expire(now + seconds(3), false).fewer.len(), 0);
+    let later = now + seconds(5);
+    hear(&mut records, vec![address([10, 0, 0, 2])], later);
+    assert_eq!(records.expire(later, false).fewer.len(), 0);
+    let ended = records.expire(later + seconds(1), false);
+    assert_eq!(resolved(&ended.fewer), one(2), "the other family stays");
+    // On another interface it says nothing of this one.
+    let elsewhere = response(vec![address([10, 0, 0, 9])], 120);
+    records.take(elsewhere, AT + 1, Source::Multicast, later + seconds(10));
+    assert_eq!(records.expire(later + seconds(20), false).fewer.len(), 0);
+}
+
+#[test]
+fn a_host_without_an_address_takes_its_labels_with_it() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("one"), now);
+    records.accept("one");
+    records.take(
+        response(vec![address([10, 0, 0, 1])], 0),
+        AT,
+        Source::Multicast,
+        now,
+    );
+    assert_eq!(ended(&mut records, now + seconds(1)), [("one".to_owned(), false)]);
+}
+
+#[test]
+fn a_lost_link_takes_what_was_heard_there_after_a_while() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("one"), now);
+    records.accept("one");
+    records.link_lost(AT + 1, now, 10);
+    assert_eq!(ended(&mut records, now + seconds(11)), []);
+    records.link_lost(AT, now + seconds(20), 10);
+    assert_eq!(ended(&mut records, now + seconds(29)), []);
+    records.link_gained(now + seconds(29), 5);
+    assert_eq!(ended(&mut records, now + seconds(33)), []);
+    assert_eq!(
+        ended(&mut records, now + seconds(34)),
+        [("one".to_owned(), false)]
+    );
+}
+
+#[test]
+fn c7_nothing_but_goodbyes_ends_in_an_outage_and_who_does_not_answer_after_it_is_gone() {
+    let now = Instant::now();
+    let mut records = records();
+    for label in ["one", "two", "three"] {
+        hear(&mut records, whole(label), now);
+        records.accept(label);
+    }
+    records.take(response(vec![pointer("two")], 0), AT, Source::Multicast, now);
+    let out = records.expire(now + seconds(500), true);
+    assert_eq!(out.labels.len(), 1);
+    assert!(records.due(now + seconds(500)).len() <= 2);
+    let back = now + seconds(600);
+    records.suspect_all(back, 3);
+    assert!(records.has_suspects());
+    hear(&mut records, whole("one"), back + seconds(1));
+    assert!(records.has_suspects());
+    assert_eq!(
+        ended(&mut records, back + seconds(3)),
+        [("three".to_owned(), false)]
+    );
+    assert!(!records.has_suspects());
+}
+
+#[test]
+fn what_would_be_over_soon_is_asked_for_once_a_second() {
+    let now = Instant::now();
+    let mut records = records();
+    for n in 0..20 {
+        hear(&mut records, whole(&n.to_string()), now);
+    }
+    assert_eq!(records.due(now + seconds(95)), []);
+    let at = now + seconds(97);
+    let first = records.due(at);
+    assert_eq!(first.len(), super::super::packet::MAX_QUESTIONS);
+    assert_eq!(records.due(at), []);
+    let second = records.due(at + seconds(1));
+    let all: BTreeSet<_> = first.iter().chain(&second).collect();
+    assert_eq!(all.len(), 20, "each has its turn");
+    for n in 0..20 {
+        ask(&mut records, whole(&n.to_string()), at + seconds(1));
+    }
+    assert_eq!(records.due(at + seconds(60)), []);
+}
+
+#[test]
+fn what_has_come_in_part_is_asked_for_three_times() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, vec![pointer("one")], now);
+    assert_eq!(records.due(now), []);
+    let asked = (0..20).filter(|n| !records.due(now + COMPLETE_AFTER + seconds(*n)).is_empty());
+    assert_eq!(asked.collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn what_is_not_accepted_gives_way() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("good"), now);
+    records.accept("good");
+    for n in 0..SPARE + 1000 {
+        let host = format!("{n}.local");
+        hear(
+            &mut records,
+            vec![pointer(&n.to_string()), server_at(&n.to_string(), &host)],
+            now,
+        );
+    }
+    assert_eq!(records.labels.len(), SPARE + 100);
+    assert!(records.labels.contains_key("good") && records.spare.len() <= 2 * (SPARE + 100) + SPARE);
+    assert_eq!(
+        hear(&mut records, whole("new"), now).len(),
+        1,
+        "there is room for another"
+    );
+    let long = |n: usize| What::Text {
+        label: n.to_string(),
+        strings: vec![0; 60_000].into(),
+    };
+    for n in 0..1000 {
+        hear(&mut records, vec![long(n)], now);
+    }
+    assert!(records.bytes <= MAX_BYTES && records.bytes > MAX_BYTES / 2);
+    for n in 0..=255 {
+        hear(&mut records, vec![address([10, 1, 1, n])], now);
+    }
+    assert!(records.hosts.addresses("box.local").len() <= 64);
+}

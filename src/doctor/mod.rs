@@ -186,7 +186,7 @@ fn against_ceiling(count: usize) -> Finding {
     }
     Finding::warning(INSTANCES, "", seen).remedied(
         "give services namespaces, enlarge the buffers for what is received (on Linux \
-         net.core.rmem_default), or use etcd (HEREABOUTS_REGISTRY=etcd://...)",
+         net.core.rmem_max), or use etcd (HEREABOUTS_REGISTRY=etcd://...)",
     )
 }
 
@@ -257,7 +257,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Above it the default buffers of the kernel lose answers.
+/// As many as it is tested with.
 const CEILING: usize = 1000;
 const WARN_ABOVE: usize = 800;
 /// How long is listened to multicast DNS: responders answer within 120 ms (RFC 6762, 6), and again a

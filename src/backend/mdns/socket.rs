@@ -70,7 +70,8 @@ pub(crate) fn links(interfaces: &Interfaces) -> Vec<Link> {
 }
 
 /// Sends on one link, from port 5353.
-pub(crate) fn speaker(link: &Link) -> io::Result<Socket> {
+#[cfg(feature = "doctor")]
+fn speaker(link: &Link) -> io::Result<Socket> {
     match link.via {
         Via::V4(address) => {
             let socket = bound_v4()?;

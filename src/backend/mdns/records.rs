@@ -235,7 +235,9 @@ impl Records {
         let ends = self.labels.values().map(|known| known.life.ends());
         // Many that end one after the other are told together.
         let next = ends.chain(self.hosts.ends()).min();
-        self.next_end = next.map(|at| at.max(now + TOGETHER));
+        // In an outage much is over that can't end.
+        let again = if outage { ASK_AGAIN } else { TOGETHER };
+        self.next_end = next.map(|at| at.max(now + again));
         ended
     }
 
@@ -460,6 +462,7 @@ const MAX_BYTES: usize = 32 << 20;
 const COMPLETE_AFTER: Duration = Duration::from_millis(100);
 const COMPLETING: u8 = 3;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// What ends within this is told at once.
 const TOGETHER: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ impl Driver {
             self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),
             self.records.next(outage),
-            self.routine.next().filter(|_| !outage),
+            self.routine.next().filter(|_| !outage && self.reader.is_some()),
             self.due.first().map(|(at, _)| *at),
             self.next_look(),
             self.prober.as_ref().map(Prober::next_round),

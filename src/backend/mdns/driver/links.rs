@@ -146,7 +146,9 @@ impl Driver {
     pub(super) fn relearn(&mut self, now: Instant) {
         self.records.suspect_all(now, RETURN_TIME);
         self.look_around(now);
-        self.routine.begin(now, AFTER_FIRST);
+        if self.reader.is_some() {
+            self.routine.begin(now, AFTER_FIRST);
+        }
         if self.feed.is_stale() {
             self.clock.settled = Some(now + Duration::from_secs(RETURN_TIME.into()));
         }

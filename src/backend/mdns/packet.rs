@@ -166,6 +166,25 @@ fn plain(strings: &simple_dns::rdata::TXT<'_>) -> Box<[u8]> {
     plain.into()
 }
 
+/// The pairs of a TXT record (RFC 6763, 6.3), of strings that each stand behind their length.
+pub(super) fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut pairs = Vec::new();
+    while let Some((length, rest)) = strings.split_first() {
+        let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
+            break;
+        };
+        strings = rest;
+        let (key, value) = match string.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&string[..at], &string[at + 1..]),
+            None => (string, &[][..]),
+        };
+        if let Ok(key) = std::str::from_utf8(key) {
+            pairs.push((key.to_owned(), value.to_vec()));
+        }
+    }
+    pairs
+}
+
 /// Queries with these questions (RFC 6762, 5.1), as many as it takes.
 pub(super) fn queries(id: u16, questions: &[Question], service_type: &str) -> Vec<Vec<u8>> {
     let query = |some: &[Question]| {

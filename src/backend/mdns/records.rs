@@ -4,6 +4,7 @@
 //! A label lives as long as its newest record says; every record of it is a sign of life. Its addresses have
 //! lives of their own, as a host may lose one of several.
 
+mod due;
 mod hosts;
 mod lives;
 
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use self::hosts::Hosts;
 use self::lives::Life;
-use super::packet::{Question, Response, Said, What};
+use super::packet::{Response, Said, What, pairs};
 use super::wire::Resolved;
 
 /// How a record was heard.
@@ -241,61 +242,6 @@ impl Records {
         ended
     }
 
-    /// What to ask for now: what would be over soon, and what has come in part. A packet's worth, once a second.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Question> {
-        if self.next_due.is_none_or(|at| at > now) {
-            return Vec::new();
-        }
-        let mut due = Vec::new();
-        let mut next: Option<Instant> = None;
-        for (label, known) in &self.labels {
-            let question = match self.missing_of(label, known) {
-                Some(question) if known.asked < COMPLETING => question,
-                Some(_) => continue,
-                None if known.life.due() <= now => Question::Label(label.to_string()),
-                None => {
-                    earlier(&mut next, Some(known.life.due()));
-                    continue;
-                }
-            };
-            due.push((known.asked, label.clone(), question));
-        }
-        self.next_due = if due.is_empty() {
-            next
-        } else {
-            Some(now + ASK_AGAIN)
-        };
-        let turn = super::packet::MAX_QUESTIONS.min(due.len());
-        if turn > 0 {
-            due.select_nth_unstable_by_key(turn - 1, |(asked, ..)| *asked);
-        }
-        due.truncate(turn);
-        for (_, label, _) in &due {
-            if let Some(known) = self.labels.get_mut(label) {
-                known.asked = known.asked.saturating_add(1);
-            }
-        }
-        due.into_iter().map(|(_, _, question)| question).collect()
-    }
-
-    /// What is to be asked for, since a part of it has not come.
-    pub(super) fn missing(&self, most: usize) -> Vec<Question> {
-        let missing = self
-            .labels
-            .iter()
-            .filter_map(|(label, known)| self.missing_of(label, known));
-        missing.take(most).collect()
-    }
-
-    fn missing_of(&self, label: &Arc<str>, known: &Label) -> Option<Question> {
-        match (&known.server, &known.text) {
-            (Some((host, _)), Some(_)) => {
-                (!self.hosts.has_addresses(host)).then(|| Question::Host(host.to_string()))
-            }
-            _ => Some(Question::Label(label.to_string())),
-        }
-    }
-
     /// When something ends, or is due to be asked: not before.
     pub(super) fn next(&self, outage: bool) -> Option<Instant> {
         let due = self.next_due.filter(|_| !outage);
@@ -432,25 +378,6 @@ fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
     *known = [*known, other].into_iter().flatten().min();
 }
 
-/// The pairs of a TXT record (RFC 6763, 6.3), of strings that each stand behind their length.
-fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut pairs = Vec::new();
-    while let Some((length, rest)) = strings.split_first() {
-        let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
-            break;
-        };
-        strings = rest;
-        let (key, value) = match string.iter().position(|byte| *byte == b'=') {
-            Some(at) => (&string[..at], &string[at + 1..]),
-            None => (string, &[][..]),
-        };
-        if let Ok(key) = std::str::from_utf8(key) {
-            pairs.push((key.to_owned(), value.to_vec()));
-        }
-    }
-    pairs
-}
-
 const USUAL: u32 = 120;
 /// RFC 6762, 10.1: in seconds.
 const GOODBYE: u32 = 1;
@@ -460,7 +387,6 @@ const SPARE: usize = 4_096;
 const MAX_BYTES: usize = 32 << 20;
 /// The rest of what was announced in several packets is there by then.
 const COMPLETE_AFTER: Duration = Duration::from_millis(100);
-const COMPLETING: u8 = 3;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// What ends within this is told at once.
 const TOGETHER: Duration = Duration::from_millis(50);

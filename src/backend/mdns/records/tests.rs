@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use super::super::packet::Question;
 use super::*;
 
 const AT: u32 = 2;

@@ -1,0 +1,68 @@
+//! What is to be asked for: what would be over soon, and what has come in part.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::packet::{MAX_QUESTIONS, Question};
+use super::{ASK_AGAIN, Label, Records, earlier};
+
+impl Records {
+    /// What to ask for now: what would be over soon, and what has come in part. A packet's worth, once a second.
+    pub(in super::super) fn due(&mut self, now: Instant) -> Vec<Question> {
+        if self.next_due.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (label, known) in &self.labels {
+            let question = match self.missing_of(label, known) {
+                Some(question) if known.asked < COMPLETING => question,
+                Some(_) => continue,
+                None if known.life.due() <= now => Question::Label(label.to_string()),
+                None => {
+                    earlier(&mut next, Some(known.life.due()));
+                    continue;
+                }
+            };
+            due.push((known.asked, label.clone(), question));
+        }
+        self.next_due = if due.is_empty() {
+            next
+        } else {
+            Some(now + ASK_AGAIN)
+        };
+        let turn = MAX_QUESTIONS.min(due.len());
+        if turn > 0 {
+            due.select_nth_unstable_by_key(turn - 1, |(asked, ..)| *asked);
+        }
+        due.truncate(turn);
+        for (_, label, _) in &due {
+            if let Some(known) = self.labels.get_mut(label) {
+                known.asked = known.asked.saturating_add(1);
+            }
+        }
+        due.into_iter().map(|(_, _, question)| question).collect()
+    }
+
+    /// What is to be asked for, since a part of it has not come.
+    pub(in super::super) fn missing(&self, most: usize) -> Vec<Question> {
+        let missing = self
+            .labels
+            .iter()
+            .filter_map(|(label, known)| self.missing_of(label, known));
+        missing.take(most).collect()
+    }
+
+    fn missing_of(&self, label: &Arc<str>, known: &Label) -> Option<Question> {
+        match (&known.server, &known.text) {
+            (Some((host, _)), Some(_)) => {
+                (!self.hosts.has_addresses(host)).then(|| Question::Host(host.to_string()))
+            }
+            _ => Some(Question::Label(label.to_string())),
+        }
+    }
+}
+
+/// How often what has come in part is asked for.
+const COMPLETING: u8 = 3;

@@ -9,21 +9,33 @@ use crate::net::Interfaces;
 
 /// A socket for each link.
 #[derive(Debug)]
-pub(super) struct Reader(Sockets);
+pub(super) struct Reader {
+    sockets: Sockets,
+    /// One could not be opened.
+    is_deaf: bool,
+}
 
 impl Reader {
     pub(super) fn new(service_type: &str) -> Self {
-        Self(Sockets::new(service_type, socket::ear))
+        Self {
+            sockets: Sockets::new(service_type, socket::ear),
+            is_deaf: false,
+        }
     }
 
     /// Listens on these interfaces from now on.
     pub(super) fn follow(&mut self, interfaces: &Interfaces, counters: &Counters) {
-        self.0.follow(interfaces);
-        counters.has_room(self.0.room().unwrap_or(0));
+        self.is_deaf = !self.sockets.follow(interfaces);
+        counters.has_room(self.sockets.room().unwrap_or(0));
+    }
+
+    /// Whether it does not hear what is said on one of its links, and should try again.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_deaf
     }
 
     /// What is heard: all that is there, up to a bound. Dropping the future loses nothing.
     pub(super) async fn hear(&mut self) -> Vec<Heard> {
-        poll_fn(|context| self.0.poll_hear(context)).await
+        poll_fn(|context| self.sockets.poll_hear(context)).await
     }
 }

@@ -112,8 +112,9 @@ impl Records {
         }
         let mut moved = BTreeSet::new();
         for said in addresses {
-            let ends = self.hosts.take(&said, index, source, now, &mut moved);
-            earlier(&mut self.next_end, ends);
+            let life = self.hosts.take(&said, index, source, now, &mut moved);
+            earlier(&mut self.next_end, life.map(Life::ends));
+            earlier(&mut self.next_due, life.map(Life::due));
         }
         for label in &moved {
             if let Some(known) = self.labels.get_mut(label) {
@@ -266,7 +267,8 @@ impl Records {
             known.life = Life::of(now, within);
             known.is_suspect = true;
         }
-        self.hosts.live_at_least(now, within);
+        // Who is heard has addresses, also where they were not heard with it: they are asked for before.
+        self.hosts.live_at_least(now, within + ADDRESSES_LATER);
         self.next_end = Some(now);
         self.next_due = Some(now + ASK_AGAIN);
     }
@@ -381,6 +383,8 @@ fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
 const USUAL: u32 = 120;
 /// RFC 6762, 10.1: in seconds.
 const GOODBYE: u32 = 1;
+/// In seconds.
+const ADDRESSES_LATER: u32 = 7;
 /// What is not accepted, or not yet.
 const SPARE: usize = 4_096;
 /// Ten times what as many texts take as are kept by default.

@@ -35,8 +35,9 @@ impl Sockets {
     }
 
     /// Opens those that are missing, closes those of links that are there no longer, and leaves the others as they
-    /// are. One that can't be opened is left out.
-    pub(super) fn follow(&mut self, interfaces: &Interfaces) {
+    /// are. One that can't be opened is left out. Whether all could.
+    pub(super) fn follow(&mut self, interfaces: &Interfaces) -> bool {
+        let mut all = true;
         let before = std::mem::take(&mut self.sockets);
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
         for link in socket::links(interfaces) {
@@ -54,9 +55,13 @@ impl Sockets {
             };
             match socket {
                 Ok(socket) => self.sockets.push((socket, link, interface.clone())),
-                Err(error) => tracing::debug!("can't open a socket on {link}: {error}"),
+                Err(error) => {
+                    all = false;
+                    tracing::debug!("can't open a socket on {link}: {error}");
+                }
             }
         }
+        all
     }
 
     /// Sends to everybody on every link. Returns how many packets were sent.
@@ -82,8 +87,10 @@ impl Sockets {
     /// What is heard: all that is there, up to a bound.
     pub(super) fn poll_hear(&mut self, context: &mut Context<'_>) -> Poll<Vec<Heard>> {
         let mut heard = Vec::new();
-        let mut packets = 0;
+        let mut is_more = false;
         for (socket, _, interface) in &self.sockets {
+            // Each has its share, so that what floods one link takes nothing from another.
+            let mut packets = 0;
             while packets < MAX_BATCH {
                 let mut buffer = ReadBuf::new(&mut self.buffer);
                 let from = match socket.poll_recv_from(context, &mut buffer) {
@@ -103,9 +110,9 @@ impl Sockets {
                     .flatten();
                 heard.extend(response.map(|response| (interface.index, response)));
             }
+            is_more |= packets >= MAX_BATCH;
         }
-        if packets >= MAX_BATCH {
-            // There may be more.
+        if is_more {
             context.waker().wake_by_ref();
         }
         match heard.is_empty() {

@@ -41,8 +41,12 @@ struct Record {
 /// What has become of what was heard of a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// It is there, and was before or was not.
-    Shown { key: Key, is_new: bool },
+    /// It is there, and was before or was not; another one may have given way to it.
+    Shown {
+        key: Key,
+        is_new: bool,
+        evicted: Option<String>,
+    },
     /// It is this registry's own.
     Own,
     /// It can't be read: what is known of it stays.
@@ -78,12 +82,14 @@ impl Table {
             }
         };
         let is_new = known.is_none();
+        let mut evicted = None;
         if is_new {
             match self.crowd.admit(self.labels.len(), &instance) {
                 Ok(None) => {}
                 Ok(Some(newest)) => {
                     self.counters.refused("a fair share for each service");
                     self.take(&newest);
+                    evicted = Some(newest);
                 }
                 Err(bound) => {
                     self.counters.refused(&bound);
@@ -107,7 +113,7 @@ impl Table {
             unreachable,
         };
         let key = self.insert(label, record);
-        Heard::Shown { key, is_new }
+        Heard::Shown { key, is_new, evicted }
     }
 
     /// A label has said goodbye: nobody should pick it any longer. Whether it was not draining before, which its

@@ -48,6 +48,16 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Whether this task, or the whole machine, was stopped for longer than it ever sleeps by itself.
+    fn has_slept(&mut self, now: Instant, wall: SystemTime) -> bool {
+        let (then, wall_then) = std::mem::replace(&mut self.awake, (now, wall));
+        // Where the clock was set back, nobody has slept.
+        let passed = wall.duration_since(wall_then).unwrap_or_default();
+        (now - then).max(passed) > SLEPT
+    }
+}
+
 impl Driver {
     pub(super) fn tick(&mut self, now: Instant) {
         if self.clock.restart.is_some_and(|at| at <= now) {
@@ -57,7 +67,7 @@ impl Driver {
         if self.engine.is_none() {
             return;
         }
-        if self.has_slept(now) && !self.outage {
+        if self.clock.has_slept(now, SystemTime::now()) && !self.outage {
             tracing::debug!("mdns: nothing was heard for a while; asking again");
             self.relearn(now);
         }
@@ -71,8 +81,12 @@ impl Driver {
             self.announce_all();
         }
         if self.clock.unsaid.take_if(|at| *at <= now).is_some() {
-            self.say_unsaid();
+            self.say_unsaid(now);
         }
+        self.publications_due(now);
+        self.look_on(now);
+        // What is over is not among what an outage ends with.
+        self.expire(now);
         if self.clock.settled.is_some_and(|at| at <= now) && !self.outage {
             self.settle(now);
         }
@@ -80,9 +94,6 @@ impl Driver {
             self.clock.synced = None;
             self.feed.synced();
         }
-        self.publications_due(now);
-        self.look_on(now);
-        self.expire(now);
         let probes = self.prober.as_mut().filter(|prober| prober.next_round() <= now);
         if let Some(prober) = probes {
             let probed = if self.outage {
@@ -100,15 +111,6 @@ impl Driver {
             // Its goodbyes are for labels that have been replaced.
             self.retired = None;
         }
-    }
-
-    /// Whether this task, or the whole machine, was stopped for longer than it ever sleeps by itself.
-    fn has_slept(&mut self, now: Instant) -> bool {
-        let wall = SystemTime::now();
-        let (then, wall_then) = std::mem::replace(&mut self.clock.awake, (now, wall));
-        // Where the clock was set back, nobody has slept.
-        let passed = wall.duration_since(wall_then).unwrap_or_default();
-        (now - then).max(passed) > SLEPT
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
@@ -141,3 +143,22 @@ impl Driver {
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// It looks at the interfaces once a second.
 const SLEPT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_process_and_a_sleeping_machine_are_noticed_and_a_clock_that_is_set_back_is_not() {
+        let (start, wall) = (Instant::now(), SystemTime::now());
+        let mut clock = Clock::starting(start);
+        let second = Duration::from_secs(1);
+        assert!(!clock.has_slept(start + second, wall + second));
+        // A machine that sleeps stops the one clock, a process that is stopped none.
+        assert!(clock.has_slept(start + 2 * second, wall + 100 * second));
+        assert!(!clock.has_slept(start + 3 * second, wall + 101 * second));
+        assert!(clock.has_slept(start + 50 * second, wall + 148 * second));
+        assert!(!clock.has_slept(start + 51 * second, wall - 500 * second));
+        assert!(!clock.has_slept(start + 52 * second, wall - 499 * second));
+    }
+}

@@ -59,7 +59,10 @@ impl Driver {
             return;
         }
         match self.table.heard(label, resolved) {
-            Heard::Shown { key, is_new } => {
+            Heard::Shown { key, is_new, evicted } => {
+                if let Some(evicted) = evicted {
+                    self.records.drop_label(&evicted);
+                }
                 self.records.accept(label);
                 if is_new {
                     self.routine.newcomer(now);

@@ -78,13 +78,18 @@ impl Driver {
         };
         let interfaces = interfaces.used(&self.settings.interfaces);
         if interfaces == *self.local.interfaces() {
+            if let Some(reader) = self.reader.as_mut().filter(|reader| reader.is_deaf()) {
+                reader.follow(&interfaces, &self.counters);
+            }
             return;
         }
         let local = Local::of_interfaces(interfaces);
         let missing = |these: &Interfaces, those: &Interfaces| {
-            let these = these
-                .iter()
-                .filter(|interface| those.by_name(&interface.name).is_none());
+            let these = these.iter().filter(|interface| {
+                those
+                    .by_name(&interface.name)
+                    .is_none_or(|that| that.index != interface.index)
+            });
             these.map(|interface| interface.index).collect::<Vec<u32>>()
         };
         let lost = missing(self.local.interfaces(), local.interfaces());
@@ -92,6 +97,7 @@ impl Driver {
         self.local = local;
         // What is asked next is asked on the links that there are now.
         self.looks.asker = None;
+        self.check_again(now);
         if let Some(reader) = &mut self.reader {
             reader.follow(self.local.interfaces(), &self.counters);
         }
@@ -155,9 +161,11 @@ impl Driver {
     }
 
     /// The goodbyes that nobody could hear.
-    pub(super) fn say_unsaid(&mut self) {
+    pub(super) fn say_unsaid(&mut self, now: Instant) {
         for words in std::mem::take(&mut self.unsaid) {
             let label = words.label.clone();
+            // It is heard once more, and is an echo.
+            self.departed.add(label.clone(), now);
             self.orders.push_back(Order::Register(Box::new(words)));
             self.orders.push_back(Order::Unregister(label, None));
         }
@@ -206,11 +214,15 @@ impl Driver {
         }
         self.drop_orders();
         self.start();
+        if self.engine.is_none() {
+            self.looks.give_up();
+        }
         self.lose_all(|| Error::unavailable("mdns", "the mDNS engine is being replaced"));
     }
 
     pub(super) fn engine_died(&mut self, now: Instant) {
         self.engine = None;
+        self.looks.give_up();
         self.drop_orders();
         self.counters.engine_restarted();
         tracing::warn!("the mDNS engine has died; starting another");

@@ -36,6 +36,25 @@ struct Check {
     replies: Vec<oneshot::Sender<Verdict>>,
 }
 
+impl Check {
+    /// Asks for it and for its neighbour, from `at` on.
+    fn begin(&mut self, label: &str, look: &mut Look, at: Instant) {
+        self.ends = at + TRY_AGAIN * TRIES;
+        let both = [Some(label), self.neighbour.as_deref()].into_iter().flatten();
+        let questions: Vec<Question> = both.map(|label| Question::Label(label.to_owned())).collect();
+        look.ask(&questions, TRIES, at);
+    }
+}
+
+impl Looks {
+    /// Nobody can be asked any longer.
+    pub(super) fn give_up(&mut self) {
+        for (_, check) in self.checks.drain() {
+            answer(check, Verdict::Unknown);
+        }
+    }
+}
+
 impl Driver {
     /// Looks who is there, unless that was done within the last second, or nobody wants to know.
     pub(super) fn look_around(&mut self, now: Instant) {
@@ -64,21 +83,24 @@ impl Driver {
         if let Some(check) = self.looks.checks.get_mut(&label) {
             return check.replies.push(reply);
         }
-        let check = Check {
+        let mut check = Check {
             neighbour: self.table.neighbour(&label),
             neighbour_answered: false,
             round: 1,
-            ends: now + TRY_AGAIN * TRIES,
+            ends: now,
             replies: vec![reply],
         };
-        self.ask_for_check(&label, check.neighbour.as_deref(), now);
+        check.begin(&label, &mut self.looks.look, now);
         self.looks.checks.insert(label, check);
     }
 
-    fn ask_for_check(&mut self, label: &str, neighbour: Option<&str>, at: Instant) {
-        let both = [Some(label), neighbour].into_iter().flatten();
-        let questions: Vec<Question> = both.map(|label| Question::Label(label.to_owned())).collect();
-        self.looks.look.ask(&questions, TRIES, at);
+    /// What was asked is asked anew, on other links: whoever has not answered may have done so on one that is gone.
+    pub(super) fn check_again(&mut self, now: Instant) {
+        let Looks { look, checks, .. } = &mut self.looks;
+        for (label, check) in checks {
+            check.neighbour_answered = false;
+            check.begin(label, look, now);
+        }
     }
 
     /// These labels are there.
@@ -120,12 +142,11 @@ impl Driver {
             self.counters.asked(sent);
         }
         // What has come in time counts, though others had their turn before it.
-        if let Some(answers) = self
-            .looks
-            .asker
-            .as_mut()
-            .and_then(|asker| asker.hear().now_or_never())
-        {
+        for _ in 0..MAX_BATCHES {
+            let asker = self.looks.asker.as_mut();
+            let Some(answers) = asker.and_then(|asker| asker.hear().now_or_never()) else {
+                break;
+            };
             self.answered(answers);
         }
         self.conclude(now);
@@ -177,10 +198,8 @@ impl Driver {
                 self.looks.look.ask(&back, 1, now + BACK_SOON);
                 answer(check, Verdict::Gone);
             } else {
-                let again = now + ROUND_AFTER;
                 check.round += 1;
-                check.ends = again + TRY_AGAIN * TRIES;
-                self.ask_for_check(&label, check.neighbour.as_deref(), again);
+                check.begin(&label, &mut self.looks.look, now + ROUND_AFTER);
                 self.looks.checks.insert(label, check);
             }
         }
@@ -197,5 +216,7 @@ fn answer(check: Check, verdict: Verdict) {
 /// How often an instance is asked for before that tells.
 pub(super) const TRIES: u32 = 3;
 const ROUNDS: u32 = 2;
+/// So that others have their turn too; about 4,000 answers.
+const MAX_BATCHES: usize = 64;
 const ROUND_AFTER: Duration = Duration::from_secs(1);
 const BACK_SOON: Duration = Duration::from_millis(400);

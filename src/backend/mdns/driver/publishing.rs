@@ -23,7 +23,7 @@ pub(super) struct Departed {
 }
 
 impl Departed {
-    fn add(&mut self, label: String, now: Instant) {
+    pub(super) fn add(&mut self, label: String, now: Instant) {
         while self.by_time.front().is_some_and(|(at, _)| now - *at > ECHO_TIME) {
             if let Some((_, old)) = self.by_time.pop_front() {
                 self.labels.remove(&old);

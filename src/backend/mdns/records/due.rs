@@ -16,12 +16,18 @@ impl Records {
         let mut due = Vec::new();
         let mut next: Option<Instant> = None;
         for (label, known) in &self.labels {
-            let question = match self.missing_of(label, known) {
-                Some(question) if known.asked < COMPLETING => question,
-                Some(_) => continue,
-                None if known.life.due() <= now => Question::Label(label.to_string()),
-                None => {
+            let host = known.server.as_ref().map(|(host, _)| host);
+            let host_due = host.and_then(|host| self.hosts.due(host));
+            let question = match (self.missing_of(label, known), host) {
+                (Some(question), _) if known.asked < COMPLETING => question,
+                (Some(_), _) => continue,
+                (None, _) if known.life.due() <= now => Question::Label(label.to_string()),
+                (None, Some(host)) if host_due.is_some_and(|at| at <= now) => {
+                    Question::Host(host.to_string())
+                }
+                (None, _) => {
                     earlier(&mut next, Some(known.life.due()));
+                    earlier(&mut next, host_due);
                     continue;
                 }
             };

@@ -62,8 +62,8 @@ impl Hosts {
         }
     }
 
-    /// Takes an address in that was heard on an interface; the labels there are changed by it. Returns when
-    /// something ends.
+    /// Takes an address in that was heard on an interface; the labels there are changed by it. Returns the life
+    /// that ends first of those that have changed.
     pub(super) fn take(
         &mut self,
         said: &Said,
@@ -71,7 +71,7 @@ impl Hosts {
         source: Source,
         now: Instant,
         changed: &mut BTreeSet<Arc<str>>,
-    ) -> Option<Instant> {
+    ) -> Option<Life> {
         let What::Address { host, ip } = &said.what else {
             return None;
         };
@@ -82,7 +82,7 @@ impl Hosts {
             (Source::Multicast, ttl) => Life::of(now, ttl),
             (Source::Reply, _) => Life::of(now, USUAL),
         };
-        let mut ends = life.ends();
+        let mut first = life;
         let same = |address: &&mut Address| address.ip == *ip && address.index == index;
         let room = host.addresses.len() < MAX_ADDRESSES;
         match host.addresses.iter_mut().find(same) {
@@ -102,14 +102,20 @@ impl Hosts {
             });
             for address in others {
                 address.life = address.life.min(Life::of(now, GOODBYE));
-                ends = ends.min(address.life.ends());
+                first = first.min(address.life);
             }
         }
-        Some(ends)
+        Some(first)
     }
 
     pub(super) fn has_addresses(&self, host: &str) -> bool {
         self.0.get(host).is_some_and(|host| !host.addresses.is_empty())
+    }
+
+    /// When a host is asked for, so that not all its addresses end.
+    pub(super) fn due(&self, host: &str) -> Option<Instant> {
+        let addresses = self.0.get(host)?.addresses.iter();
+        addresses.map(|address| address.life.due()).max()
     }
 
     /// Each address of a host, with the index of the interface it was heard on.

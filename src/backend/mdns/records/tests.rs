@@ -308,6 +308,33 @@ fn what_would_be_over_soon_is_asked_for_once_a_second() {
 }
 
 #[test]
+fn a_host_is_asked_for_where_only_its_labels_are_heard() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("one"), now);
+    records.accept("one");
+    let bare =
+        |records: &mut Records, now| ask(records, vec![pointer("one"), server("one"), text("one")], now);
+    bare(&mut records, now + seconds(90));
+    let at = now + seconds(97);
+    assert_eq!(records.due(at), [Question::Host("box.local".to_owned())]);
+    hear(&mut records, vec![address([10, 0, 0, 1])], at);
+    assert_eq!(ended(&mut records, now + seconds(125)), []);
+    // After an outage of more than its addresses' life, too.
+    let back = now + seconds(1000);
+    records.suspect_all(back, 3);
+    bare(&mut records, back);
+    assert!(!records.has_suspects());
+    let asked = (1..10).find(|n| !records.due(back + seconds(*n)).is_empty());
+    assert!(asked.is_some_and(|n| n <= 9), "{asked:?}");
+    assert_eq!(ended(&mut records, back + seconds(9)), []);
+    assert_eq!(
+        ended(&mut records, back + seconds(10)),
+        [("one".to_owned(), false)]
+    );
+}
+
+#[test]
 fn what_has_come_in_part_is_asked_for_three_times() {
     let now = Instant::now();
     let mut records = records();

@@ -139,14 +139,24 @@ fn the_made_up_instances_of_one_service_leave_room_for_another() {
         let id = format!("made-up-{n}");
         hear(&mut table, &id, &resolved(&instance(&id, 1), "10.0.0.1"));
     }
+    let gave_way = |heard: Heard| match heard {
+        Heard::Shown { evicted, .. } => evicted,
+        _ => None,
+    };
     let other = |id: &str| {
         let instance = Instance::new("other", 80).and_then(|i| i.with_id(id)).unwrap();
         instance.with_generation(Generation::new(1, 0))
     };
+    let mut evicted = Vec::new();
     for n in 0..8 {
         let id = format!("good-{n}");
-        hear(&mut table, &id, &resolved(&other(&id), "10.0.0.2"));
+        let heard = hear(&mut table, &id, &resolved(&other(&id), "10.0.0.2"));
+        evicted.extend(gave_way(heard));
     }
+    assert_eq!(
+        evicted,
+        ["made-up-9", "made-up-8", "made-up-7", "made-up-6", "made-up-5"]
+    );
     let shown = shown(&table);
     let good = shown.iter().filter(|(id, _)| id.starts_with("good")).count();
     assert_eq!((shown.len(), good), (10, 5), "a fair share: {shown:?}");

@@ -7,6 +7,7 @@ mod lab;
 mod conformance;
 mod example;
 mod faults;
+mod following;
 mod go_micro;
 mod members;
 mod owners;

@@ -1,0 +1,165 @@
+//! What is followed, and how much of it.
+
+use std::time::Duration;
+
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+use hereabouts::etcd::Etcd;
+use hereabouts::{Backend, Registry, Scope, Update};
+
+use crate::server::{Server, VERSIONS, Version};
+use crate::support::*;
+
+#[tokio::test]
+async fn what_nobody_reads_any_longer_is_not_followed() {
+    let server = Server::start(Version::Current);
+    let backend = Etcd::builder([server.address()]).build().unwrap();
+    let owner = registry([&server]);
+    let _one = register(&owner, "one").await;
+    let count = || {
+        backend
+            .counters()
+            .into_iter()
+            .find(|(name, _)| *name == "instances")
+    };
+    let greeter = || Scope::Service("greeter".parse().unwrap());
+    let complete = async |mut updates: BoxStream<'static, Update>| {
+        let mut all = Vec::new();
+        while let Some(update) = updates.next().await {
+            match update {
+                Update::Reset(instances) => all = instances,
+                Update::Synced => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(all.len(), 1, "{all:?}");
+        updates
+    };
+    let updates = complete(backend.observe(greeter())).await;
+    assert_eq!(count(), Some(("instances", 1)));
+    drop(updates);
+    let forgotten = async {
+        while count() != Some(("instances", 0)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(2 * SOON, forgotten)
+        .await
+        .expect("it is forgotten");
+    // And who comes again sees it again.
+    drop(complete(backend.observe(greeter())).await);
+    backend.close().await.unwrap();
+    owner.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_service_leaves_room_for_a_small_one() {
+    let server = Server::start(Version::Packaged);
+    let mut client = server.client().await;
+    for (service, count) in [("big", 4), ("small", 1)] {
+        for n in 0..count {
+            let value =
+                format!(r#"{{"name":"{service}","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#);
+            let key = format!("/micro/registry/{service}/n{n}");
+            client.put(key, value, None).await.unwrap();
+        }
+    }
+    let mut limits = hereabouts::Limits::default();
+    limits.instances = 2;
+    let backend = Etcd::builder([server.address()]).limits(limits).build().unwrap();
+    let registry = Registry::new(backend).unwrap();
+    assert_eq!(registry.instances("small").await.unwrap().len(), 1);
+    assert_eq!(registry.instances("big").await.unwrap().len(), 2);
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_where_nothing_happens_is_not_taken_for_dead() {
+    for version in VERSIONS {
+        let server = Server::start(version);
+        let registry = registry([&server]);
+        let _one = register(&registry, "one").await;
+        let mut watch = registry.watch("greeter").unwrap();
+        events_until(&mut watch, SOON, "synced").await;
+        // Several times as long as a stream may be silent.
+        let event = tokio::time::timeout(Duration::from_secs(8), watch.next()).await;
+        assert!(event.is_err(), "{version:?}: {event:?}");
+        assert_eq!(registry.stats().get("listings"), Some(1));
+        registry.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_begins_to_observe_in_an_outage_is_told_of_it() {
+    let server = Server::start(Version::Packaged);
+    let registry = registry([&server]);
+    let _one = register(&registry, "one").await;
+    server.kill();
+    let mut watch = registry.watch("greeter").unwrap();
+    let seen = events_until(&mut watch, SOON, "stale").await;
+    assert!(!seen.contains(&"synced".to_owned()), "{seen:?}");
+    let error = registry.instances("other").await.unwrap_err();
+    assert!(error.in_full().contains("127.77."), "{}", error.in_full());
+    let _server = restarted(server).await;
+    within(&mut watch, SOON, |s| {
+        s.is_synced() && s.len() == 1 && s.stale().is_none()
+    })
+    .await;
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_refused_at_a_bound_is_found_when_there_is_room() {
+    let server = Server::start(Version::Packaged);
+    let mut client = server.client().await;
+    for n in 0..4 {
+        let value = format!(r#"{{"name":"greeter","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#);
+        let key = format!("/micro/registry/greeter/n{n}");
+        client.put(key, value, None).await.unwrap();
+    }
+    let mut limits = hereabouts::Limits::default();
+    limits.instances = 2;
+    let backend = Etcd::builder([server.address()]).limits(limits).build().unwrap();
+    let registry = Registry::new(backend).unwrap();
+    let mut watch = registry.watch("greeter").unwrap();
+    let known = within(&mut watch, SOON, |s| s.is_synced() && s.len() == 2).await;
+    assert!(registry.stats().get("refused").unwrap() >= 2);
+    let gone = known[0].id().clone();
+    let stays = known[1].id().clone();
+    client
+        .delete(format!("/micro/registry/greeter/{gone}"), None)
+        .await
+        .unwrap();
+    within(&mut watch, SOON, move |s| {
+        s.len() == 2 && s.iter().any(|i| *i.id() == stays) && s.iter().all(|i| *i.id() != gone)
+    })
+    .await;
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_that_is_too_large_is_asked_for_in_parts() {
+    let server = Server::start(Version::Current);
+    let mut client = server.client().await;
+    let value = r#"{"name":"greeter","nodes":[{"id":"one","address":"10.0.0.1:80"}]}"#;
+    client
+        .put("/micro/registry/greeter/one", value, None)
+        .await
+        .unwrap();
+    // Together more than the 64 MiB of a message.
+    let junk = "x".repeat(1 << 20);
+    for n in 0..80 {
+        client
+            .put(format!("/micro/registry/junk/{n}"), junk.as_str(), None)
+            .await
+            .unwrap();
+    }
+    let registry = registry([&server]);
+    let mut watch = registry.watch("greeter").unwrap();
+    // All of that is sent, some of it twice.
+    within(&mut watch, 3 * SOON, |s| {
+        s.is_synced() && s.len() == 1 && s.stale().is_none()
+    })
+    .await;
+    registry.close().await.unwrap();
+}

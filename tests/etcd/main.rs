@@ -5,6 +5,7 @@
 mod lab;
 
 mod conformance;
+mod delay;
 mod example;
 mod faults;
 mod following;
@@ -15,6 +16,7 @@ mod repair;
 #[cfg(feature = "etcd-tls")]
 mod security;
 mod server;
+mod slow;
 mod support;
 #[cfg(feature = "etcd-tls")]
 mod tls;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hereabouts::etcd::Etcd;
 use hereabouts::{Address, Registry};
-use nix::sched::CloneFlags;
 
 use crate::server::{Server, Version};
 use crate::support::*;
@@ -77,23 +76,6 @@ async fn with_each_frozen(servers: &[Server; 3]) {
         server.freeze(false);
     }
     running.close().await.unwrap();
-}
-
-/// Gives this thread, and those that it starts, a hosts file of their own.
-fn see_hosts(hosts: &str) {
-    nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-    let file = std::env::temp_dir().join(format!("hereabouts-hosts-{}", uuid::Uuid::new_v4()));
-    std::fs::write(&file, hosts).unwrap();
-    for arguments in [
-        "--make-rprivate /",
-        &format!("--bind {} /etc/hosts", file.display()),
-    ] {
-        let mount = std::process::Command::new("mount")
-            .args(arguments.split(' '))
-            .status();
-        assert!(mount.unwrap().success(), "mount {arguments}");
-    }
-    std::fs::remove_file(&file).unwrap();
 }
 
 #[tokio::test]

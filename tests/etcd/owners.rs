@@ -101,28 +101,3 @@ async fn a_process_that_is_back_takes_over_from_itself_though_its_clock_is_behin
     one.deregister().await.unwrap();
     within(&mut watch, SOON, |s| s.is_empty()).await;
 }
-
-#[tokio::test]
-async fn what_is_written_late_under_our_lease_goes() {
-    for observes in [false, true] {
-        let server = Server::start(Version::Packaged);
-        let owner = registry([&server]);
-        let late = register(&owner, "late").await;
-        let _one = register(&owner, "one").await;
-        let _watch = observes.then(|| owner.watch("greeter").unwrap());
-        let mut client = server.client().await;
-        let key = "/micro/registry/greeter/late";
-        let written = client.get(key, None).await.unwrap().kvs()[0].clone();
-        let reader = registry([&server]);
-        let mut watch = reader.watch("greeter").unwrap();
-        within(&mut watch, SOON, |s| s.is_synced() && s.len() == 2).await;
-        late.deregister().await.unwrap();
-        within(&mut watch, SOON, |s| s.len() == 1).await;
-        // As a frozen member does it that was asked first, and thaws.
-        let options = PutOptions::new().with_lease(written.lease());
-        client.put(key, written.value(), Some(options)).await.unwrap();
-        let seen = events_until(&mut watch, SOON, "removed late").await;
-        println!("observes: {observes}: {seen:?}");
-        assert_eq!(client.get(KEY, None).await.unwrap().kvs().len(), 1);
-    }
-}

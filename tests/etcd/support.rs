@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_client::{Client, EventType, WatchOptions};
 use hereabouts::etcd::Etcd;
 use hereabouts::{Event, Instance, Registration, Registry, Snapshot, Watch};
+use nix::sched::CloneFlags;
 
 use crate::server::{Server, VERSIONS, Version};
 
@@ -40,6 +42,23 @@ pub(crate) fn instance(service: &str, id: &str) -> Instance {
     Instance::new(service, 8080).and_then(|i| i.with_id(id)).unwrap()
 }
 
+/// Gives this thread, and those that it starts, a hosts file of their own.
+pub(crate) fn see_hosts(hosts: &str) {
+    nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let file = std::env::temp_dir().join(format!("hereabouts-hosts-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&file, hosts).unwrap();
+    for arguments in [
+        "--make-rprivate /",
+        &format!("--bind {} /etc/hosts", file.display()),
+    ] {
+        let mount = std::process::Command::new("mount")
+            .args(arguments.split(' '))
+            .status();
+        assert!(mount.unwrap().success(), "mount {arguments}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
 /// A server that was killed, started again with its data.
 pub(crate) async fn restarted(server: Server) -> Server {
     let started = tokio::task::spawn_blocking(move || {
@@ -63,6 +82,37 @@ pub(crate) fn within<'a>(
             Err(_) => panic!("not within {time:?} ({from}); last seen {:#?}", watch.snapshot()),
         }
     }
+}
+
+/// What was done to an instance's key so far.
+pub(crate) async fn history(client: &mut Client, id: &str) -> Vec<&'static str> {
+    let key = format!("/micro/registry/greeter/{id}");
+    // A write of our own is the last, and so it is heard when all before was.
+    let end = "/micro/registry/greeter/\u{0}end";
+    let options = WatchOptions::new().with_prefix().with_start_revision(1);
+    let mut watch = client
+        .watch("/micro/registry/greeter/", Some(options))
+        .await
+        .unwrap();
+    client.put(end, "", None).await.unwrap();
+    client.delete(end, None).await.unwrap();
+    let mut seen = Vec::new();
+    let all = async {
+        loop {
+            let message = watch.message().await.unwrap().expect("it goes on");
+            for event in message.events() {
+                let of = event.kv().unwrap().key();
+                match event.event_type() {
+                    EventType::Delete if of == end.as_bytes() => return,
+                    EventType::Delete if of == key.as_bytes() => seen.push("deleted"),
+                    EventType::Put if of == key.as_bytes() => seen.push("put"),
+                    _ => {}
+                }
+            }
+        }
+    };
+    tokio::time::timeout(SOON, all).await.expect("all is heard");
+    seen
 }
 
 /// The events up to one that is `wanted`, in short.

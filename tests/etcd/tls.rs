@@ -1,10 +1,11 @@
 //! Users, tokens and certificates.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
 use hereabouts::etcd::{Etcd, EtcdBuilder, Tls};
-use hereabouts::{Config, Error, Registry, Status};
+use hereabouts::{Address, Config, Error, Registry, Status};
 
 use crate::security::{Authority, with_users};
 use crate::server::{Server, VERSIONS, Version};
@@ -190,4 +191,86 @@ async fn certificates_are_verified_on_both_sides() {
         .unwrap();
     let _one = register(&registry, "one").await;
     registry.close().await.unwrap();
+}
+
+#[test]
+fn a_certificate_must_name_whom_it_was_asked_for() {
+    let (right, wrong) = (Authority::new("right"), Authority::new("wrong"));
+    let (named, other) = (Server::next_ip(), Server::next_ip());
+    let dead = Server::next_ip();
+    // On a thread of its own, which alone sees these hosts.
+    let test = std::thread::spawn(move || {
+        // One address, and several, which are endpoints of their own.
+        see_hosts(&format!(
+            "{named} etcd.test\n{named} many.test\n{dead} many.test\n{other} wrong.test\n{other} wrongs.test\n{dead} wrongs.test\n"
+        ));
+        let server = |authority: &Authority, ip: Ipv4Addr, names: &str| {
+            // etcd asks itself by its address, with the same certificate.
+            let extension =
+                format!("subjectAltName=IP:{ip},{names}\nextendedKeyUsage=serverAuth,clientAuth\n");
+            authority.sign("server", &extension, "-days 2");
+            authority.sign("client", "extendedKeyUsage=clientAuth\n", "-days 2");
+            Server::secure(Version::Current, ip, &authority.file(""))
+        };
+        let _named = server(&right, named, "DNS:etcd.test,DNS:many.test");
+        let _other = server(&wrong, other, "DNS:elsewhere.test");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let at = |name: &str, authority: &Authority| {
+                let mut tls = Tls::default();
+                tls.authorities = Some(authority.read("ca.crt"));
+                tls.identity = Some((authority.read("client.crt"), authority.read("client.key")));
+                built(Etcd::builder([Address::host(name, 2379).unwrap()]).tls(tls))
+            };
+            for name in ["etcd.test", "many.test"] {
+                let registry = at(name, &right);
+                let _one = register(&registry, name).await;
+                assert!(registry.instances("greeter").await.unwrap().stale().is_none());
+                registry.close().await.unwrap();
+            }
+            for name in ["wrong.test", "wrongs.test"] {
+                let registry = at(name, &wrong);
+                let error = registry.register(instance("greeter", "one")).await.unwrap_err();
+                println!("{name}: {}", error.in_full());
+                for said in [name, "elsewhere.test"] {
+                    assert!(error.in_full().contains(said), "{said}: {}", error.in_full());
+                }
+                registry.close().await.unwrap();
+            }
+        });
+    });
+    test.join().unwrap();
+}
+
+#[test]
+fn without_an_authority_of_its_own_the_system_s_are_trusted() {
+    let (system, other) = (Authority::new("system"), Authority::new("unknown"));
+    let ip = Server::next_ip();
+    let extension = format!("subjectAltName=IP:{ip}\nextendedKeyUsage=serverAuth,clientAuth\n");
+    system.sign("server", &extension, "-days 2");
+    system.sign("client", "extendedKeyUsage=clientAuth\n", "-days 2");
+    let server = Server::secure(Version::Current, ip, &system.file(""));
+    let url = format!(
+        "etcds://{}?cert={}&key={}",
+        server.address(),
+        system.file("client.crt"),
+        system.file("client.key")
+    );
+    // A process of its own, as the system's authorities are those of the environment.
+    let listed = |authorities: &Authority| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_hereabouts"))
+            .args(["list", "--registry", &url])
+            .env_remove("SSL_CERT_DIR")
+            .env("SSL_CERT_FILE", authorities.file("ca.crt"))
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        println!("{:?}: {said}", output.status.code());
+        (output.status.success(), said)
+    };
+    let (listed_by_system, said) = listed(&system);
+    assert!(listed_by_system, "{said}");
+    let (listed_by_other, said) = listed(&other);
+    assert!(!listed_by_other && said.contains("certificate"), "{said}");
 }

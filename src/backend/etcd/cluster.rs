@@ -45,6 +45,14 @@ pub(super) struct Cluster {
     agreed: tokio::sync::Mutex<Option<Instant>>,
 }
 
+/// An answer, and how it was got.
+pub(super) struct Answered<T> {
+    pub(super) answer: T,
+    pub(super) by: Arc<Endpoint>,
+    /// It was asked of others too, or more than once, and who has not answered may do it yet.
+    pub(super) overtook: bool,
+}
+
 /// What was asked of one endpoint, and which.
 type Attempt<'a, T> = BoxFuture<'a, (usize, Result<T, Failure>)>;
 
@@ -66,14 +74,14 @@ impl Cluster {
     }
 
     /// Asks the endpoints until one answers: the current one first, another one when that is slow or
-    /// fails, and those that have failed again after a pause. Returns the answer and who gave it.
+    /// fails, and those that have failed again after a pause.
     ///
     /// What was asked may have been done more than once, or though an error is returned.
     pub(super) async fn ask<'a, T: Answer + Send + 'a>(
         &'a self,
         within: Duration,
         ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a,
-    ) -> Result<(T, Arc<Endpoint>), Failure> {
+    ) -> Result<Answered<T>, Failure> {
         let ask = &ask;
         let ends = Instant::now() + within;
         let endpoints = self.members.all().await;
@@ -83,6 +91,7 @@ impl Cluster {
         let mut failures = Failures::default();
         let mut attempts: FuturesUnordered<Attempt<'_, T>> = FuturesUnordered::new();
         let mut asked = Vec::new();
+        let mut is_lost = false;
         // When each is asked: first one after the other, as long as nobody answers.
         let turns = (0_u32..).map(|turn| now + OVERTAKE_AFTER * turn);
         let mut fresh: VecDeque<(Instant, usize)> = turns.zip(self.in_order(&endpoints)).collect();
@@ -119,7 +128,11 @@ impl Cluster {
             let (index, failure) = match tokio::time::timeout_at(wake, heard).await {
                 Ok((index, Ok(answer))) => {
                     self.answered(&endpoints, index, &asked);
-                    return Ok((answer, endpoints[index].clone()));
+                    return Ok(Answered {
+                        answer,
+                        by: endpoints[index].clone(),
+                        overtook: is_lost || asked.len() > 1,
+                    });
                 }
                 Ok((index, Err(failure))) => (index, failure),
                 Err(_) if Instant::now() >= ends => {
@@ -140,6 +153,7 @@ impl Cluster {
                 return Err(failure);
             }
             if !refused {
+                is_lost = true;
                 endpoints[index].avoid();
             }
             asked.retain(|other| *other != index);

@@ -1,7 +1,6 @@
 //! The one lease of a registry, and the task that keeps it alive.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use etcd_client::LeaseGrantOptions;
@@ -94,7 +93,6 @@ impl Inner {
             self.revoke(id, ends + SPARE).await?;
             return Err(Error::Closed);
         }
-        self.lease_id.store(id, Ordering::Relaxed);
         let over = self.closing.child_token();
         slot.lease = Some(Lease {
             id,
@@ -147,7 +145,15 @@ impl Inner {
         self.revoke(id, ends).await.map_err(in_vain)
     }
 
-    async fn revoke(&self, id: i64, ends: Instant) -> Result<()> {
+    /// Takes the lease, where it is this one: the next who wants one is granted another.
+    pub(super) async fn take_lease(&self, id: i64, ends: Instant) -> Result<Option<Lease>> {
+        let late = || Error::unavailable("etcd", "a lease is being granted");
+        let slot = tokio::time::timeout_at(ends, self.lease.lock()).await;
+        let mut slot = slot.map_err(|_| late())?;
+        Ok(slot.lease.take_if(|lease| lease.id == id))
+    }
+
+    pub(super) async fn revoke(&self, id: i64, ends: Instant) -> Result<()> {
         let revoked = self.cluster.ask(left(ends), |mut client| {
             async move { Ok(told(client.lease_revoke(id).await?.header())) }.boxed()
         });
@@ -219,8 +225,8 @@ impl Inner {
         let opened = self.cluster.ask(CALL_TIME, |mut client| {
             async move { client.lease_keep_alive(id).await }.boxed()
         });
-        let ((mut keeper, mut answers), endpoint) = match opened.await {
-            Ok(opened) => opened,
+        let (keeper, endpoint) = match opened.await {
+            Ok(opened) => (opened.answer, opened.by),
             Err(failure) if failure.remedy == Remedy::NewLease => return End::Gone,
             Err(failure) => {
                 let why = failure.error.in_full();
@@ -229,6 +235,7 @@ impl Inner {
             }
         };
         retry.reset();
+        let (mut keeper, mut answers) = keeper;
         // The client has renewed it once to open the stream.
         renewed.send_replace(asked);
         loop {

@@ -17,7 +17,6 @@ mod wire;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -89,8 +88,6 @@ struct Inner {
     counters: Arc<Counters>,
     owned: std::sync::Mutex<Owned>,
     lease: tokio::sync::Mutex<lease::Slot>,
-    /// The one that was granted last.
-    lease_id: AtomicI64,
     wishes: mpsc::UnboundedSender<Wish>,
     /// No new calls; the tasks end.
     closing: CancellationToken,
@@ -180,7 +177,6 @@ impl EtcdBuilder {
             counters,
             owned: std::sync::Mutex::default(),
             lease: tokio::sync::Mutex::default(),
-            lease_id: AtomicI64::new(0),
             wishes,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -27,6 +27,8 @@ pub(super) struct Owned {
     next_ticket: u64,
     /// Written perhaps, though an error was returned: the values.
     uncertain: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// Created, or to be created, under this lease by a call that others have overtaken, and that may still be done.
+    late: HashMap<Vec<u8>, i64>,
     /// One call at a time for each key.
     turns: HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>,
     /// Calls that publish at the moment.
@@ -139,6 +141,8 @@ impl Inner {
         let Some((mut revision, generation)) = self.owned().leaves(&key, ticket) else {
             return Ok(());
         };
+        // Where it is published under another lease by now, this does no harm.
+        self.shut_out_late(&key, ends).await;
         loop {
             let deleted = self.delete(
                 &key,
@@ -209,8 +213,12 @@ impl Inner {
                 let txn = txn.clone();
                 async move { client.txn(txn).await }.boxed()
             });
-            let response = match asked.await {
-                Ok((response, _)) => response,
+            let asked = asked.await;
+            if expected.is_none() && asked.as_ref().map_or(true, |asked| asked.overtook) {
+                self.owned().may_be_late(key, lease);
+            }
+            let response = match asked {
+                Ok(asked) => asked.answer,
                 Err(failure) if failure.remedy == Remedy::NewLease => {
                     let lost = tokio::time::timeout_at(ends, self.lost_lease(lease));
                     let late = || Error::unavailable("etcd", "another lease is being granted");
@@ -258,7 +266,7 @@ impl Inner {
             let txn = txn.clone();
             async move { client.txn(txn).await }.boxed()
         });
-        Ok(deleted.await?.0)
+        Ok(deleted.await?.answer)
     }
 
     /// No lease is kept where nothing is published.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Inner;
-use super::cluster::{Endpoint, Failure};
+use super::cluster::{Answered, Endpoint, Failure};
 use super::fault::{self, Remedy};
 use super::table::Table;
 use crate::backend::{Outage, Retry};
@@ -285,9 +285,6 @@ impl Watcher {
         }
         self.inner
             .check_own(kv.key(), (!deleted).then_some(kv), kv.mod_revision());
-        if !deleted {
-            self.inner.clear_stray(kv);
-        }
     }
 
     /// A key of our own was written. Where everything is followed, its changes may have come already.
@@ -326,7 +323,11 @@ impl Watcher {
             let mut client = client.watch_client().max_decoding_message_size(MAX_MESSAGE);
             async move { client.watch(first, Some(options)).await }.boxed()
         });
-        let (stream, endpoint) = asked.await?;
+        let Answered {
+            answer: stream,
+            by: endpoint,
+            ..
+        } = asked.await?;
         let (mut sender, changes) = stream.split();
         let watches = 1 + keys.len();
         for (key, _) in keys {

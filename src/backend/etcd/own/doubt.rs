@@ -1,16 +1,16 @@
 //! What may have been written though an error was returned: an answer was lost, or came too late.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, KeyValue};
+use etcd_client::{Compare, CompareOp};
 use tokio::time::Instant;
 
-use super::{CALL_TIME, Inner, Owned};
-use crate::backend::Retry;
-use crate::error::Error;
-use crate::instance::escaped;
+use super::super::wire;
+use super::{CALL_TIME, Inner, Owned, Written};
+use crate::backend::{Lost, Retry};
+use crate::error::{Error, Result};
+use crate::instance::{Instance, escaped};
 
 impl Owned {
     /// A value may have been written. Whether nobody sees to that yet.
@@ -21,6 +21,27 @@ impl Owned {
             values.push(value);
         }
         is_first
+    }
+
+    /// A key may still be created under a lease by a call that nobody waits for any longer.
+    pub(super) fn may_be_late(&mut self, key: &[u8], lease: i64) {
+        // Under a lease that is gone nothing is written.
+        self.late.retain(|_, other| *other == lease);
+        self.late.insert(key.to_vec(), lease);
+    }
+
+    /// What is published under a lease and not being withdrawn.
+    fn stays_under(&self, lease: i64) -> Vec<Vec<u8>> {
+        let all = self.by_key.iter();
+        let stays = all.filter(|(_, own)| own.lease == lease && !own.leaving);
+        stays.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// A key moves from one lease to another: what it holds, and the revision of its last write.
+    fn moves(&mut self, key: &[u8], from: i64, to: i64) -> Option<(Arc<Instance>, i64)> {
+        let own = self.by_key.get_mut(key).filter(|own| own.lease == from)?;
+        own.lease = to;
+        Some((own.instance.clone(), own.revision))
     }
 }
 
@@ -38,38 +59,78 @@ impl Inner {
             () = self.closing.cancelled() => return,
             () = cleaning => {}
         }
+        if !self.owned().by_key.contains_key(&key) {
+            self.shut_out_late(&key, Instant::now() + CALL_TIME).await;
+        }
         self.drop_idle_lease().await;
     }
 
-    /// A key was written under our lease. A write that was overtaken by another one may be done late, when
-    /// what it wrote was withdrawn long ago: then it goes.
-    pub(in super::super) fn clear_stray(self: &Arc<Self>, kv: &KeyValue) {
-        let is_stray = kv.lease() != 0
-            && kv.lease() == self.lease_id.load(Ordering::Relaxed)
-            && !self.owned().by_key.contains_key(kv.key());
-        if !is_stray {
+    /// A key is withdrawn that may still be created under its lease: what else is published moves to another lease
+    /// and this one is revoked, so that who comes late is refused.
+    ///
+    /// Otherwise a key could be seen again, for a moment, long after it was withdrawn.
+    pub(super) async fn shut_out_late(self: &Arc<Self>, key: &[u8], ends: Instant) {
+        let Some(lease) = self.owned().late.remove(key) else {
             return;
-        }
-        let (inner, key, revision) = (self.clone(), kv.key().to_vec(), kv.mod_revision());
-        self.spawn(async move {
-            let clearing = async {
-                let ends = Instant::now() + CALL_TIME;
-                // Behind a call that is writing it at the moment.
-                let _turn = inner.turn(&key, ends).await?;
-                if inner.owned().by_key.contains_key(&key) {
-                    return Ok::<_, Error>(());
+        };
+        let inner = self.clone();
+        // A task, so that nothing is left half way where nobody waits any longer.
+        let leaves = self.tasks.spawn_on(
+            async move {
+                if let Err(error) = inner.leave_lease(lease, ends).await {
+                    // What comes late goes with the lease, which nobody keeps alive any longer.
+                    tracing::debug!("can't shut out a late write: {}", escaped(&error.in_full()));
                 }
-                let written = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
-                inner.delete(&key, written, ends).await.map(drop)
-            };
-            tokio::select! {
-                () = inner.closing.cancelled() => {}
-                cleared = clearing => if let Err(error) = cleared {
-                    // It goes with the lease.
-                    tracing::debug!("can't clear what was written late: {}", escaped(&error.in_full()));
-                },
+            },
+            &self.runtime,
+        );
+        // It does not panic; where the runtime ends, nobody waits.
+        let _ = leaves.await;
+    }
+
+    async fn leave_lease(self: &Arc<Self>, id: i64, ends: Instant) -> Result<()> {
+        // Kept alive until all have moved.
+        let Some(_old) = self.take_lease(id, ends).await? else {
+            return Ok(());
+        };
+        let stays = || self.owned().stays_under(id);
+        for key in stays() {
+            if let Err(error) = self.move_key(&key, id, ends).await {
+                // Whoever keeps it publishes it again.
+                self.owned().lose(&key, Lost::Gone(error));
             }
-        });
+        }
+        self.revoke(id, ends).await?;
+        for key in stays() {
+            let gone = Error::backend("etcd", "its lease was left while it was written");
+            self.owned().lose(&key, Lost::Gone(gone));
+        }
+        Ok(())
+    }
+
+    async fn move_key(self: &Arc<Self>, key: &[u8], from: i64, ends: Instant) -> Result<()> {
+        // Behind a call that is writing it at the moment.
+        let _turn = self.turn(key, ends).await?;
+        let lease = self.lease(ends).await?;
+        let Some((instance, revision)) = self.owned().moves(key, from, lease) else {
+            return Ok(());
+        };
+        match self
+            .write(key, &wire::encode(&instance), &instance, Some(revision), ends)
+            .await
+        {
+            Ok(Written::Ours { revision, lease }) => {
+                if let Some(own) = self.owned().by_key.get_mut(key) {
+                    (own.revision, own.lease) = (revision, lease);
+                }
+                Ok(())
+            }
+            Ok(Written::Others(by) | Written::Shared(by)) => {
+                self.owned().lose(key, Lost::Superseded(by));
+                Ok(())
+            }
+            Err((error, _)) => Err(error),
+        }
     }
 
     async fn is_clean(&self, key: &[u8]) -> bool {

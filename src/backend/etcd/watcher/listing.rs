@@ -43,7 +43,7 @@ impl Watcher {
                 async move { client.get(from, Some(options)).await }.boxed()
             });
             let mut page = match asked.await {
-                Ok((page, _)) => page,
+                Ok(asked) => asked.answer,
                 Err(failure) if failure.remedy == Remedy::Less && self.page > 1 => {
                     self.page /= 2;
                     continue;
@@ -76,7 +76,6 @@ impl Watcher {
             let done = !more || kvs.is_empty();
             for kv in kvs {
                 self.table.list(listing, Record::from(&kv));
-                self.inner.clear_stray(&kv);
                 if own.contains_key(kv.key()) {
                     standing.insert(kv.key().to_vec(), kv);
                 }
@@ -126,7 +125,7 @@ impl Watcher {
                 let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
                 async move { client.txn(txn).await }.boxed()
             });
-            let (response, _) = asked.await?;
+            let response = asked.await?.answer;
             let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
             first = first.min(revision);
             let wiped = some.iter().any(|(_, written)| *written > revision);

@@ -10,11 +10,23 @@
 #[path = "mdns/args.rs"]
 mod args;
 #[cfg(target_os = "linux")]
+#[path = "mdns/crowd.rs"]
+mod crowd;
+#[cfg(target_os = "linux")]
 #[path = "mdns/idle.rs"]
 mod idle;
 #[cfg(target_os = "linux")]
 #[path = "../tests/lab/mod.rs"]
 mod lab;
+#[cfg(target_os = "linux")]
+#[path = "mdns/legacy.rs"]
+mod legacy;
+#[cfg(target_os = "linux")]
+#[path = "mdns/looks.rs"]
+mod looks;
+#[cfg(target_os = "linux")]
+#[path = "mdns/lost.rs"]
+mod lost;
 #[cfg(target_os = "linux")]
 #[path = "mdns/measures.rs"]
 mod measures;
@@ -31,7 +43,14 @@ mod raw;
 #[path = "common/report.rs"]
 mod report;
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts what is kept.
+#[global_allocator]
+static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[cfg(not(target_os = "linux"))]
 fn main() -> ExitCode {
@@ -53,6 +72,8 @@ fn main() -> ExitCode {
     };
     let measured = match &args {
         Args::Idle { who, settle, seconds } => idle::child(*who, *settle, *seconds),
+        Args::Publish(id) => lost::child(id),
+        Args::Watch { count, seconds } => crowd::child(*count, *seconds),
         Args::Measure { quick, only } => pair::can_be_made().and_then(|()| {
             let all = || measures::all(*quick, only);
             // The lab panics where it can't go on, and has said why.

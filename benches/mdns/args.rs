@@ -12,6 +12,10 @@ pub(crate) enum Args {
     Measure { quick: bool, only: Vec<String> },
     /// Be the idle process whose cost P9 takes.
     Idle { who: Who, settle: u64, seconds: u64 },
+    /// Be a process that publishes an instance with this id.
+    Publish(String),
+    /// Be a process that watches so many for so long, in seconds.
+    Watch { count: usize, seconds: u64 },
 }
 
 /// Whose cost is taken.
@@ -58,6 +62,12 @@ impl Args {
                     let who = next()?.parse()?;
                     let (settle, seconds) = (next()?.parse()?, next()?.parse()?);
                     return Ok(Some(Self::Idle { who, settle, seconds }));
+                }
+                "--publish" => return Ok(Some(Self::Publish(words.next().ok_or("--publish takes an id")?))),
+                "--watch" => {
+                    let mut next = || words.next().ok_or("--watch takes a number and a time in seconds");
+                    let (count, seconds) = (next()?.parse()?, next()?.parse()?);
+                    return Ok(Some(Self::Watch { count, seconds }));
                 }
                 name => {
                     let known = MEASURES.iter().find(|known| known.eq_ignore_ascii_case(name));

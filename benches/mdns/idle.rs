@@ -68,7 +68,7 @@ pub(crate) fn child(who: Who, settle: u64, seconds: u64) -> Outcome<()> {
 }
 
 /// On all threads that live, in nanoseconds (the ticks of /proc/self/stat are 10 ms).
-fn cpu() -> Outcome<Duration> {
+pub(crate) fn cpu() -> Outcome<Duration> {
     let mut nanos = 0;
     for task in fs::read_dir("/proc/self/task")? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;

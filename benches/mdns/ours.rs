@@ -61,7 +61,7 @@ impl<'a> Publisher<'a> {
 
     fn next_instance(&mut self) -> Outcome<Instance> {
         self.count += 1;
-        let id = format!("instance-{:06}", self.count);
+        let id = format!("{}-{:06}", self.host.name(), self.count);
         Ok(Instance::new("bench", 8080).and_then(|i| i.with_id(id))?)
     }
 }
@@ -152,18 +152,23 @@ impl<'a> Ours<'a> {
     }
 }
 
-/// P2: from a fresh registry on a host to all that are there.
+/// P2: from the first watch of a fresh registry on a host to all that are there.
 pub(crate) fn fresh_watch(host: &Host, count: usize) -> Outcome<Duration> {
     let looking = host.spawn(async move {
-        let began = Instant::now();
         let registry = Registry::new(Mdns::new()?)?;
+        let began = Instant::now();
         let mut watch = registry.watch(Scope::All)?;
-        watch.until(|snapshot| snapshot.len() == count).await?;
+        let all = watch.until(|snapshot| snapshot.len() == count);
+        let all = tokio::time::timeout(LONGEST, all).await;
         let took = began.elapsed();
+        if all.is_err() {
+            let (seen, stats) = (watch.snapshot().len(), registry.stats());
+            return Err(format!("{seen} of {count} were seen: {stats:?}").into());
+        }
         registry.close().await?;
         Outcome::Ok(took)
     });
-    host.run(within(looking))
+    host.run(looking)?
 }
 
 /// P9: watches until all are there, and then for that long; `settled` is called in between.
@@ -182,6 +187,6 @@ fn registry(host: &Host) -> Outcome<Registry> {
 }
 
 /// Waits for a task, for so long that it must have been lost.
-async fn within<T>(task: JoinHandle<Outcome<T>>) -> Outcome<T> {
+pub(crate) async fn within<T>(task: JoinHandle<Outcome<T>>) -> Outcome<T> {
     tokio::time::timeout(LONGEST, task).await??
 }

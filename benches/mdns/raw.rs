@@ -16,6 +16,7 @@ use crate::pair::Pair;
 /// A daemon that publishes, and nothing else.
 pub(crate) struct Publisher {
     daemon: ServiceDaemon,
+    host: String,
     count: usize,
 }
 
@@ -30,6 +31,7 @@ impl Publisher {
     pub(crate) fn start(host: &Host) -> Outcome<Self> {
         Ok(Self {
             daemon: daemon(host)?,
+            host: host.name().to_owned(),
             count: 0,
         })
     }
@@ -63,7 +65,7 @@ impl Publisher {
         let txt = [
             ("txtvers", "1".to_owned()),
             ("s", "bench".to_owned()),
-            ("i", format!("instance-{:06}", self.count)),
+            ("i", format!("{}-{:06}", self.host, self.count)),
             ("g", format!("{}.0", since_epoch.as_millis())),
         ];
         let (label, host) = (format!("bench-{uuid}"), format!("{uuid}.local."));
@@ -138,16 +140,24 @@ impl Raw {
     }
 }
 
-/// P2: from a fresh daemon on a host to all that are there.
-pub(crate) fn fresh_browse(host: &Host, count: usize) -> Outcome<Duration> {
+/// P2: from a fresh daemon on a host to all that are there, or to those that were found in time.
+pub(crate) fn fresh_browse(host: &Host, count: usize, within: Duration) -> Outcome<(Duration, usize)> {
     host.in_namespace(|| {
         let began = Instant::now();
         let client = ServiceDaemon::new()?;
         let events = client.browse(TYPE)?;
-        let at = all_resolved(&events, count)?;
+        let names = resolved(&events, count, began + within);
+        let took = began.elapsed();
         shut_down(&client)?;
-        Ok(at - began)
+        Ok((took, names))
     })
+}
+
+/// One that has just begun to browse.
+pub(crate) fn browser(host: &Host) -> Outcome<ServiceDaemon> {
+    let client = daemon(host)?;
+    client.browse(TYPE)?;
+    Ok(client)
 }
 
 /// P9: browses until all are there, and then for that long.
@@ -170,21 +180,30 @@ pub(crate) async fn idle(count: usize, settled: impl Future<Output = ()>) -> Out
 }
 
 fn all_resolved(events: &Receiver<ServiceEvent>, count: usize) -> Outcome<Instant> {
-    let ends = Instant::now() + LONGEST;
+    match resolved(events, count, Instant::now() + LONGEST) {
+        found if found == count => Ok(Instant::now()),
+        found => Err(format!("{found} of {count} were resolved").into()),
+    }
+}
+
+/// How many are resolved by then, up to so many.
+fn resolved(events: &Receiver<ServiceEvent>, count: usize, ends: Instant) -> usize {
     let mut names = HashSet::new();
     while names.len() < count {
-        if let ServiceEvent::ServiceResolved(service) = events.recv_deadline(ends)? {
-            names.insert(service.fullname);
+        match events.recv_deadline(ends) {
+            Ok(ServiceEvent::ServiceResolved(service)) => drop(names.insert(service.fullname)),
+            Ok(_) => {}
+            Err(_) => break,
         }
     }
-    Ok(Instant::now())
+    names.len()
 }
 
 fn daemon(host: &Host) -> Outcome<ServiceDaemon> {
     Ok(host.in_namespace(ServiceDaemon::new)?)
 }
 
-fn shut_down(daemon: &ServiceDaemon) -> Outcome<()> {
+pub(crate) fn shut_down(daemon: &ServiceDaemon) -> Outcome<()> {
     insist(|| daemon.shutdown())?.recv_timeout(LONGEST)?;
     Ok(())
 }

@@ -390,5 +390,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const MAX_OBSERVED_SERVICES: usize = 256;
 const LOCAL_IS_FRESH: Duration = Duration::from_secs(5);
 pub(super) const KEEPERS_DEADLINE: Duration = Duration::from_secs(5);
-const BACKEND_DEADLINE: Duration = Duration::from_secs(4);
+/// Above what an election of a store takes that goes wrong once.
+const BACKEND_DEADLINE: Duration = Duration::from_secs(6);
 const TASKS_DEADLINE: Duration = Duration::from_secs(1);

@@ -292,8 +292,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Error::Incomplete`] that names what could not be withdrawn. It waits at most 10 s: 5 for
-    /// the registrations, 4 for the backend, 1 for the rest.
+    /// [`Error::Incomplete`] that names what could not be withdrawn. It waits at most 12 s: 5 for
+    /// the registrations, 6 for the backend, 1 for the rest.
     pub async fn close(&self) -> Result<()> {
         self.core.0.close().await
     }

@@ -18,9 +18,11 @@ mod names;
 mod peers;
 mod port;
 mod raw;
+mod responder;
 mod scene;
 mod slow;
 mod support;
+mod window;
 
 #[test]
 fn the_contract_holds() {

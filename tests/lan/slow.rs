@@ -1,5 +1,7 @@
 //! What takes minutes, since a time to live has to run out. All at once, as they only wait.
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,12 +10,12 @@ use hereabouts::Event;
 
 use crate::child;
 use crate::events::{Events, assert_nothing_came_or_went, shorts};
-use crate::lab::Lan;
+use crate::lab::{Host, Lan};
 use crate::support::*;
 
 #[test]
 fn what_takes_minutes() {
-    let scenes: [(&str, fn()); 4] = [
+    let scenes: [(&str, fn()); 5] = [
         (
             "p4_a_killed_process_is_gone_when_its_records_are",
             p4_a_killed_process_is_gone_when_its_records_are,
@@ -29,6 +31,10 @@ fn what_takes_minutes() {
         (
             "c5_updates_that_had_to_wait_are_sent",
             c5_updates_that_had_to_wait_are_sent,
+        ),
+        (
+            "in_quiet_times_nobody_asks_more_than_once_a_second",
+            in_quiet_times_nobody_asks_more_than_once_a_second,
         ),
     ];
     let failed = thread::scope(|scope| {
@@ -164,4 +170,82 @@ fn c5_updates_that_had_to_wait_are_sent() {
         "merged ones are not sent: {:?}",
         shorts(&seen)
     );
+}
+
+fn in_quiet_times_nobody_asks_more_than_once_a_second() {
+    let lan = Lan::new();
+    let hosts: Vec<Host> = (1..=10).map(|n| lan.host(n)).collect();
+    let registries: Vec<_> = hosts.iter().map(registry).collect();
+    let mut kept = Vec::new();
+    for (host, registry) in hosts.iter().zip(&registries) {
+        for n in 0..10 {
+            let id = format!("{}-{n}", host.name());
+            kept.push(register(host, registry, instance("greeter", &id)));
+        }
+    }
+    let watches: Vec<_> = hosts
+        .iter()
+        .zip(&registries)
+        .map(|(host, registry)| Events::synced(host, registry, "greeter"))
+        .collect();
+    for (host, registry) in hosts.iter().zip(&registries) {
+        await_snapshot(host, registry, "greeter", SOON, |s| s.len() == 100);
+    }
+    for watch in &watches {
+        // Its first looks.
+        watch.during(Duration::from_millis(300));
+    }
+    let listener = lan.host(11);
+    let own = listener.address();
+    let socket = listener.in_namespace(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5353)).unwrap();
+        socket
+            .join_multicast_v4(&Ipv4Addr::new(224, 0, 0, 251), &own)
+            .unwrap();
+        socket
+    });
+    let counted = |name: &str| -> Vec<u64> {
+        let all = registries.iter();
+        all.map(|registry| registry.stats().get(name).unwrap()).collect()
+    };
+    let before = (counted("unicast_queries"), counted("unicast_replies"));
+    let mut asked: HashMap<IpAddr, Vec<Instant>> = HashMap::new();
+    let ends = Instant::now() + Duration::from_secs(100);
+    let mut packet = [0; 9000];
+    while let Some(left) = ends
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+    {
+        socket.set_read_timeout(Some(left)).unwrap();
+        if let Ok((length, from)) = socket.recv_from(&mut packet)
+            && length > 2
+            && packet[2] & 0x80 == 0
+        {
+            asked.entry(from.ip()).or_default().push(Instant::now());
+        }
+    }
+    let since = |name: &str, before: &[u64]| -> Vec<u64> {
+        counted(name)
+            .iter()
+            .zip(before)
+            .map(|(now, before)| now - before)
+            .collect()
+    };
+    println!(
+        "in 100 s: questions {:?}, replies {:?}",
+        since("unicast_queries", &before.0),
+        since("unicast_replies", &before.1)
+    );
+    assert_eq!(asked.len(), hosts.len(), "all are heard to ask: {asked:?}");
+    for (who, at) in asked {
+        let close = at
+            .windows(2)
+            .filter(|two| two[1] - two[0] < Duration::from_millis(900))
+            .count();
+        assert_eq!(close, 0, "{who} asks more than once a second: {at:?}");
+    }
+    for watch in &watches {
+        let seen = watch.during(Duration::from_millis(1));
+        assert!(seen.is_empty(), "{:?}", shorts(&seen));
+    }
 }

@@ -262,7 +262,7 @@ impl Inner {
     }
 }
 
-/// Above what an election takes, below the registry's own deadline.
-const REVOKE_TIME: Duration = Duration::from_millis(3600);
+/// Above what an election takes in which nobody wins at first, below the registry's own deadline.
+const REVOKE_TIME: Duration = Duration::from_millis(5600);
 const SPARE: Duration = Duration::from_millis(100);
 const ANSWER_TIME: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 
+use super::look::Links;
 use super::packet::{self, Question};
 use super::socket;
 use super::sockets::{Heard, Sockets};
@@ -28,10 +29,10 @@ impl Asker {
         }
     }
 
-    /// Asks on every link. Returns how many packets were sent.
-    pub(super) fn ask(&self, questions: &[Question]) -> usize {
+    /// Asks on these links. Returns how many packets were sent.
+    pub(super) fn ask(&self, questions: &[Question], links: Links) -> usize {
         let queries = packet::queries(self.id, questions, &self.service_type);
-        queries.iter().map(|query| self.sockets.send(query)).sum()
+        queries.iter().map(|query| self.sockets.send(query, links)).sum()
     }
 
     /// What is answered: all that is there, up to a bound. Dropping the future loses nothing.

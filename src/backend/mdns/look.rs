@@ -1,14 +1,26 @@
 //! When questions of our own are asked, and for how long their answers are believed: a state machine without
 //! sockets or clocks.
 //!
-//! A look asks who is there, three times within 220 ms, as packets get lost; a check asks for single labels.
+//! A look asks who is there, three times within 220 ms, as packets get lost; a check asks for single labels. Who has
+//! two families of addresses answers on both: one is asked first, so that what is there is known in half the time.
+//! While very many answer, nothing is asked again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::packet::{MAX_QUESTIONS, Question};
+
+/// Where a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Links {
+    /// On each interface by the first of its families.
+    First,
+    /// By the other one.
+    Second,
+    All,
+}
 
 /// Questions that are due, and for how long answers are believed.
 #[derive(Debug, Default)]
@@ -17,7 +29,7 @@ pub(super) struct Look {
     began: Option<Instant>,
     /// When that is to be done again.
     again: Option<Instant>,
-    due: BTreeSet<(Instant, Question)>,
+    due: BTreeSet<(Instant, Links, Question)>,
     /// From when on no answer is believed.
     closes: Option<Instant>,
     /// It is being looked who is there, and packets have been sent.
@@ -25,6 +37,8 @@ pub(super) struct Look {
     sent: usize,
     /// Responses that were taken in.
     heard: usize,
+    /// When the last ones were.
+    last_heard: Option<Instant>,
     /// What has come in part was asked for.
     is_completing: bool,
 }
@@ -40,14 +54,14 @@ impl Look {
     pub(super) fn ask(&mut self, questions: &[Question], tries: u32, at: Instant) {
         for question in questions {
             self.due
-                .extend((0..tries).map(|n| (at + TRY_AGAIN * n, question.clone())));
+                .extend((0..tries).map(|n| (at + TRY_AGAIN * n, Links::All, question.clone())));
         }
         self.close_at(at + TRY_AGAIN * tries);
     }
 
     /// Asks once who is there, among other things.
     pub(super) fn glance(&mut self, now: Instant) {
-        self.due.insert((now, Question::Type));
+        self.due.insert((now, Links::All, Question::Type));
         self.close_at(now + WINDOW);
     }
 
@@ -55,24 +69,46 @@ impl Look {
         self.closes = Some(self.closes.map_or(closes, |known| known.max(closes)));
     }
 
-    /// What is to be asked now.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Question> {
+    /// What is to be asked now, and where.
+    pub(super) fn due(&mut self, now: Instant) -> BTreeMap<Links, Vec<Question>> {
         if self.again.take_if(|again| *again <= now).is_some() {
             self.began = Some(now);
             self.is_whole = true;
             self.is_completing = false;
             self.sent = 0;
             self.heard = 0;
-            self.due.extend(LOOKS.map(|after| (now + after, Question::Type)));
+            self.last_heard = None;
+            self.due
+                .extend(LOOKS.map(|(after, links)| (now + after, links, Question::Type)));
             self.close_at(now + WINDOW);
         }
-        let mut questions = Vec::new();
-        while self.due.first().is_some_and(|(at, _)| *at <= now) {
-            questions.extend(self.due.pop_first().map(|(_, question)| question));
+        let mut due: BTreeMap<Links, Vec<Question>> = BTreeMap::new();
+        while let Some((at, ..)) = self.due.first().filter(|(at, ..)| *at <= now) {
+            let quiet_at = self.last_heard.map_or(*at, |heard| heard + QUIET);
+            let Some((_, links, question)) = self.due.pop_first() else {
+                break;
+            };
+            if question == Question::Type && quiet_at > now && self.is_patient(now) {
+                // Those who answer at the moment would answer again.
+                self.due.insert((quiet_at, links, question));
+                self.close_at(quiet_at + TRY_AGAIN);
+            } else {
+                let questions = due.entry(links).or_default();
+                if !questions.contains(&question) {
+                    questions.push(question);
+                }
+            }
         }
-        questions.sort_unstable();
-        questions.dedup();
-        questions
+        if due.contains_key(&Links::All) {
+            // Only a look asks by one of two families, and what it asks is asked on all of them now.
+            due.remove(&Links::Second);
+        }
+        due
+    }
+
+    /// Whether it is early enough to wait until nobody answers any more.
+    fn is_patient(&self, now: Instant) -> bool {
+        self.began.is_some_and(|began| now - began < PATIENCE)
     }
 
     /// So many packets were sent.
@@ -81,8 +117,9 @@ impl Look {
     }
 
     /// So many answers have come.
-    pub(super) fn heard(&mut self, packets: usize) {
+    pub(super) fn heard(&mut self, packets: usize, now: Instant) {
         self.heard += packets;
+        self.last_heard = Some(now);
     }
 
     /// Whether answers are still believed.
@@ -116,17 +153,22 @@ impl Look {
 
     /// When there is next something to do.
     pub(super) fn next(&self) -> Option<Instant> {
-        let due = self.due.first().map(|(at, _)| *at);
+        let due = self.due.first().map(|(at, ..)| *at);
         [self.again, due, self.closes].into_iter().flatten().min()
     }
 }
 
-/// When it is asked who is there, after the begin.
-const LOOKS: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_millis(80),
-    Duration::from_millis(220),
+/// When it is asked who is there, after the begin, and where.
+const LOOKS: [(Duration, Links); 4] = [
+    (Duration::ZERO, Links::First),
+    (Duration::from_millis(20), Links::Second),
+    (Duration::from_millis(80), Links::All),
+    (Duration::from_millis(220), Links::All),
 ];
+/// When nobody has answered for so long, all have who heard the question.
+const QUIET: Duration = Duration::from_millis(15);
+/// How long that is waited for, after the begin.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long answers to that are waited for.
 const WINDOW: Duration = Duration::from_millis(320);
 /// One look a second at most, whatever it is for.
@@ -147,8 +189,7 @@ mod tests {
             .next()
             .filter(|at| *at < start + Duration::from_millis(until))
         {
-            let questions = look.due(next);
-            if !questions.is_empty() {
+            for questions in look.due(next).into_values() {
                 asked.push(((next - start).as_millis(), questions.len()));
             }
             look.close(next, |_| Vec::new());
@@ -163,7 +204,10 @@ mod tests {
         for _ in 0..5 {
             look.look(start);
         }
-        assert_eq!(milliseconds(&mut look, start, 300), [(0, 1), (80, 1), (220, 1)]);
+        assert_eq!(
+            milliseconds(&mut look, start, 300),
+            [(0, 1), (20, 1), (80, 1), (220, 1)]
+        );
         look.sent(3);
         assert!(look.is_open());
         let at = |ms| start + Duration::from_millis(ms);
@@ -174,8 +218,29 @@ mod tests {
         look.look(at(500));
         assert_eq!(
             milliseconds(&mut look, start, 2000),
-            [(1000, 1), (1080, 1), (1220, 1)]
+            [(1000, 1), (1020, 1), (1080, 1), (1220, 1)]
         );
+    }
+
+    #[test]
+    fn while_many_answer_nothing_is_asked_again() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut look = Look::default();
+        look.look(start);
+        assert_eq!(look.due(start).into_keys().collect::<Vec<_>>(), [Links::First]);
+        for ms in (10..=200).step_by(10) {
+            look.heard(64, at(ms));
+            assert!(look.due(at(ms)).is_empty(), "{ms}");
+        }
+        assert!(look.due(at(214)).is_empty());
+        let due: Vec<_> = look.due(at(215)).into_keys().collect();
+        assert_eq!(due, [Links::All]);
+        // Whoever answers all the time, as one who wants to deafen us, does not silence us.
+        for ms in (220..1200).step_by(10) {
+            look.heard(64, at(ms));
+            assert_eq!(look.due(at(ms)).is_empty(), ms != 1000, "{ms}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
+use super::look::Links;
 use super::packet::{self, Response};
 use super::socket::{self, Link, PORT};
 use crate::net::{Interface, Interfaces, same_subnet};
@@ -64,10 +65,16 @@ impl Sockets {
         all
     }
 
-    /// Sends to everybody on every link. Returns how many packets were sent.
-    pub(super) fn send(&self, packet: &[u8]) -> usize {
+    /// Sends to everybody on these links. Returns how many packets were sent.
+    pub(super) fn send(&self, packet: &[u8], links: Links) -> usize {
         let mut sent = 0;
-        for (socket, link, _) in &self.sockets {
+        for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
+            // Those of an interface stand one after the other.
+            let before = n.checked_sub(1).map(|n| self.sockets[n].2.index);
+            let is_first = before != Some(at.index);
+            if links != Links::All && is_first != (links == Links::First) {
+                continue;
+            }
             match socket2::SockRef::from(socket).send_to(packet, &link.group()) {
                 Ok(_) => sent += 1,
                 Err(error) => tracing::debug!("can't send on {link}: {error}"),

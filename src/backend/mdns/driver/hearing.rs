@@ -26,7 +26,7 @@ impl Driver {
     pub(super) fn answered(&mut self, answers: Vec<sockets::Heard>) {
         let now = Instant::now();
         self.counters.answered(answers.len());
-        self.looks.look.heard(answers.len());
+        self.looks.look.heard(answers.len(), now);
         for (index, response) in answers {
             let taken = self.records.take(response, index, Source::Reply, now);
             self.taken(taken, now);

@@ -27,7 +27,7 @@ impl Driver {
             Ok(engine) => {
                 self.engine = Some(engine);
                 self.no_engine = None;
-                self.look(now);
+                self.look_again(now);
                 if self.feed.is_stale() && !self.outage {
                     self.relearn(now);
                 }

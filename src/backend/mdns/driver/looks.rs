@@ -129,15 +129,18 @@ impl Driver {
                 self.looks.look.ask(&due, 1, now);
             }
         }
-        let questions = self.looks.look.due(now);
-        if !questions.is_empty() && !self.outage {
+        let due = self.looks.look.due(now);
+        if !due.is_empty() && !self.outage {
             let interfaces = self.local.interfaces();
             let service_type = wire::type_of(&self.settings.namespace);
             let asker = self
                 .looks
                 .asker
                 .get_or_insert_with(|| Asker::open(interfaces, &service_type));
-            let sent = asker.ask(&questions);
+            let sent = due
+                .iter()
+                .map(|(links, questions)| asker.ask(questions, *links))
+                .sum();
             self.looks.look.sent(sent);
             self.counters.asked(sent);
         }

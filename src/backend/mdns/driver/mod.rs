@@ -176,8 +176,12 @@ impl Driver {
                 },
                 // Somebody observes.
                 Some(()) = self.observed.recv() => {
+                    let now = Instant::now();
+                    self.look_again(now);
+                    self.read(now);
+                    // The first question is on its way while the engine starts.
+                    self.look_on(now);
                     self.start();
-                    self.read(Instant::now());
                 }
                 Some(()) = self.goodbyes.next() => {}
                 Some(sizes) = self.sizes.next() => self.measured(sizes),

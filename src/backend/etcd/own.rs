@@ -142,7 +142,7 @@ impl Inner {
             return Ok(());
         };
         // Where it is published under another lease by now, this does no harm.
-        self.shut_out_late(&key, ends).await;
+        self.shut_out_late(&key, Some(key.clone()), ends).await;
         loop {
             let deleted = self.delete(
                 &key,

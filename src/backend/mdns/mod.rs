@@ -11,6 +11,8 @@ mod counters;
 mod crowd;
 mod driver;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod look;
 mod packet;
 mod probe;

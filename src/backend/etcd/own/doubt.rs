@@ -1,5 +1,6 @@
 //! What may have been written though an error was returned: an answer was lost, or came too late.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ impl Inner {
             () = cleaning => {}
         }
         if !self.owned().by_key.contains_key(&key) {
-            self.shut_out_late(&key, Instant::now() + CALL_TIME).await;
+            self.shut_out_late(&key, None, Instant::now() + CALL_TIME).await;
         }
         self.drop_idle_lease().await;
     }
@@ -69,7 +70,8 @@ impl Inner {
     /// and this one is revoked, so that who comes late is refused.
     ///
     /// Otherwise a key could be seen again, for a moment, long after it was withdrawn.
-    pub(super) async fn shut_out_late(self: &Arc<Self>, key: &[u8], ends: Instant) {
+    /// Of the key that is `held` nothing else is done at the moment.
+    pub(super) async fn shut_out_late(self: &Arc<Self>, key: &[u8], held: Option<Vec<u8>>, ends: Instant) {
         let Some(lease) = self.owned().late.remove(key) else {
             return;
         };
@@ -77,7 +79,7 @@ impl Inner {
         // A task, so that nothing is left half way where nobody waits any longer.
         let leaves = self.tasks.spawn_on(
             async move {
-                if let Err(error) = inner.leave_lease(lease, ends).await {
+                if let Err(error) = inner.leave_lease(lease, held, ends).await {
                     // What comes late goes with the lease, which nobody keeps alive any longer.
                     tracing::debug!("can't shut out a late write: {}", escaped(&error.in_full()));
                 }
@@ -88,20 +90,23 @@ impl Inner {
         let _ = leaves.await;
     }
 
-    async fn leave_lease(self: &Arc<Self>, id: i64, ends: Instant) -> Result<()> {
+    async fn leave_lease(self: &Arc<Self>, id: i64, held: Option<Vec<u8>>, ends: Instant) -> Result<()> {
         // Kept alive until all have moved.
         let Some(_old) = self.take_lease(id, ends).await? else {
             return Ok(());
         };
-        let stays = || self.owned().stays_under(id);
-        for key in stays() {
-            if let Err(error) = self.move_key(&key, id, ends).await {
+        // Also what is being written under it, by a call that is not over.
+        let mut keys: HashSet<Vec<u8>> = self.owned().stays_under(id).into_iter().collect();
+        keys.extend(self.owned().turns.keys().cloned());
+        for key in keys.iter().filter(|key| Some(*key) != held.as_ref()) {
+            if let Err(error) = self.move_key(key, id, ends).await {
                 // Whoever keeps it publishes it again.
-                self.owned().lose(&key, Lost::Gone(error));
+                self.owned().lose(key, Lost::Gone(error));
             }
         }
         self.revoke(id, ends).await?;
-        for key in stays() {
+        let left = self.owned().stays_under(id);
+        for key in left {
             let gone = Error::backend("etcd", "its lease was left while it was written");
             self.owned().lose(&key, Lost::Gone(gone));
         }

@@ -1,0 +1,256 @@
+//! Whatever is heard, in whatever order and however damaged: from packets to instances, beginning with those that real
+//! peers have sent. `PROPTEST_CASES=100000 cargo test --lib fuzz` goes on for longer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::counters::Counters;
+use super::packet::{self, MAX_QUESTIONS};
+use super::records::{Records, Source, Taken};
+use super::table::{Heard, Table};
+use crate::backend::{Feed, Limits};
+use crate::instance::Namespace;
+
+const MOST: usize = 8;
+
+/// One packet, and what happens to it.
+#[derive(Clone, Debug)]
+struct Step {
+    packet: prop::sample::Index,
+    changes: Vec<Change>,
+    asked: bool,
+    interface: u32,
+    after: Duration,
+    outage: bool,
+    /// A link has come or gone, or nothing was heard for a while.
+    shaken: u8,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Byte(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    /// A part of another packet stands here.
+    Splice(prop::sample::Index, prop::sample::Index),
+    /// Other names, so that there are more than there is room for.
+    Rename(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let change = prop_oneof![
+        3 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
+        1 => any::<prop::sample::Index>().prop_map(Change::Cut),
+        1 => (any::<prop::sample::Index>(), any::<prop::sample::Index>())
+            .prop_map(|(at, other)| Change::Splice(at, other)),
+        4 => any::<u8>().prop_map(Change::Rename),
+    ];
+    let milliseconds = prop_oneof![4 => 0_u64..300, 2 => 300_u64..5_000, 1 => 5_000_u64..200_000];
+    let step = (
+        any::<prop::sample::Index>(),
+        vec(change, 0..4),
+        any::<bool>(),
+        1_u32..4,
+        milliseconds,
+        prop::bool::weighted(0.1),
+        0_u8..30,
+    );
+    let step = step.prop_map(
+        |(packet, changes, asked, interface, after, outage, shaken)| Step {
+            packet,
+            changes,
+            asked,
+            interface,
+            after: Duration::from_millis(after),
+            outage,
+            shaken,
+        },
+    );
+    vec(step, 1..60)
+}
+
+/// What real peers have sent.
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packets");
+    let files = std::fs::read_dir(folder).expect("the packets are there");
+    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "bin"));
+    files.sort();
+    files
+        .into_iter()
+        .map(|file| std::fs::read(file).expect("a packet"))
+        .collect()
+}
+
+fn changed(packet: &[u8], changes: &[Change], corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    for change in changes {
+        if packet.is_empty() {
+            break;
+        }
+        match change {
+            Change::Byte(at, byte) => {
+                let at = at.index(packet.len());
+                packet[at] = *byte;
+            }
+            Change::Cut(at) => packet.truncate(at.index(packet.len())),
+            Change::Splice(at, other) => {
+                let other = other.get(corpus);
+                let at = at.index(packet.len());
+                packet.truncate(at);
+                packet.extend(other.iter().skip(at));
+            }
+            // Of equal length, so that the packet can still be read.
+            Change::Rename(to) => {
+                for known in [
+                    &b"by-avahi"[..],
+                    b"by-zeroconf",
+                    b"i=avahi",
+                    b"i=zeroconf",
+                    b"hb1-",
+                ] {
+                    let found = packet.windows(known.len()).position(|part| part == known);
+                    if let Some(at) = found {
+                        packet[at + known.len() - 1] = b'a' + to % 26;
+                    }
+                }
+            }
+        }
+    }
+    packet
+}
+
+/// The machine as the driver drives it, without sockets.
+struct Machine {
+    records: Records,
+    table: Table,
+    feed: Feed,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let feed = Feed::new();
+        let limits = Limits {
+            instances: MOST,
+            instances_per_address: MOST,
+        };
+        let table = Table::new(
+            Namespace::default(),
+            limits,
+            feed.clone(),
+            Arc::new(Counters::default()),
+        );
+        Self {
+            records: Records::new(MOST),
+            table,
+            feed,
+        }
+    }
+
+    fn taken(&mut self, taken: Taken) {
+        for label in taken.left {
+            self.table.leaves(&label);
+        }
+        for (label, resolved) in taken.resolved {
+            match self.table.heard(&label, &resolved) {
+                Heard::Shown { evicted, .. } => {
+                    if let Some(evicted) = evicted {
+                        self.records.drop_label(&evicted);
+                    }
+                    self.records.accept(&label);
+                }
+                Heard::Refused => self.records.drop_label(&label),
+                Heard::Own | Heard::Unreadable => {}
+            }
+        }
+    }
+
+    /// What time brings, and that it is not asked for again at once.
+    fn tick(&mut self, now: Instant, outage: bool) -> Result<(), TestCaseError> {
+        if !outage {
+            let due = self.records.due(now);
+            prop_assert!(due.len() <= MAX_QUESTIONS, "{} questions at once", due.len());
+            for query in packet::queries(1, &due, "_hereabouts._tcp.local.") {
+                prop_assert!(query.len() <= 9_000);
+            }
+        }
+        let ended = self.records.expire(now, outage);
+        for (label, resolved) in ended.fewer {
+            self.taken(Taken {
+                resolved: vec![(label, resolved)],
+                ..Taken::default()
+            });
+        }
+        for (label, _) in ended.labels {
+            self.table.take(&label);
+        }
+        if let Some(next) = self.records.next(outage) {
+            prop_assert!(next > now, "it is woken all the time");
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_heard_is_bounded_and_over_at_last(steps in steps()) {
+        let corpus = corpus();
+        let mut machine = Machine::new();
+        let mut now = Instant::now();
+        for step in &steps {
+            now += step.after;
+            machine.tick(now, step.outage)?;
+            match step.shaken {
+                0 => machine.records.suspect_all(now, 3),
+                1 => machine.records.link_lost(step.interface, now, 10),
+                2 => machine.records.link_gained(now, 5),
+                _ => {}
+            }
+            let packet: &Vec<u8> = step.packet.get(&corpus);
+            let bytes = changed(packet, &step.changes, &corpus);
+            if let Some(response) = packet::read(&bytes, "_hereabouts._tcp.local.") {
+                let source = if step.asked { Source::Reply } else { Source::Multicast };
+                let taken = machine.records.take(response, step.interface, source, now);
+                machine.taken(taken);
+            }
+            machine.tick(now, step.outage)?;
+            prop_assert!(machine.feed.len() <= MOST, "{} are shown", machine.feed.len());
+            prop_assert_eq!(machine.table.all().len(), machine.feed.len());
+        }
+        // Nobody says anything any longer: what is shown ends, at the longest time to live.
+        for _ in 0..100 {
+            now += Duration::from_secs(60);
+            machine.tick(now, false)?;
+        }
+        prop_assert_eq!(machine.feed.len(), 0);
+    }
+}
+
+#[test]
+fn what_real_peers_have_sent_is_understood() {
+    let corpus = corpus();
+    let mut machine = Machine::new();
+    let now = Instant::now();
+    let mut seen = std::collections::BTreeSet::new();
+    for packet in &corpus {
+        if let Some(response) = packet::read(packet, "_hereabouts._tcp.local.") {
+            let taken = machine.records.take(response, 2, Source::Multicast, now);
+            machine.taken(taken);
+            seen.extend(
+                machine
+                    .table
+                    .all()
+                    .iter()
+                    .map(|instance| instance.id().to_string()),
+            );
+        }
+    }
+    assert_eq!(
+        seen.into_iter().collect::<Vec<_>>(),
+        ["avahi", "ours", "zeroconf"]
+    );
+}

@@ -1,4 +1,5 @@
-//! 10,000 instances of ten hosts, watched by three processes for ten minutes: what each of them loses, and costs.
+//! 10,000 instances of ten hosts, published by the raw library and watched by three processes for ten minutes: what each
+//! of them loses, and costs.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -12,7 +13,7 @@ use stats_alloc::Region;
 use crate::idle::cpu;
 use crate::lab::{Host, Lan};
 use crate::measures::{ANNOUNCED, LONGEST};
-use crate::ours::Publisher;
+use crate::raw::Publisher;
 use crate::report::{Goal, Row};
 use crate::{HEAP, Outcome};
 
@@ -22,10 +23,9 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
     let watchers: Vec<Host> = (1..=3).map(|n| lan.host(n)).collect();
     let hosts: Vec<Host> = (10..20).map(|n| lan.host(n)).collect();
     let mut publishers = Vec::new();
-    let mut kept = Vec::new();
     for host in &hosts {
         let mut publisher = Publisher::start(host)?;
-        kept.extend(publisher.publish(EACH)?);
+        publisher.publish(EACH)?;
         publishers.push(publisher);
     }
     thread::sleep(ANNOUNCED);
@@ -38,7 +38,6 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
     for publisher in publishers {
         publisher.close()?;
     }
-    drop(kept);
     let counts = |of: fn(&Seen) -> usize| seen.iter().map(of).collect::<Vec<_>>();
     let first: Vec<Duration> = seen.iter().map(|seen| seen.first).collect();
     let cpu: Vec<Duration> = seen.iter().map(|seen| seen.cpu).collect();

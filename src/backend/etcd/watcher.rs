@@ -139,7 +139,11 @@ impl Watcher {
     /// The store can't be reached, or does not let us in.
     fn fails(&mut self, failure: Failure) {
         let since = *self.failing.get_or_insert_with(Instant::now);
-        if failure.remedy == Remedy::Wait && since.elapsed() < ELECTION_TIME && self.listed.is_some() {
+        let waits = match self.listed {
+            Some(_) => ELECTION_TIME,
+            None => FIRST_ELECTION_TIME,
+        };
+        if failure.remedy == Remedy::Wait && since.elapsed() < waits {
             return;
         }
         let error = failure.error;
@@ -382,4 +386,7 @@ const GHOST_TIME: Duration = Duration::from_secs(3);
 /// How long an election is waited for before what is known is called stale: two rounds of etcd's default
 /// election timeout, each 1 to 2 s, and a second to spare.
 const ELECTION_TIME: Duration = Duration::from_secs(5);
+/// The same where nothing is known yet: whoever waits for the first look is told why there is none, before its
+/// deadline.
+const FIRST_ELECTION_TIME: Duration = Duration::from_millis(3500);
 const SPARE_WATCHES: usize = 64;

@@ -50,12 +50,14 @@ impl Driver {
         if self.reader.is_some() {
             return;
         }
-        let reader = self
-            .reader
-            .insert(Reader::new(&wire::type_of(&self.settings.namespace)));
-        reader.follow(self.local.interfaces(), &self.counters);
+        self.reader = Some(Reader::new(&wire::type_of(&self.settings.namespace)));
         self.look_around(now);
         self.routine.begin(now, AFTER_FIRST);
+        // The first question is on its way while all else is made ready: who is heard of in between answers the next.
+        self.look_on(now);
+        if let Some(reader) = &mut self.reader {
+            reader.follow(self.local.interfaces(), &self.counters);
+        }
         if !self.feed.is_stale() {
             self.clock.synced = Some(now + SYNCED_AFTER);
         }

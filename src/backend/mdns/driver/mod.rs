@@ -179,8 +179,6 @@ impl Driver {
                     let now = Instant::now();
                     self.look_again(now);
                     self.read(now);
-                    // The first question is on its way while the engine starts.
-                    self.look_on(now);
                     self.start();
                 }
                 Some(()) = self.goodbyes.next() => {}

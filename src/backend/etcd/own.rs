@@ -98,6 +98,7 @@ impl Inner {
             }
             Ok(Written::Others(by)) => {
                 self.owned().forget(&key, replaces);
+                self.shut_out_late(&key);
                 Ok(Published::new(ticket, async { Lost::Superseded(by) }))
             }
             Ok(Written::Shared(by)) => {
@@ -141,8 +142,6 @@ impl Inner {
         let Some((mut revision, generation)) = self.owned().leaves(&key, ticket) else {
             return Ok(());
         };
-        // Where it is published under another lease by now, this does no harm.
-        self.shut_out_late(&key, Some(key.clone()), ends).await;
         loop {
             let deleted = self.delete(
                 &key,
@@ -164,6 +163,7 @@ impl Inner {
             }
         }
         self.owned().forget(&key, Some(ticket));
+        self.shut_out_late(&key);
         self.drop_lease_if_idle();
         Ok(())
     }

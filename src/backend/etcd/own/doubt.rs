@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::wire;
 use super::{CALL_TIME, Inner, Owned, Written};
 use crate::backend::{Lost, Retry};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::instance::{Instance, escaped};
 
 impl Owned {
@@ -61,80 +61,98 @@ impl Inner {
             () = cleaning => {}
         }
         if !self.owned().by_key.contains_key(&key) {
-            self.shut_out_late(&key, None, Instant::now() + CALL_TIME).await;
+            self.shut_out_late(&key);
         }
         self.drop_idle_lease().await;
     }
 
-    /// A key is withdrawn that may still be created under its lease: what else is published moves to another lease
-    /// and this one is revoked, so that who comes late is refused.
+    /// A key is ours no longer, and may still be created under its lease: what else is published moves to another
+    /// lease and this one is revoked, so that who comes late is refused.
     ///
-    /// Otherwise a key could be seen again, for a moment, long after it was withdrawn.
-    /// Of the key that is `held` nothing else is done at the moment.
-    pub(super) async fn shut_out_late(self: &Arc<Self>, key: &[u8], held: Option<Vec<u8>>, ends: Instant) {
-        let Some(lease) = self.owned().late.remove(key) else {
-            return;
-        };
-        let inner = self.clone();
-        // A task, so that nothing is left half way where nobody waits any longer.
-        let leaves = self.tasks.spawn_on(
-            async move {
-                if let Err(error) = inner.leave_lease(lease, held, ends).await {
-                    // What comes late goes with the lease, which nobody keeps alive any longer.
-                    tracing::debug!("can't shut out a late write: {}", escaped(&error.in_full()));
-                }
-            },
-            &self.runtime,
-        );
-        // It does not panic; where the runtime ends, nobody waits.
-        let _ = leaves.await;
+    /// Otherwise it could be seen again, long after it was withdrawn.
+    pub(super) fn shut_out_late(self: &Arc<Self>, key: &[u8]) {
+        if let Some(lease) = self.owned().late.remove(key) {
+            self.spawn(self.clone().leave_lease(lease));
+        }
     }
 
-    async fn leave_lease(self: &Arc<Self>, id: i64, held: Option<Vec<u8>>, ends: Instant) -> Result<()> {
+    async fn leave_lease(self: Arc<Self>, id: i64) {
+        let mut retry = Retry::new();
         // Kept alive until all have moved.
-        let Some(_old) = self.take_lease(id, ends).await? else {
-            return Ok(());
+        let _old = loop {
+            match self.take_lease(id, Instant::now() + CALL_TIME).await {
+                Ok(Some(lease)) => break lease,
+                // It is gone, or is being left already.
+                Ok(None) => return,
+                Err(_) if self.closing.is_cancelled() => return,
+                Err(_) => tokio::time::sleep(retry.next_delay(true)).await,
+            }
         };
+        tokio::select! {
+            // All of them go.
+            () = self.closing.cancelled() => {}
+            () = self.move_all(id) => {}
+        }
+        while let Err(error) = self.revoke(id, Instant::now() + CALL_TIME).await {
+            if self.closing.is_cancelled() {
+                // It runs out by itself, since nobody keeps it alive any longer.
+                tracing::debug!("can't revoke a lease: {}", escaped(&error.in_full()));
+                return;
+            }
+            tokio::time::sleep(retry.next_delay(true)).await;
+        }
+    }
+
+    /// Moves what is published under a lease to the present one.
+    async fn move_all(self: &Arc<Self>, from: i64) {
+        let mut retry = Retry::new();
         // Also what is being written under it, by a call that is not over.
-        let mut keys: HashSet<Vec<u8>> = self.owned().stays_under(id).into_iter().collect();
-        keys.extend(self.owned().turns.keys().cloned());
-        for key in keys.iter().filter(|key| Some(*key) != held.as_ref()) {
-            if let Err(error) = self.move_key(key, id, ends).await {
-                // Whoever keeps it publishes it again.
-                self.owned().lose(key, Lost::Gone(error));
+        let mut keys: HashSet<Vec<u8>> = self.owned().turns.keys().cloned().collect();
+        keys.extend(self.owned().stays_under(from));
+        while !keys.is_empty() {
+            let mut failed = HashSet::new();
+            for key in keys {
+                if let Err(error) = self.move_key(&key, from, Instant::now() + CALL_TIME).await {
+                    tracing::debug!("can't leave a lease yet: {}", escaped(&error.in_full()));
+                    failed.insert(key);
+                }
+            }
+            keys = failed;
+            if !keys.is_empty() {
+                tokio::time::sleep(retry.next_delay(true)).await;
             }
         }
-        self.revoke(id, ends).await?;
-        let left = self.owned().stays_under(id);
-        for key in left {
-            let gone = Error::backend("etcd", "its lease was left while it was written");
-            self.owned().lose(&key, Lost::Gone(gone));
-        }
-        Ok(())
     }
 
     async fn move_key(self: &Arc<Self>, key: &[u8], from: i64, ends: Instant) -> Result<()> {
         // Behind a call that is writing it at the moment.
         let _turn = self.turn(key, ends).await?;
+        if self.owned().by_key.get(key).is_none_or(|own| own.lease != from) {
+            return Ok(());
+        }
         let lease = self.lease(ends).await?;
         let Some((instance, revision)) = self.owned().moves(key, from, lease) else {
             return Ok(());
         };
-        match self
-            .write(key, &wire::encode(&instance), &instance, Some(revision), ends)
-            .await
-        {
+        let value = wire::encode(&instance);
+        let written = self.write(key, &value, &instance, Some(revision), ends).await;
+        let mut owned = self.owned();
+        match written {
             Ok(Written::Ours { revision, lease }) => {
-                if let Some(own) = self.owned().by_key.get_mut(key) {
+                if let Some(own) = owned.by_key.get_mut(key) {
                     (own.revision, own.lease) = (revision, lease);
                 }
                 Ok(())
             }
             Ok(Written::Others(by) | Written::Shared(by)) => {
-                self.owned().lose(key, Lost::Superseded(by));
+                owned.lose(key, Lost::Superseded(by));
                 Ok(())
             }
-            Err((error, _)) => Err(error),
+            Err((error, _)) => {
+                // What of it was written is found the next time.
+                owned.moves(key, lease, from);
+                Err(error)
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! What becomes of what is published: gone, overwritten, or nobody knows. Whoever keeps it is told.
 
+use std::sync::Arc;
+
 use etcd_client::KeyValue;
 
 use super::{Inner, other_of};
@@ -34,7 +36,12 @@ impl Inner {
     }
 
     /// What stands in the store under a key, at `revision`: a loss, where it is not what was written.
-    pub(in super::super) fn check_own(&self, key: &[u8], stands: Option<&KeyValue>, revision: i64) {
+    pub(in super::super) fn check_own(
+        self: &Arc<Self>,
+        key: &[u8],
+        stands: Option<&KeyValue>,
+        revision: i64,
+    ) {
         let mut owned = self.owned();
         let Some(own) = owned
             .by_key
@@ -59,6 +66,8 @@ impl Inner {
         match other_of(kv, &ours) {
             Some(other) if other.generation().is_zero() || other.generation() > ours.generation() => {
                 owned.lose(key, Lost::Superseded(other));
+                drop(owned);
+                self.shut_out_late(key);
             }
             _ => {
                 let gone = Error::backend("etcd", "its key was overwritten");

@@ -138,6 +138,8 @@ impl Cluster {
                 Err(_) if Instant::now() >= ends => {
                     for silent in &asked {
                         endpoints[*silent].avoid();
+                        // After a long silence a connection that would live again tries that ever more seldom.
+                        endpoints[*silent].reconnect();
                         failures.silent(&endpoints[*silent]);
                     }
                     return Err(failures.into());

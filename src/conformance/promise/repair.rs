@@ -74,7 +74,16 @@ async fn what_an_outage_took_comes_back(stage: &Stage<'_>) -> Held {
         changed.status()
     );
     let _ = stage.outage(false).await?;
-    for registration in [&stays, &erased, &changed] {
+    // Its owner may have heard nothing of that yet, and so its status may be what it was.
+    let repaired = async {
+        while is_published(stage, &mut watch, &erased).await.is_err() {
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    stage
+        .in_time("publishing again what was erased in an outage", repaired)
+        .await?;
+    for registration in [&stays, &changed] {
         is_published(stage, &mut watch, registration).await?;
     }
     Ok(())
@@ -117,3 +126,4 @@ async fn seen(stage: &Stage<'_>, watch: &mut Watch, registration: &Registration)
 }
 
 const SHORT: std::time::Duration = std::time::Duration::from_millis(300);
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(50);

@@ -121,6 +121,14 @@ impl Endpoint {
         }
     }
 
+    /// Whoever asks next connects anew.
+    pub(super) fn reconnect(&self) {
+        // Who holds it is connecting at the moment.
+        if let Ok(mut client) = self.client.try_lock() {
+            *client = None;
+        }
+    }
+
     pub(super) async fn disconnect(&self) {
         *self.client.lock().await = None;
     }

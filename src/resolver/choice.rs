@@ -49,8 +49,6 @@ struct Set {
     weights: Option<Alias>,
     /// Everything that is up and wanted, for when nothing else is left.
     up: Vec<Slot>,
-    /// There is nothing else than what is out.
-    all_out: bool,
 }
 
 /// An entry, with what is looked at before it is chosen.
@@ -89,10 +87,10 @@ impl Choice {
     pub(super) fn choose(&self) -> Option<Arc<Entry>> {
         let set = self.set.load();
         let first = &set.usable.get(self.draw(&set))?;
-        if set.all_out || !first.load.is_out() {
+        if !first.load.is_out() {
             return Some(first.entry.clone());
         }
-        // The set is made again soon after one is out.
+        // The set is made again soon after one is out, or is back.
         let well = self.another(&set, |slot| !slot.load.is_out());
         Some(well.unwrap_or(first).entry.clone())
     }
@@ -253,7 +251,6 @@ impl Choice {
             usable,
             weights: weights.flatten(),
             up: up.into_iter().map(|(_, slot)| slot).collect(),
-            all_out,
         }
     }
 

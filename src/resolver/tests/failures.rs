@@ -114,3 +114,35 @@ async fn an_instance_that_moves_is_tried_where_it_is_now() {
     };
     tokio::time::timeout(SOON, back).await.expect("it is back soon");
 }
+
+#[tokio::test]
+async fn the_first_that_is_back_gets_all_calls_at_once() {
+    for strategy in [
+        Strategy::RoundRobin,
+        Strategy::Random,
+        Strategy::Weighted,
+        Strategy::LeastOutstanding,
+    ] {
+        let (_all, resolver) = with_weights(&[100, 100, 100], |builder| builder.strategy(strategy)).await;
+        let mut made = resolver.choice().made();
+        made.borrow_and_update();
+        for id in ["0", "1", "2"] {
+            let load = resolver.choice().known_load(id);
+            resolver.choice().take_out(&load, load.epoch());
+        }
+        tokio::time::timeout(SOON, made.changed()).await.unwrap().unwrap();
+        assert_eq!(
+            shares(&resolver, 100).len(),
+            3,
+            "where all are out, any may be tried"
+        );
+        // Before anything is made again.
+        let back = resolver.choice().known_load("1");
+        resolver.choice().put_back(&back, back.epoch());
+        assert_eq!(
+            shares(&resolver, 100).keys().collect::<Vec<_>>(),
+            ["1"],
+            "{strategy:?}"
+        );
+    }
+}

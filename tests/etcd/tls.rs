@@ -242,6 +242,7 @@ fn a_certificate_must_name_whom_it_was_asked_for() {
     test.join().unwrap();
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn without_an_authority_of_its_own_the_system_s_are_trusted() {
     let (system, other) = (Authority::new("system"), Authority::new("unknown"));

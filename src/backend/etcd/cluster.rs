@@ -138,8 +138,7 @@ impl Cluster {
                 Err(_) if Instant::now() >= ends => {
                     for silent in &asked {
                         endpoints[*silent].avoid();
-                        // After a long silence a connection that would live again tries that ever more seldom.
-                        endpoints[*silent].reconnect();
+                        endpoints[*silent].reconnect_if_long_silent();
                         failures.silent(&endpoints[*silent]);
                     }
                     return Err(failures.into());

@@ -71,7 +71,7 @@ impl Look {
 
     /// What is to be asked now, and where.
     pub(super) fn due(&mut self, now: Instant) -> BTreeMap<Links, Vec<Question>> {
-        if self.again.take_if(|again| *again <= now).is_some() {
+        if !self.is_whole && self.again.take_if(|again| *again <= now).is_some() {
             self.began = Some(now);
             self.is_whole = true;
             self.is_completing = false;
@@ -99,9 +99,20 @@ impl Look {
                 }
             }
         }
-        if due.contains_key(&Links::All) {
-            // Only a look asks by one of two families, and what it asks is asked on all of them now.
-            due.remove(&Links::Second);
+        let is_type = |question: &Question| *question == Question::Type;
+        let asks = due.values().flatten().any(is_type);
+        if asks {
+            // Also where this is late: it can be answered.
+            self.close_at(now + TRY_AGAIN);
+        }
+        if due.get(&Links::All).is_some_and(|all| all.iter().any(is_type)) {
+            // Nobody is asked twice at once.
+            for links in [Links::First, Links::Second] {
+                if let Some(questions) = due.get_mut(&links) {
+                    questions.retain(|question| !is_type(question));
+                }
+            }
+            due.retain(|_, questions| !questions.is_empty());
         }
         due
     }
@@ -119,7 +130,9 @@ impl Look {
     /// So many answers have come.
     pub(super) fn heard(&mut self, packets: usize, now: Instant) {
         self.heard += packets;
-        self.last_heard = Some(now);
+        if packets > 0 {
+            self.last_heard = Some(now);
+        }
     }
 
     /// Whether answers are still believed.
@@ -154,7 +167,9 @@ impl Look {
     /// When there is next something to do.
     pub(super) fn next(&self) -> Option<Instant> {
         let due = self.due.first().map(|(at, ..)| *at);
-        [self.again, due, self.closes].into_iter().flatten().min()
+        // One look after the other.
+        let again = self.again.filter(|_| !self.is_whole);
+        [again, due, self.closes].into_iter().flatten().min()
     }
 }
 
@@ -241,6 +256,21 @@ mod tests {
             look.heard(64, at(ms));
             assert_eq!(look.due(at(ms)).is_empty(), ms != 1000, "{ms}");
         }
+    }
+
+    #[test]
+    fn what_is_asked_late_is_waited_for_all_the_same() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut look = Look::default();
+        look.look(start);
+        assert_eq!(look.due(start).len(), 1);
+        look.sent(1);
+        // Whoever asks was kept from it for longer than the window.
+        let due: Vec<_> = look.due(at(500)).into_keys().collect();
+        assert_eq!(due, [Links::All]);
+        assert_eq!(look.close(at(500), |_| Vec::new()), None);
+        assert_eq!(look.close(at(600), |_| Vec::new()), Some(true));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(in super::super) struct Endpoint {
 struct Health {
     failures: u32,
     avoid_until: Option<Instant>,
+    /// When it has answered, or was connected to: the later of both.
+    alive: Option<Instant>,
 }
 
 impl Endpoint {
@@ -74,7 +76,10 @@ impl Endpoint {
 
     /// It has answered.
     pub(super) fn answered(&self) {
-        *self.health() = Health::default();
+        *self.health() = Health {
+            alive: Some(Instant::now()),
+            ..Health::default()
+        };
     }
 
     /// Whether it failed when it was asked last.
@@ -121,8 +126,15 @@ impl Endpoint {
         }
     }
 
-    /// Whoever asks next connects anew.
-    pub(super) fn reconnect(&self) {
+    /// It is silent. Where it has been for long, whoever asks next connects anew.
+    pub(super) fn reconnect_if_long_silent(&self) {
+        if self
+            .health()
+            .alive
+            .is_none_or(|alive| alive.elapsed() < LONG_SILENT)
+        {
+            return;
+        }
         // Who holds it is connecting at the moment.
         if let Ok(mut client) = self.client.try_lock() {
             *client = None;
@@ -144,6 +156,7 @@ impl Endpoint {
             Err(error) if fault::is_without_auth(&error) => connect(None).await,
             connected => connected,
         }?;
+        self.health().alive = Some(Instant::now());
         *client = Some(connected.clone());
         Ok(connected)
     }
@@ -186,3 +199,6 @@ const LOGIN_TIME: Duration = Duration::from_secs(2);
 /// How long an endpoint is asked last after its first failure; doubled with each further one.
 const AVOID_FIRST: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 5;
+/// Above what it takes to connect and to log in. After this long a connection that is cut off tries to get through
+/// again at longer intervals than a new one does.
+const LONG_SILENT: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hereabouts::etcd::Etcd;
-use hereabouts::{Registry, Status};
+use hereabouts::{Error, Registry, Status};
 
 use crate::delay::Delay;
 use crate::server::{Server, Version};
@@ -60,6 +60,26 @@ async fn what_was_overtaken_is_not_done_after_its_instance_was_withdrawn() {
     owner.close().await.unwrap();
     let left = client.leases().await.unwrap();
     assert!(left.leases().is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_lease_that_can_not_be_left_before_the_end_is_told() {
+    let server = Server::start(Version::Current);
+    let ways = [Delay::to(&server).await, Delay::to(&server).await];
+    let owner = by(&ways);
+    let _kept = register(&owner, "kept").await;
+    let before = ways.each_ref().map(Delay::sent);
+    let _probe = register(&owner, "probe").await;
+    let slow = usize::from(ways[1].sent() > before[1]);
+    ways[slow].set(LATE);
+    let late = register(&owner, "late").await;
+    late.deregister().await.unwrap();
+    // Nothing else has its turn in between.
+    server.kill();
+    let error = owner.close().await.unwrap_err();
+    println!("{}", error.in_full());
+    assert!(matches!(error, Error::Incomplete { .. }), "{error:?}");
+    assert!(error.in_full().contains("lease"), "{}", error.in_full());
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub(super) struct Lease {
 pub(super) struct Slot {
     lease: Option<Lease>,
     failed: Option<Failed>,
+    /// Why another one, that was being left, could not be revoked before the end.
+    left_with: Option<Error>,
 }
 
 /// A grant that has failed, for those who have waited for it.
@@ -160,7 +162,26 @@ impl Inner {
         match revoked.await {
             // Who asked twice is told so, and so is who comes too late.
             Err(failure) if failure.remedy != Remedy::NewLease => Err(failure.error),
-            _ => Ok(()),
+            _ => {
+                self.owned().none_is_late_under(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// A lease that was being left could not be revoked before the end.
+    pub(super) async fn is_left_with(&self, error: Error) {
+        self.lease.lock().await.left_with = Some(error);
+    }
+
+    /// Once all tasks are over: whether a lease is left all the same.
+    pub(super) async fn is_none_left(&self) -> Result<()> {
+        match self.lease.lock().await.left_with.take() {
+            None => Ok(()),
+            Some(why) => Err(Error::Incomplete {
+                left: "a lease that was being left".to_owned(),
+                source: Some(Arc::new(why)),
+            }),
         }
     }
 
@@ -170,6 +191,7 @@ impl Inner {
         if slot.lease.take_if(|lease| lease.id == id).is_some() {
             drop(slot);
             self.counters.lost_lease();
+            self.owned().none_is_late_under(id);
             self.lose_with_lease(id);
         }
     }

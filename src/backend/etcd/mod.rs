@@ -237,9 +237,10 @@ impl Backend for Etcd {
         self.0.tasks.close();
         let revoked = self.0.drop_lease(|| true).await;
         self.0.tasks.wait().await;
+        let left = self.0.is_none_left().await;
         self.0.feed.close();
         self.0.cluster.disconnect().await;
-        revoked
+        revoked.and(left)
     }
 
     fn describe(&self) -> String {

@@ -4,7 +4,7 @@
 mod doubt;
 mod losses;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
@@ -27,8 +27,8 @@ pub(super) struct Owned {
     next_ticket: u64,
     /// Written perhaps, though an error was returned: the values.
     uncertain: HashMap<Vec<u8>, Vec<Vec<u8>>>,
-    /// Created, or to be created, under this lease by a call that others have overtaken, and that may still be done.
-    late: HashMap<Vec<u8>, i64>,
+    /// Created, or to be created, under these leases by calls that others have overtaken, and that may still be done.
+    late: HashMap<Vec<u8>, HashSet<i64>>,
     /// One call at a time for each key.
     turns: HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>,
     /// Calls that publish at the moment.
@@ -316,7 +316,7 @@ impl Inner {
         turn.map_err(|_| late())
     }
 
-    fn owned(&self) -> MutexGuard<'_, Owned> {
+    pub(super) fn owned(&self) -> MutexGuard<'_, Owned> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A look asks who is there, three times within 220 ms, as packets get lost; a check asks for single labels. Who has
 //! two families of addresses answers on both: one is asked first, so that what is there is known in half the time.
-//! While very many answer, nothing is asked again.
+//! While very many answer, it is not asked again, up to a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

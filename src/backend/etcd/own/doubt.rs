@@ -26,9 +26,15 @@ impl Owned {
 
     /// A key may still be created under a lease by a call that nobody waits for any longer.
     pub(super) fn may_be_late(&mut self, key: &[u8], lease: i64) {
-        // Under a lease that is gone nothing is written.
-        self.late.retain(|_, other| *other == lease);
-        self.late.insert(key.to_vec(), lease);
+        self.late.entry(key.to_vec()).or_default().insert(lease);
+    }
+
+    /// A lease is gone: nothing is written under it any more.
+    pub(in super::super) fn none_is_late_under(&mut self, lease: i64) {
+        self.late.retain(|_, leases| {
+            leases.remove(&lease);
+            !leases.is_empty()
+        });
     }
 
     /// What is published under a lease and not being withdrawn.
@@ -71,7 +77,8 @@ impl Inner {
     ///
     /// Otherwise it could be seen again, long after it was withdrawn.
     pub(super) fn shut_out_late(self: &Arc<Self>, key: &[u8]) {
-        if let Some(lease) = self.owned().late.remove(key) {
+        let leases = self.owned().late.remove(key).unwrap_or_default();
+        for lease in leases {
             self.spawn(self.clone().leave_lease(lease));
         }
     }
@@ -93,11 +100,14 @@ impl Inner {
             () = self.closing.cancelled() => {}
             () = self.move_all(id) => {}
         }
+        // Nobody keeps it alive any longer.
+        let runs_out = Instant::now() + self.ttl;
         while let Err(error) = self.revoke(id, Instant::now() + CALL_TIME).await {
             if self.closing.is_cancelled() {
-                // It runs out by itself, since nobody keeps it alive any longer.
-                tracing::debug!("can't revoke a lease: {}", escaped(&error.in_full()));
-                return;
+                return self.is_left_with(error).await;
+            }
+            if Instant::now() >= runs_out {
+                break;
             }
             tokio::time::sleep(retry.next_delay(true)).await;
         }

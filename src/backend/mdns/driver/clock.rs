@@ -46,9 +46,7 @@ impl Clock {
             restarted: None,
         }
     }
-}
 
-impl Clock {
     /// Whether this task, or the whole machine, was stopped for longer than it ever sleeps by itself.
     fn has_slept(&mut self, now: Instant, wall: SystemTime) -> bool {
         let (then, wall_then) = std::mem::replace(&mut self.awake, (now, wall));

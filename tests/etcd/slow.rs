@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use etcd_client::{Client, LeaseStatus};
 use hereabouts::etcd::Etcd;
 use hereabouts::{Error, Registry, Status};
 
@@ -17,6 +18,34 @@ fn by<'a>(ways: impl IntoIterator<Item = &'a Delay>) -> Registry {
     Registry::new(Etcd::builder(addresses).ttl(TTL).build().unwrap()).unwrap()
 }
 
+/// The way that is asked first.
+async fn asked_first<'a>(owner: &Registry, ways: &'a [Delay; 2]) -> &'a Delay {
+    for n in 0..10 {
+        let before = ways.each_ref().map(Delay::sent);
+        let probe = register(owner, &format!("probe-{n}")).await;
+        let asked = ways.iter().zip(before).filter(|(way, sent)| way.sent() > *sent);
+        let asked: Vec<&Delay> = asked.map(|(way, _)| way).collect();
+        probe.deregister().await.unwrap();
+        // Otherwise something else was sent at the same time.
+        if let [way] = asked[..] {
+            return way;
+        }
+    }
+    panic!("it asks one of them first");
+}
+
+async fn leases(client: &mut Client) -> Vec<i64> {
+    let leases = client.leases().await.unwrap();
+    leases.leases().iter().map(LeaseStatus::id).collect()
+}
+
+/// The revision of a key's last write, and whose lease it is under.
+async fn written(client: &mut Client, id: &str) -> Option<(i64, i64)> {
+    let key = format!("/micro/registry/greeter/{id}");
+    let got = client.get(key, None).await.unwrap();
+    got.kvs().first().map(|kv| (kv.mod_revision(), kv.lease()))
+}
+
 #[tokio::test]
 async fn what_was_overtaken_is_not_done_after_its_instance_was_withdrawn() {
     let server = Server::start(Version::Current);
@@ -24,25 +53,31 @@ async fn what_was_overtaken_is_not_done_after_its_instance_was_withdrawn() {
     let owner = by(&ways);
     let kept = register(&owner, "kept").await;
     let mut client = server.client().await;
-    let lease_before = client.leases().await.unwrap().leases()[0].id();
+    let lease_before = leases(&mut client).await;
     let reader = registry([&server]);
+    let slow = asked_first(&owner, &ways).await;
     let mut watch = reader.watch("greeter").unwrap();
     within(&mut watch, SOON, |s| s.is_synced() && s.len() == 1).await;
     events_until(&mut watch, SOON, "synced").await;
-    // Whom it asks first.
-    let before = ways.each_ref().map(Delay::sent);
-    let _probe = register(&owner, "probe").await;
-    events_until(&mut watch, SOON, "added probe").await;
-    let slow = usize::from(ways[1].sent() > before[1]);
-    assert_eq!(ways[1 - slow].sent(), before[1 - slow], "it asks one of them");
-    let slow = &ways[slow];
 
     slow.set(LATE);
-    let sent = slow.sent();
     let late = register(&owner, "late").await;
-    assert!(slow.sent() > sent, "the slow one was asked first");
     assert_eq!(events_until(&mut watch, SOON, "added late").await, ["added late"]);
     late.deregister().await.unwrap();
+    // It went with the lease under which it could be created again, and the other had moved before.
+    let lease = leases(&mut client).await;
+    assert_eq!(lease.len(), 1, "the lease was left: {lease:?}");
+    assert_ne!(lease, lease_before, "the lease was left");
+    let (kept_at, kept_under) = written(&mut client, "kept").await.unwrap();
+    assert_eq!(kept_under, lease[0]);
+    let now = client
+        .get("kept", None)
+        .await
+        .unwrap()
+        .header()
+        .unwrap()
+        .revision();
+    assert!(kept_at < now, "it has moved before: {kept_at} of {now}");
     assert_eq!(
         events_until(&mut watch, SOON, "removed late").await,
         ["removed late"]
@@ -53,33 +88,59 @@ async fn what_was_overtaken_is_not_done_after_its_instance_was_withdrawn() {
     assert!(matches!(kept.status(), Status::Published), "{:?}", kept.status());
     let _end = register(&owner, "end").await;
     assert_eq!(events_until(&mut watch, SOON, "added end").await, ["added end"]);
-    let leases = client.leases().await.unwrap();
-    let leases: Vec<i64> = leases.leases().iter().map(etcd_client::LeaseStatus::id).collect();
-    assert_eq!(leases.len(), 1, "the lease was left: {leases:?}");
-    assert_ne!(leases[0], lease_before, "the lease was left");
     owner.close().await.unwrap();
-    let left = client.leases().await.unwrap();
-    assert!(left.leases().is_empty(), "{left:?}");
+    assert_eq!(leases(&mut client).await, [0; 0]);
 }
 
 #[tokio::test]
-async fn a_lease_that_can_not_be_left_before_the_end_is_told() {
-    let server = Server::start(Version::Current);
-    let ways = [Delay::to(&server).await, Delay::to(&server).await];
-    let owner = by(&ways);
-    let _kept = register(&owner, "kept").await;
-    let before = ways.each_ref().map(Delay::sent);
-    let _probe = register(&owner, "probe").await;
-    let slow = usize::from(ways[1].sent() > before[1]);
-    ways[slow].set(LATE);
-    let late = register(&owner, "late").await;
-    late.deregister().await.unwrap();
-    // Nothing else has its turn in between.
-    server.kill();
-    let error = owner.close().await.unwrap_err();
-    println!("{}", error.in_full());
-    assert!(matches!(error, Error::Incomplete { .. }), "{error:?}");
-    assert!(error.in_full().contains("lease"), "{}", error.in_full());
+async fn a_lease_that_can_not_be_left_is_told_and_left_later() {
+    for comes_back in [false, true] {
+        let server = Server::start(Version::Current);
+        let ways = [Delay::to(&server).await, Delay::to(&server).await];
+        let owner = by(&ways);
+        let kept = register(&owner, "kept").await;
+        let slow = asked_first(&owner, &ways).await;
+        let mut client = server.client().await;
+        let lease_before = leases(&mut client).await;
+        slow.set(LATE);
+        let late = register(&owner, "late").await;
+        slow.set(Duration::ZERO);
+
+        server.freeze(true);
+        let error = late.deregister().await.unwrap_err();
+        println!("{}", error.in_full());
+        assert!(
+            matches!(error, Error::Incomplete { .. } | Error::Timeout { .. }),
+            "{error:?}"
+        );
+        if !comes_back {
+            let error = owner.close().await.unwrap_err();
+            println!("{}", error.in_full());
+            assert!(matches!(error, Error::Incomplete { .. }), "{error:?}");
+            assert!(error.in_full().contains("being left"), "{}", error.in_full());
+            server.freeze(false);
+            continue;
+        }
+        server.freeze(false);
+        // It goes on in the background.
+        let reader = registry([&server]);
+        let mut watch = reader.watch("greeter").unwrap();
+        within(&mut watch, SOON, |s| s.is_synced() && s.len() == 1).await;
+        let left = async {
+            while leases(&mut client).await.len() != 1 || leases(&mut client).await == lease_before {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SOON, left).await.expect("the lease is left");
+        assert_eq!(history(&mut client, "late").await.last(), Some(&"deleted"));
+        assert!(matches!(kept.status(), Status::Published), "{:?}", kept.status());
+        assert_eq!(
+            events_until(&mut watch, SOON, "synced").await,
+            ["added kept", "synced"]
+        );
+        owner.close().await.unwrap();
+        assert_eq!(leases(&mut client).await, [0; 0]);
+    }
 }
 
 #[tokio::test]

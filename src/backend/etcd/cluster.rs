@@ -4,6 +4,7 @@
 //! the next one, and asked last for a while.
 
 mod endpoint;
+mod failure;
 mod members;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,6 +19,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 pub(super) use self::endpoint::Endpoint;
+pub(super) use self::failure::Failure;
+use self::failure::Failures;
 pub(super) use self::members::{Answer, told};
 use self::members::{Endpoints, Members};
 use super::fault::{self, Remedy};
@@ -49,7 +52,7 @@ pub(super) struct Cluster {
 pub(super) struct Answered<T> {
     pub(super) answer: T,
     pub(super) by: Arc<Endpoint>,
-    /// It was asked of others too, or more than once, and who has not answered may do it yet.
+    /// It was asked more than once, and may be done again by who has not answered.
     pub(super) overtook: bool,
 }
 
@@ -131,7 +134,7 @@ impl Cluster {
                     return Ok(Answered {
                         answer,
                         by: endpoints[index].clone(),
-                        overtook: is_lost || asked.len() > 1,
+                        overtook: is_lost || !attempts.is_empty(),
                     });
                 }
                 Ok((index, Err(failure))) => (index, failure),
@@ -141,7 +144,10 @@ impl Cluster {
                         endpoints[*silent].reconnect_if_long_silent();
                         failures.silent(&endpoints[*silent]);
                     }
-                    return Err(failures.into());
+                    return Err(Failure {
+                        may_be_done: is_lost || !attempts.is_empty(),
+                        ..failures.into()
+                    });
                 }
                 Err(_) => continue,
             };
@@ -151,10 +157,14 @@ impl Cluster {
             let enough = refused && (alone || failures.refuses_too(&endpoints[index]));
             let at_once = matches!(failure.remedy, Remedy::NewLease | Remedy::Less | Remedy::Anew);
             if at_once || enough {
-                return Err(failure);
+                let may_be_done = is_lost || !attempts.is_empty();
+                return Err(Failure {
+                    may_be_done,
+                    ..failure
+                });
             }
             if !refused {
-                is_lost = true;
+                is_lost |= failure.may_be_done;
                 endpoints[index].avoid();
             }
             asked.retain(|other| *other != index);
@@ -295,91 +305,6 @@ impl Cluster {
     }
 }
 
-/// Why nobody has answered.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) remedy: Remedy,
-    pub(super) error: Error,
-}
-
-impl Failure {
-    pub(super) fn new(remedy: Remedy, error: Error) -> Self {
-        Self { remedy, error }
-    }
-
-    /// Nobody answers.
-    pub(super) fn lost(why: &str) -> Self {
-        Self::new(Remedy::Retry, Error::unavailable("etcd", why.to_owned()))
-    }
-
-    /// Whether it was understood, and refused.
-    fn is_refusal(&self) -> bool {
-        matches!(self.remedy, Remedy::None | Remedy::Login)
-    }
-
-    fn of(endpoint: &Endpoint, error: &etcd_client::Error) -> Self {
-        Self::new(fault::remedy(error), fault::error_of(endpoint.name(), error))
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        failure.error
-    }
-}
-
-/// Why each endpoint has not answered, the last reason of each.
-#[derive(Default)]
-struct Failures(Vec<(String, Failure)>);
-
-impl Failures {
-    fn add(&mut self, endpoint: &Endpoint, failure: Failure) {
-        self.0.retain(|(name, _)| name != endpoint.name());
-        self.0.push((endpoint.name().to_owned(), failure));
-    }
-
-    /// Whether another one has refused.
-    fn refuses_too(&self, endpoint: &Endpoint) -> bool {
-        let mut others = self.0.iter().filter(|(name, _)| name != endpoint.name());
-        others.any(|(_, failure)| failure.is_refusal())
-    }
-
-    /// It was asked, and has not answered.
-    fn silent(&mut self, endpoint: &Endpoint) {
-        if !self.0.iter().any(|(name, _)| name == endpoint.name()) {
-            let error = Error::unavailable("etcd", format!("{}: no answer", endpoint.name()));
-            self.add(endpoint, Failure::new(Remedy::Retry, error));
-        }
-    }
-}
-
-impl From<Failures> for Failure {
-    /// What can be done is what can be done about the last one; or, where one of them has no leader, to wait.
-    fn from(failures: Failures) -> Self {
-        let all = failures.0;
-        let waits = all.iter().any(|(_, failure)| failure.remedy == Remedy::Wait);
-        let Some((_, last)) = all.last() else {
-            return Self::lost("no answer");
-        };
-        let is_refused = matches!(last.error, Error::Backend { .. });
-        let remedy = if waits { Remedy::Wait } else { last.remedy };
-        let reason = |(_, failure): &(String, Self)| {
-            let source = std::error::Error::source(&failure.error);
-            source.map(ToString::to_string)
-        };
-        let mut reasons: Vec<String> = all.iter().take(MAX_REASONS).filter_map(reason).collect();
-        if all.len() > MAX_REASONS {
-            reasons.push(format!("and {} more", all.len() - MAX_REASONS));
-        }
-        let reasons = reasons.join("; ");
-        let error = match is_refused {
-            true => Error::backend("etcd", reasons),
-            false => Error::unavailable("etcd", reasons),
-        };
-        Self::new(remedy, error)
-    }
-}
-
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither users nor passwords.
@@ -396,4 +321,3 @@ const OVERTAKE_AFTER: Duration = Duration::from_millis(300);
 const ASK_AGAIN: Duration = Duration::from_millis(1500);
 /// How often is asked which cluster the endpoints are of, while less than half of them have answered.
 const AGREE_AGAIN: Duration = Duration::from_secs(10);
-const MAX_REASONS: usize = 5;

@@ -72,6 +72,21 @@ fn of_status(code: i32, text: &str) -> Remedy {
     }
 }
 
+/// Whether nobody was there to send it to.
+pub(super) fn is_unsent(error: &etcd_client::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        cause = match error.downcast_ref::<etcd_client::Error>() {
+            Some(etcd_client::Error::GRpcStatus(status)) => std::error::Error::source(status),
+            _ => error.source(),
+        };
+    }
+    false
+}
+
 /// Whether this store has no users, though one was given.
 pub(super) fn is_without_auth(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains("authentication is not enabled"))

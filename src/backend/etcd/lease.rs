@@ -28,6 +28,8 @@ pub(super) struct Lease {
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     lease: Option<Lease>,
+    /// Asked for, and perhaps granted though nobody has heard of it: it is asked for again.
+    asked: Option<i64>,
     failed: Option<Failed>,
     /// Why another one, that was being left, could not be revoked before the end.
     left_with: Option<Error>,
@@ -88,9 +90,11 @@ impl Inner {
         if let Some(failed) = slot.failed.as_ref().filter(|failed| failed.at > asked) {
             return Err(failed.error());
         }
-        let granted = self.grant(ends).await;
+        let id = *slot.asked.get_or_insert_with(new_id);
+        let granted = self.grant(id, ends).await;
         slot.failed = granted.as_ref().err().map(Failed::of);
-        let id = granted?;
+        granted?;
+        slot.asked = None;
         if self.closing.is_cancelled() {
             self.revoke(id, ends + SPARE).await?;
             return Err(Error::Closed);
@@ -104,13 +108,9 @@ impl Inner {
         Ok(id)
     }
 
-    async fn grant(&self, ends: Instant) -> Result<i64> {
+    async fn grant(&self, id: i64, ends: Instant) -> Result<()> {
         // The store counts in seconds.
         let seconds = i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-        // An id of our own, so that asking twice does not grant two; of a source that no other process shares,
-        // as whoever has a lease may revoke it.
-        let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-        let id = i64::try_from(high >> 1).unwrap_or(1).max(1);
         let granted = self.cluster.ask(left(ends), |mut client| {
             let options = LeaseGrantOptions::new().with_id(id);
             async move {
@@ -123,28 +123,33 @@ impl Inner {
             .boxed()
         });
         granted.await?;
-        Ok(id)
+        Ok(())
     }
 
     /// Revokes the lease, where that is `wanted`, and what was published under it goes.
     pub(super) async fn drop_lease(&self, wanted: impl FnOnce() -> bool) -> Result<()> {
-        let in_vain = |why: Error| Error::Incomplete {
-            left: match self.names() {
-                names if names.is_empty() => "a lease with nothing under it".to_owned(),
-                names => format!("the lease of {names}"),
+        let in_vain = |names: String, why: Error| Error::Incomplete {
+            left: match names.is_empty() {
+                true => "a lease with nothing under it".to_owned(),
+                false => format!("the lease of {names}"),
             },
             source: Some(Arc::new(why)),
         };
         let late = || Error::unavailable("etcd", "a lease is being granted");
         let ends = Instant::now() + REVOKE_TIME;
         let slot = tokio::time::timeout_at(ends, self.lease.lock()).await;
-        let mut slot = slot.map_err(|_| in_vain(late()))?;
+        let mut slot = slot.map_err(|_| in_vain(self.names(), late()))?;
         // Under the lock, so that nobody gets the lease in between.
-        let Some(Lease { id, .. }) = wanted().then(|| slot.lease.take()).flatten() else {
+        if !wanted() {
             return Ok(());
-        };
+        }
+        let (lease, asked) = (slot.lease.take(), slot.asked.take());
         drop(slot);
-        self.revoke(id, ends).await.map_err(in_vain)
+        let names = lease.as_ref().map_or_else(String::new, |_| self.names());
+        match lease.map(|lease| lease.id).or(asked) {
+            Some(id) => self.revoke(id, ends).await.map_err(|why| in_vain(names, why)),
+            None => Ok(()),
+        }
     }
 
     /// Takes the lease, where it is this one: the next who wants one is granted another.
@@ -282,6 +287,13 @@ impl Inner {
             }
         }
     }
+}
+
+/// An id of our own, so that asking twice does not grant two; of a source that no other process shares, as
+/// whoever knows a lease may revoke it.
+fn new_id() -> i64 {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    i64::try_from(high >> 1).unwrap_or(1).max(1)
 }
 
 /// Above what an election takes in which nobody wins at first, below the registry's own deadline.

@@ -240,7 +240,7 @@ impl Backend for Etcd {
         let left = self.0.is_none_left().await;
         self.0.feed.close();
         self.0.cluster.disconnect().await;
-        revoked.and(left)
+        left.and(revoked)
     }
 
     fn describe(&self) -> String {

@@ -9,7 +9,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use futures_util::FutureExt;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 use tokio::time::Instant;
 
 use super::fault::Remedy;
@@ -29,6 +29,10 @@ pub(super) struct Owned {
     uncertain: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     /// Created, or to be created, under these leases by calls that others have overtaken, and that may still be done.
     late: HashMap<Vec<u8>, HashSet<i64>>,
+    /// Those that are being left, for that.
+    being_left: HashSet<i64>,
+    /// Nothing is late under one of them any longer.
+    none_is_late: Arc<Notify>,
     /// One call at a time for each key.
     turns: HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>,
     /// Calls that publish at the moment.
@@ -40,9 +44,17 @@ struct Own {
     instance: Arc<Instance>,
     revision: i64,
     lease: i64,
+    /// The lease that it moves to, or has moved to already.
+    moving: Option<i64>,
     lost: Option<oneshot::Sender<Lost>>,
     /// It is being withdrawn: that it goes is no loss.
     leaving: bool,
+}
+
+impl Own {
+    fn is_under(&self, lease: i64) -> bool {
+        self.lease == lease || self.moving == Some(lease)
+    }
 }
 
 /// How a write ended.
@@ -86,6 +98,7 @@ impl Inner {
                     instance,
                     revision,
                     lease,
+                    moving: None,
                     lost: Some(lost),
                     leaving: false,
                 };
@@ -102,22 +115,17 @@ impl Inner {
                 Ok(Published::new(ticket, async { Lost::Superseded(by) }))
             }
             Ok(Written::Shared(by)) => {
-                let why = format!(
-                    "{} {} has the same key, {}, as {by}; give one of them another id",
-                    instance.service(),
-                    instance.id(),
-                    String::from_utf8_lossy(&key),
-                );
-                Err(Error::backend("etcd", escaped(&why).to_string()))
+                self.shut_out_late(&key);
+                Err(shared(&key, &instance, &by))
             }
-            Err((error, sent)) => {
+            Err((error, may_be_done)) => {
                 let mut owned = self.owned();
                 // What its ticket put is withdrawn with that.
                 let is_kept = owned
                     .by_key
                     .get(&key)
                     .is_some_and(|own| Some(own.ticket) == replaces);
-                let cleans = sent && error.is_transient() && !is_kept && owned.doubts(&key, value);
+                let cleans = may_be_done && !is_kept && owned.doubts(&key, value);
                 drop(owned);
                 if cleans {
                     self.spawn(self.clone().clean_up(key));
@@ -131,13 +139,20 @@ impl Inner {
     }
 
     pub(super) async fn withdraw(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
+        let ends = Instant::now() + CALL_TIME;
         let key = self.owned().tickets.get(&ticket).cloned();
         let Some(key) = key else {
             // Lost already, perhaps the last.
+            let nobodys = self.owned().late_of_nobody();
+            for key in nobodys {
+                self.shut_out(&key, ends).await?;
+            }
             self.drop_lease_if_idle();
             return Ok(());
         };
-        let ends = Instant::now() + CALL_TIME;
+        let _ = self.owned().leaves(&key, ticket);
+        // First, as otherwise it could be there again for a moment. It may go with that already.
+        self.shut_out(&key, ends).await?;
         let _turn = self.turn(&key, ends).await?;
         let Some((mut revision, generation)) = self.owned().leaves(&key, ticket) else {
             return Ok(());
@@ -163,7 +178,6 @@ impl Inner {
             }
         }
         self.owned().forget(&key, Some(ticket));
-        self.shut_out_late(&key);
         self.drop_lease_if_idle();
         Ok(())
     }
@@ -188,7 +202,7 @@ impl Inner {
         all.map(|(key, own)| (key.clone(), own.revision)).collect()
     }
 
-    /// Writes; with an error, whether something was sent.
+    /// Writes; with an error, whether it may have been done.
     async fn write(
         self: &Arc<Self>,
         key: &[u8],
@@ -214,7 +228,11 @@ impl Inner {
                 async move { client.txn(txn).await }.boxed()
             });
             let asked = asked.await;
-            if expected.is_none() && asked.as_ref().map_or(true, |asked| asked.overtook) {
+            let may_be_late = match &asked {
+                Ok(asked) => asked.overtook,
+                Err(failure) => failure.may_be_done,
+            };
+            if expected.is_none() && may_be_late {
                 self.owned().may_be_late(key, lease);
             }
             let response = match asked {
@@ -225,7 +243,7 @@ impl Inner {
                     lost.await.map_err(|_| (late(), tries > 0))?;
                     continue;
                 }
-                Err(failure) => return Err((failure.error, true)),
+                Err(failure) => return Err((failure.error, tries > 0 || failure.may_be_done)),
             };
             if response.succeeded() {
                 let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
@@ -321,35 +339,6 @@ impl Inner {
     }
 }
 
-impl Owned {
-    /// A publication is lost: whoever keeps it is told.
-    fn lose(&mut self, key: &[u8], how: Lost) {
-        if let Some(mut own) = self.by_key.remove(key) {
-            self.tickets.remove(&own.ticket);
-            if let Some(lost) = own.lost.take() {
-                // Who no longer listens need not know.
-                let _ = lost.send(how);
-            }
-        }
-    }
-
-    /// A publication is being withdrawn: the revision of its last write, and since when it is there.
-    fn leaves(&mut self, key: &[u8], ticket: Ticket) -> Option<(i64, u64)> {
-        let own = self.by_key.get_mut(key).filter(|own| own.ticket == ticket)?;
-        own.leaving = true;
-        Some((own.revision, own.instance.generation().millis()))
-    }
-
-    fn forget(&mut self, key: &[u8], ticket: Option<Ticket>) {
-        if let Some(ticket) = ticket
-            && self.by_key.get(key).is_some_and(|own| own.ticket == ticket)
-        {
-            self.by_key.remove(key);
-            self.tickets.remove(&ticket);
-        }
-    }
-}
-
 /// The key that stands there, of a transaction that was not done.
 fn found(response: &TxnResponse) -> Option<KeyValue> {
     response.op_responses().into_iter().find_map(|op| match op {
@@ -365,6 +354,17 @@ fn other_of(kv: &KeyValue, ours: &Instance) -> Option<Arc<Instance>> {
     let same = |i: &&Instance| key_of(i) == key_of(ours);
     let other = read.iter().find(same).or_else(|| read.first());
     other.cloned().map(Arc::new)
+}
+
+/// Two instances have one key.
+fn shared(key: &[u8], instance: &Instance, by: &Instance) -> Error {
+    let why = format!(
+        "{} {} has the same key, {}, as {by}; give one of them another id",
+        instance.service(),
+        instance.id(),
+        String::from_utf8_lossy(key),
+    );
+    Error::backend("etcd", escaped(&why).to_string())
 }
 
 fn key_of(instance: &Instance) -> (&str, &str) {

@@ -174,6 +174,7 @@ impl Watcher {
                 if self.inner.feed.forget_unread() {
                     // Nobody reads it any longer: what is there is looked at anew when somebody does.
                     self.observes = false;
+                    self.listed = None;
                     self.table.clear();
                     return Ok(End::Again);
                 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp};
+use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::super::wire;
-use super::{CALL_TIME, Inner, Owned, Written};
-use crate::backend::{Lost, Retry};
-use crate::error::Result;
+use super::{CALL_TIME, Inner, Own, Owned, Written, shared};
+use crate::backend::{Lost, Retry, Ticket};
+use crate::error::{Error, Result};
 use crate::instance::{Instance, escaped};
 
 impl Owned {
@@ -35,20 +36,30 @@ impl Owned {
             leases.remove(&lease);
             !leases.is_empty()
         });
+        self.being_left.remove(&lease);
+        self.none_is_late.notify_waiters();
+    }
+
+    /// Keys that are not published, and may still be created.
+    pub(super) fn late_of_nobody(&self) -> Vec<Vec<u8>> {
+        let late = self.late.keys();
+        late.filter(|key| !self.by_key.contains_key(*key))
+            .cloned()
+            .collect()
     }
 
     /// What is published under a lease and not being withdrawn.
     fn stays_under(&self, lease: i64) -> Vec<Vec<u8>> {
         let all = self.by_key.iter();
-        let stays = all.filter(|(_, own)| own.lease == lease && !own.leaving);
+        let stays = all.filter(|(_, own)| own.is_under(lease) && !own.leaving);
         stays.map(|(key, _)| key.clone()).collect()
     }
 
-    /// A key moves from one lease to another: what it holds, and the revision of its last write.
-    fn moves(&mut self, key: &[u8], from: i64, to: i64) -> Option<(Arc<Instance>, i64)> {
-        let own = self.by_key.get_mut(key).filter(|own| own.lease == from)?;
-        own.lease = to;
-        Some((own.instance.clone(), own.revision))
+    /// A key moves from one lease to another: who publishes it, what it holds, and the revision of its last write.
+    fn moves(&mut self, key: &[u8], to: i64) -> Option<(Ticket, Arc<Instance>, i64)> {
+        let own = self.by_key.get_mut(key)?;
+        own.moving = Some(to);
+        Some((own.ticket, own.instance.clone(), own.revision))
     }
 }
 
@@ -57,6 +68,9 @@ impl Inner {
     pub(super) async fn clean_up(self: Arc<Self>, key: Vec<u8>) {
         let mut retry = Retry::new();
         let cleaning = async {
+            // First what may still come.
+            self.shut_out_late(&key);
+            self.is_shut_out(&key).await;
             while !self.is_clean(&key).await {
                 tokio::time::sleep(retry.next_delay(true)).await;
             }
@@ -66,20 +80,47 @@ impl Inner {
             () = self.closing.cancelled() => return,
             () = cleaning => {}
         }
-        if !self.owned().by_key.contains_key(&key) {
-            self.shut_out_late(&key);
-        }
         self.drop_idle_lease().await;
     }
 
-    /// A key is ours no longer, and may still be created under its lease: what else is published moves to another
-    /// lease and this one is revoked, so that who comes late is refused.
+    /// A key is to be ours no longer, and may still be created under a lease: what else is published moves to another
+    /// lease and that one is revoked, so that who comes late is refused. What is there under it goes at the same time.
     ///
-    /// Otherwise it could be seen again, long after it was withdrawn.
+    /// Otherwise it could be seen again after it was withdrawn.
     pub(super) fn shut_out_late(self: &Arc<Self>, key: &[u8]) {
-        let leases = self.owned().late.remove(key).unwrap_or_default();
+        let leases = {
+            let mut owned = self.owned();
+            let mut leases = owned.late.get(key).cloned().unwrap_or_default();
+            leases.retain(|lease| owned.being_left.insert(*lease));
+            leases
+        };
         for lease in leases {
             self.spawn(self.clone().leave_lease(lease));
+        }
+    }
+
+    /// The same, and waits until it is done.
+    pub(super) async fn shut_out(self: &Arc<Self>, key: &[u8], ends: Instant) -> Result<()> {
+        self.shut_out_late(key);
+        let why = "an earlier write of it may still be done, and can't be prevented yet";
+        tokio::select! {
+            () = self.closing.cancelled() => Err(Error::Closed),
+            shut = tokio::time::timeout_at(ends, self.is_shut_out(key)) => {
+                shut.map_err(|_| Error::unavailable("etcd", why))
+            }
+        }
+    }
+
+    async fn is_shut_out(&self, key: &[u8]) {
+        let changed = self.owned().none_is_late.clone();
+        loop {
+            let mut changed = std::pin::pin!(changed.notified());
+            // Before looking, so that none is missed.
+            changed.as_mut().enable();
+            if !self.owned().late.contains_key(key) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -88,9 +129,8 @@ impl Inner {
         // Kept alive until all have moved.
         let _old = loop {
             match self.take_lease(id, Instant::now() + CALL_TIME).await {
-                Ok(Some(lease)) => break lease,
-                // It is gone, or is being left already.
-                Ok(None) => return,
+                // None where it is gone, or dropped at the moment.
+                Ok(lease) => break lease,
                 Err(_) if self.closing.is_cancelled() => return,
                 Err(_) => tokio::time::sleep(retry.next_delay(true)).await,
             }
@@ -107,7 +147,7 @@ impl Inner {
                 return self.is_left_with(error).await;
             }
             if Instant::now() >= runs_out {
-                break;
+                return self.owned().none_is_late_under(id);
             }
             tokio::time::sleep(retry.next_delay(true)).await;
         }
@@ -119,29 +159,40 @@ impl Inner {
         // Also what is being written under it, by a call that is not over.
         let mut keys: HashSet<Vec<u8>> = self.owned().turns.keys().cloned().collect();
         keys.extend(self.owned().stays_under(from));
-        while !keys.is_empty() {
-            let mut failed = HashSet::new();
-            for key in keys {
-                if let Err(error) = self.move_key(&key, from, Instant::now() + CALL_TIME).await {
-                    tracing::debug!("can't leave a lease yet: {}", escaped(&error.in_full()));
-                    failed.insert(key);
+        loop {
+            let round: Vec<Vec<u8>> = keys.iter().cloned().collect();
+            let moves = futures_util::stream::iter(round).map(|key| async {
+                let moved = self.move_key(&key, from, Instant::now() + CALL_TIME).await;
+                (key, moved)
+            });
+            let mut moves = std::pin::pin!(moves.buffer_unordered(MOVES_AT_ONCE));
+            while let Some((key, moved)) = moves.next().await {
+                let Err(error) = moved else {
+                    keys.remove(&key);
+                    continue;
+                };
+                tracing::debug!("can't leave a lease yet: {}", escaped(&error.in_full()));
+                if error.is_transient() {
+                    // Nor are the others answered.
+                    break;
                 }
             }
-            keys = failed;
-            if !keys.is_empty() {
-                tokio::time::sleep(retry.next_delay(true)).await;
+            if keys.is_empty() {
+                return;
             }
+            tokio::time::sleep(retry.next_delay(true)).await;
         }
     }
 
     async fn move_key(self: &Arc<Self>, key: &[u8], from: i64, ends: Instant) -> Result<()> {
         // Behind a call that is writing it at the moment.
         let _turn = self.turn(key, ends).await?;
-        if self.owned().by_key.get(key).is_none_or(|own| own.lease != from) {
+        let moves = |own: &Own| own.is_under(from) && !own.leaving;
+        if !self.owned().by_key.get(key).is_some_and(moves) {
             return Ok(());
         }
         let lease = self.lease(ends).await?;
-        let Some((instance, revision)) = self.owned().moves(key, from, lease) else {
+        let Some((ticket, instance, revision)) = self.owned().moves(key, lease) else {
             return Ok(());
         };
         let value = wire::encode(&instance);
@@ -149,20 +200,24 @@ impl Inner {
         let mut owned = self.owned();
         match written {
             Ok(Written::Ours { revision, lease }) => {
-                if let Some(own) = owned.by_key.get_mut(key) {
-                    (own.revision, own.lease) = (revision, lease);
+                if let Some(own) = owned.by_key.get_mut(key).filter(|own| own.ticket == ticket) {
+                    (own.revision, own.lease, own.moving) = (revision, lease, None);
+                } else if owned.doubts(key, value) {
+                    // It was lost meanwhile.
+                    self.spawn(self.clone().clean_up(key.to_vec()));
                 }
                 Ok(())
             }
-            Ok(Written::Others(by) | Written::Shared(by)) => {
+            Ok(Written::Others(by)) => {
                 owned.lose(key, Lost::Superseded(by));
                 Ok(())
             }
-            Err((error, _)) => {
-                // What of it was written is found the next time.
-                owned.moves(key, lease, from);
-                Err(error)
+            Ok(Written::Shared(by)) => {
+                owned.lose(key, Lost::Gone(shared(key, &instance, &by)));
+                Ok(())
             }
+            // What of it was written is found the next time.
+            Err((error, _)) => Err(error),
         }
     }
 
@@ -195,4 +250,6 @@ impl Inner {
     }
 }
 
+/// A store writes many at once, and other clients wait meanwhile.
+const MOVES_AT_ONCE: usize = 16;
 const CLEAN_UP_TIME: Duration = Duration::from_secs(1);

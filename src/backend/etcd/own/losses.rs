@@ -4,16 +4,45 @@ use std::sync::Arc;
 
 use etcd_client::KeyValue;
 
-use super::{Inner, other_of};
-use crate::backend::Lost;
+use super::{Inner, Owned, other_of};
+use crate::backend::{Lost, Ticket};
 use crate::error::Error;
+
+impl Owned {
+    /// A publication is lost: whoever keeps it is told.
+    pub(super) fn lose(&mut self, key: &[u8], how: Lost) {
+        if let Some(mut own) = self.by_key.remove(key) {
+            self.tickets.remove(&own.ticket);
+            if let Some(lost) = own.lost.take() {
+                // Who no longer listens need not know.
+                let _ = lost.send(how);
+            }
+        }
+    }
+
+    /// A publication is being withdrawn: the revision of its last write, and since when it is there.
+    pub(super) fn leaves(&mut self, key: &[u8], ticket: Ticket) -> Option<(i64, u64)> {
+        let own = self.by_key.get_mut(key).filter(|own| own.ticket == ticket)?;
+        own.leaving = true;
+        Some((own.revision, own.instance.generation().millis()))
+    }
+
+    pub(super) fn forget(&mut self, key: &[u8], ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket
+            && self.by_key.get(key).is_some_and(|own| own.ticket == ticket)
+        {
+            self.by_key.remove(key);
+            self.tickets.remove(&ticket);
+        }
+    }
+}
 
 impl Inner {
     /// What was published under a lease is gone with it.
     pub(in super::super) fn lose_with_lease(&self, lease: i64) {
         let keys: Vec<Vec<u8>> = {
             let owned = self.owned();
-            let of_lease = owned.by_key.iter().filter(|(_, own)| own.lease == lease);
+            let of_lease = owned.by_key.iter().filter(|(_, own)| own.is_under(lease));
             of_lease.map(|(key, _)| key.clone()).collect()
         };
         for key in keys {
@@ -26,7 +55,7 @@ impl Inner {
     /// keeps it publishes it again, in place of what may still be there.
     pub(in super::super) fn doubt_with_lease(&self, lease: i64) {
         let mut owned = self.owned();
-        for own in owned.by_key.values_mut().filter(|own| own.lease == lease) {
+        for own in owned.by_key.values_mut().filter(|own| own.is_under(lease)) {
             if let Some(lost) = own.lost.take_if(|_| !own.leaving) {
                 let why = "its lease may be gone, as no renewal was answered for its time to live";
                 // Who no longer listens need not know.
@@ -58,7 +87,7 @@ impl Inner {
             let gone = Error::backend("etcd", "its key was deleted");
             return owned.lose(key, Lost::Gone(gone));
         };
-        if kv.mod_revision() == own.revision || kv.lease() == own.lease {
+        if kv.mod_revision() == own.revision || own.is_under(kv.lease()) {
             // Our own, or an update of ours that is on its way.
             return;
         }

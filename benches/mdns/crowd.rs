@@ -2,6 +2,7 @@
 //! of them loses, and costs.
 
 use std::fs;
+use std::io::Read;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,11 +31,11 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
     }
     thread::sleep(ANNOUNCED);
     let seconds = if quick { 20 } else { 600 };
-    let children: Vec<Child> = watchers
+    let mut children: Vec<Watcher> = watchers
         .iter()
-        .map(|host| start(host, seconds))
+        .map(|host| Watcher::start(host, seconds))
         .collect::<Outcome<_>>()?;
-    let seen: Vec<Seen> = children.into_iter().map(Seen::read).collect::<Outcome<_>>()?;
+    let seen: Vec<Seen> = children.iter_mut().map(Watcher::read).collect::<Outcome<_>>()?;
     for publisher in publishers {
         publisher.close()?;
     }
@@ -69,14 +70,35 @@ struct Seen {
     replies: usize,
 }
 
-impl Seen {
-    fn read(child: Child) -> Outcome<Self> {
-        let output = child.wait_with_output()?;
-        let text = String::from_utf8(output.stdout)?;
+/// A process that watches. It ends when this is dropped.
+struct Watcher(Child);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // One that has ended already can't be ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Watcher {
+    fn start(host: &Host, seconds: u64) -> Outcome<Self> {
+        let own = std::env::current_exe()?;
+        let mut command = host.command(own.to_str().ok_or("this program's path is not UTF-8")?);
+        command.args(["--watch", &COUNT.to_string(), &seconds.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Ok(Self(command.spawn()?))
+    }
+
+    /// Waits until it has told what it has seen.
+    fn read(&mut self) -> Outcome<Seen> {
+        let mut text = String::new();
+        let output = self.0.stdout.as_mut().ok_or("its output is not read")?;
+        output.read_to_string(&mut text)?;
         let mut numbers = text.split_whitespace();
         let mut next =
             || -> Outcome<usize> { Ok(numbers.next().ok_or("a watching process has failed")?.parse()?) };
-        Ok(Self {
+        Ok(Seen {
             first: Duration::from_micros(next()? as u64),
             missing: next()?,
             removed: next()?,
@@ -87,13 +109,6 @@ impl Seen {
             replies: next()?,
         })
     }
-}
-
-fn start(host: &Host, seconds: u64) -> Outcome<Child> {
-    let own = std::env::current_exe()?;
-    let mut command = host.command(own.to_str().ok_or("this program's path is not UTF-8")?);
-    command.args(["--watch", &COUNT.to_string(), &seconds.to_string()]);
-    Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)
 }
 
 /// Is such a process.

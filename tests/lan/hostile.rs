@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::amplifying::labels_at;
 use crate::events::{Events, shorts};
 use crate::lab::{Lan, wait_until};
 use crate::raw::*;
@@ -195,7 +196,7 @@ fn a_goodbye_that_its_owner_has_not_said_takes_nothing_away() {
     let _registration = register(&a, &server, instance("greeter", "one"));
     await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 1 && s.is_synced());
     // By a host of its own, whose port 5353 stays taken for a while.
-    let label = label_of_the_only_one(&lan.host(4));
+    let label = labels_at(&lan.host(4), 1).remove(0);
     let events = Events::synced(&b, &client, "greeter");
     let stranger = Stranger::on(&c);
     // Its owner is asked whether it is true, and answers.
@@ -214,17 +215,4 @@ fn a_goodbye_that_its_owner_has_not_said_takes_nothing_away() {
     // A busy machine may answer late, and then it comes back.
     assert!(removed <= 1, "believed {removed} of 8 times");
     assert_eq!(ids(&snapshot(&b, &client, "greeter")), ["one"]);
-}
-
-/// As a library hears it that is not ours.
-fn label_of_the_only_one(host: &crate::lab::Host) -> String {
-    let daemon = host.in_namespace(mdns_sd::ServiceDaemon::new).unwrap();
-    let events = daemon.browse("_hereabouts._tcp.local.").unwrap();
-    let name = loop {
-        if let mdns_sd::ServiceEvent::ServiceResolved(found) = events.recv_timeout(SOON).unwrap() {
-            break found.fullname;
-        }
-    };
-    daemon.shutdown().unwrap().recv_timeout(SOON).unwrap();
-    name.split_once('.').unwrap().0.to_owned()
 }

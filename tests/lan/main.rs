@@ -3,6 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod amplifying;
 mod basics;
 mod cable;
 mod child;

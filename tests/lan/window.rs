@@ -38,6 +38,14 @@ fn only_what_answers_in_time_from_the_link_and_with_our_number_is_believed() {
     let (_, from) = arrives.recv_from(&mut [0; 1]).unwrap();
     assert_eq!(from.ip(), elsewhere);
 
+    let mut huge = all_of("huge");
+    while huge.len() < 60_000 {
+        huge = huge.txt("huge-more", &["x".repeat(200)]);
+    }
+    let huge = huge.bytes();
+    off_link.send_to(&huge, (b.address(), 9)).unwrap();
+    assert_eq!(arrives.recv(&mut vec![0; 65_536]).unwrap(), huge.len());
+
     let (late, was_late) = mpsc::channel();
     let _responder = Responder::on(&a, move |asked| {
         let numbered = |label: &str| {
@@ -50,11 +58,7 @@ fn only_what_answers_in_time_from_the_link_and_with_our_number_is_believed() {
         let mut other = all_of("other-number").bytes();
         other[..2].copy_from_slice(&[asked.id[0], !asked.id[1]]);
         asked.socket.send_to(&other, asked.from).unwrap();
-        let mut huge = all_of("huge");
-        while huge.len() < 60_000 {
-            huge = huge.txt("huge-more", &["x".repeat(200)]);
-        }
-        asked.answer(huge.bytes());
+        asked.answer(huge.clone());
         asked.answer(all_of("twice").bytes());
         asked.answer(all_of("twice").bytes());
         let (socket, to, packet) = (asked.socket.try_clone().unwrap(), asked.from, numbered("late"));
@@ -99,13 +103,32 @@ fn all_are_found_though_packets_are_lost() {
         );
         await_snapshot(&b, &client, "greeter", 3 * SOON, |s| s.len() == 100);
         println!("{percent} %: all after {:?}", began.elapsed());
-        // Those that are asked about are not taken for dead.
+        // Nobody is taken for dead, and whoever is though it lives, since somebody has failed with it, is back.
         let events = Events::synced(&b, &client, "greeter");
         let seen = events.during(Duration::from_secs(3));
         assert!(
             !seen.iter().any(|event| matches!(event, Event::Removed(_))),
             "{:?}",
             shorts(&seen)
+        );
+        let registry = client.clone();
+        let _resolver = b.run(async move {
+            let resolver = registry.resolver("greeter").unwrap();
+            resolver.wait_ready(SOON).await.unwrap();
+            for pick in resolver.candidates().take(FAILED) {
+                pick.failed("no answer");
+            }
+            resolver
+        });
+        let seen = events.during(Duration::from_secs(5));
+        await_snapshot(&b, &client, "greeter", 3 * SOON, |s| s.len() == 100);
+        let removed = seen.iter().filter(|event| matches!(event, Event::Removed(_)));
+        let removed = removed.count();
+        println!("{percent} %: {removed} of {FAILED} dropped, and back");
+        let counted = client.stats().get("unexplained_removals").unwrap();
+        assert!(
+            removed <= FAILED && counted >= removed as u64,
+            "{removed} of {counted}"
         );
     }
 }
@@ -193,5 +216,6 @@ fn hosts_with_ipv6_alone_find_each_other() {
     events.until(SOON, "removed one");
 }
 
+const FAILED: usize = 10;
 /// Long after the window has closed.
 const LATE: Duration = Duration::from_millis(900);

@@ -35,6 +35,11 @@ impl Asker {
         queries.iter().map(|query| self.sockets.send(query, links)).sum()
     }
 
+    /// On how many links it asks.
+    pub(super) fn links(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// What is answered: all that is there, up to a bound. Dropping the future loses nothing.
     pub(super) async fn hear(&mut self) -> Vec<Heard> {
         poll_fn(|context| {

@@ -16,7 +16,9 @@ use super::table::{Heard, Table};
 use crate::backend::{Feed, Limits};
 use crate::instance::Namespace;
 
-const MOST: usize = 8;
+/// How many are shown at most, and how many others are known.
+const MOST: usize = 4;
+const OTHERS: usize = 4;
 
 /// One packet, and what happens to it.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ enum Change {
     /// A part of another packet stands here.
     Splice(prop::sample::Index, prop::sample::Index),
     /// Other names, so that there are more than there is room for.
-    Rename(u8),
+    Rename(u8, u8),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -47,7 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<prop::sample::Index>().prop_map(Change::Cut),
         1 => (any::<prop::sample::Index>(), any::<prop::sample::Index>())
             .prop_map(|(at, other)| Change::Splice(at, other)),
-        4 => any::<u8>().prop_map(Change::Rename),
+        4 => (any::<u8>(), any::<u8>()).prop_map(|(one, other)| Change::Rename(one, other)),
     ];
     let milliseconds = prop_oneof![4 => 0_u64..300, 2 => 300_u64..5_000, 1 => 5_000_u64..200_000];
     let step = (
@@ -105,7 +107,7 @@ fn changed(packet: &[u8], changes: &[Change], corpus: &[Vec<u8>]) -> Vec<u8> {
                 packet.extend(other.iter().skip(at));
             }
             // Of equal length, so that the packet can still be read.
-            Change::Rename(to) => {
+            Change::Rename(one, other) => {
                 for known in [
                     &b"by-avahi"[..],
                     b"by-zeroconf",
@@ -115,7 +117,9 @@ fn changed(packet: &[u8], changes: &[Change], corpus: &[Vec<u8>]) -> Vec<u8> {
                 ] {
                     let found = packet.windows(known.len()).position(|part| part == known);
                     if let Some(at) = found {
-                        packet[at + known.len() - 1] = b'a' + to % 26;
+                        let end = at + known.len();
+                        packet[end - 1] = b'a' + one % 26;
+                        packet[end - 2] = b'a' + other % 26;
                     }
                 }
             }
@@ -145,7 +149,7 @@ impl Machine {
             Arc::new(Counters::default()),
         );
         Self {
-            records: Records::new(MOST),
+            records: Records::with_room(MOST, OTHERS),
             table,
             feed,
         }
@@ -219,6 +223,8 @@ proptest! {
             }
             machine.tick(now, step.outage)?;
             prop_assert!(machine.feed.len() <= MOST, "{} are shown", machine.feed.len());
+            let known = machine.records.len();
+            prop_assert!(known <= MOST + OTHERS, "{known} are known");
             prop_assert_eq!(machine.table.all().len(), machine.feed.len());
         }
         // Nobody says anything any longer: what is shown ends, at the longest time to live.

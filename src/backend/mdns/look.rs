@@ -1,8 +1,9 @@
 //! When questions of our own are asked, and for how long their answers are believed: a state machine without
 //! sockets or clocks.
 //!
-//! A look asks who is there, three times within 220 ms, as packets get lost; a check asks for single labels. Who has
-//! two families of addresses answers on both: one is asked first, so that what is there is known in half the time.
+//! A look asks who is there, on each link three times within 220 ms, as packets get lost; a check asks for single
+//! labels. Who has two families of addresses answers on both: one is asked first, so that what is there is known in half
+//! the time.
 //! While very many answer, it is not asked again, up to a second.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,14 +146,16 @@ impl Look {
     pub(super) fn close(
         &mut self,
         now: Instant,
+        links: usize,
         missing: impl FnOnce(usize) -> Vec<Question>,
     ) -> Option<bool> {
         if self.closes.is_none_or(|at| at > now) {
             return None;
         }
         if self.is_whole && !std::mem::replace(&mut self.is_completing, true) {
-            // A packet is sent for three that came, at most.
-            let missing = missing((self.heard / 3).clamp(1, MAX_COMPLETING) * MAX_QUESTIONS);
+            // A packet is sent on one of so many links for three that came, at most.
+            let packets = self.heard / (3 * links.max(1));
+            let missing = missing(packets.clamp(1, MAX_COMPLETING) * MAX_QUESTIONS);
             if !missing.is_empty() {
                 self.ask(&missing, COMPLETING, now);
                 return None;
@@ -207,7 +210,7 @@ mod tests {
             for questions in look.due(next).into_values() {
                 asked.push(((next - start).as_millis(), questions.len()));
             }
-            look.close(next, |_| Vec::new());
+            look.close(next, 1, |_| Vec::new());
         }
         asked
     }
@@ -226,8 +229,8 @@ mod tests {
         look.sent(3);
         assert!(look.is_open());
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(look.close(at(319), |_| Vec::new()), None);
-        assert_eq!(look.close(at(320), |_| Vec::new()), Some(true));
+        assert_eq!(look.close(at(319), 1, |_| Vec::new()), None);
+        assert_eq!(look.close(at(320), 1, |_| Vec::new()), Some(true));
         assert!(!look.is_open());
         look.look(at(400));
         look.look(at(500));
@@ -269,8 +272,8 @@ mod tests {
         // Whoever asks was kept from it for longer than the window.
         let due: Vec<_> = look.due(at(500)).into_keys().collect();
         assert_eq!(due, [Links::All]);
-        assert_eq!(look.close(at(500), |_| Vec::new()), None);
-        assert_eq!(look.close(at(600), |_| Vec::new()), Some(true));
+        assert_eq!(look.close(at(500), 1, |_| Vec::new()), None);
+        assert_eq!(look.close(at(600), 1, |_| Vec::new()), Some(true));
     }
 
     #[test]
@@ -279,7 +282,7 @@ mod tests {
         let mut look = Look::default();
         look.look(start);
         look.due(start);
-        assert_eq!(look.close(start + WINDOW, |_| Vec::new()), Some(false));
+        assert_eq!(look.close(start + WINDOW, 1, |_| Vec::new()), Some(false));
     }
 
     #[test]
@@ -289,7 +292,7 @@ mod tests {
         let questions = ["a", "b"].map(|label| Question::Label(label.to_owned()));
         look.ask(&questions, 3, start);
         assert_eq!(milliseconds(&mut look, start, 299), [(0, 2), (100, 2), (200, 2)]);
-        assert_eq!(look.close(start + TRY_AGAIN * 3, |_| Vec::new()), Some(false));
+        assert_eq!(look.close(start + TRY_AGAIN * 3, 1, |_| Vec::new()), Some(false));
         assert_eq!(look.next(), None);
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Records {
     /// The labels that are not accepted, in the order in which they came: they give way to others.
     spare: VecDeque<Arc<str>>,
     most: usize,
+    /// Room for those.
+    room: usize,
     /// What the texts take.
     bytes: usize,
     /// Nothing ends before.
@@ -86,11 +88,17 @@ pub(super) struct Ended {
 impl Records {
     /// Room for so many that are accepted, and for some others.
     pub(super) fn new(accepted: usize) -> Self {
+        Self::with_room(accepted, SPARE)
+    }
+
+    /// Room for so many that are accepted, and for so many others.
+    pub(super) fn with_room(accepted: usize, room: usize) -> Self {
         Self {
             labels: HashMap::new(),
             hosts: Hosts::default(),
             spare: VecDeque::new(),
-            most: accepted.saturating_add(SPARE),
+            most: accepted.saturating_add(room),
+            room,
             bytes: 0,
             next_end: None,
             next_due: None,
@@ -256,6 +264,12 @@ impl Records {
         }
     }
 
+    /// How many labels are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
     /// Drops all that is known of a label.
     pub(super) fn drop_label(&mut self, label: &str) {
         self.forget(label);
@@ -345,7 +359,7 @@ impl Records {
         if let Some((host, _)) = &known.server {
             self.hosts.leaves(host, label);
         }
-        if self.spare.len() > 2 * self.labels.len() + SPARE {
+        if self.spare.len() > 2 * self.labels.len() + self.room {
             let labels = &self.labels;
             self.spare
                 .retain(|label| labels.get(label).is_some_and(|known| !known.is_accepted));

@@ -50,7 +50,7 @@ impl Routine {
     }
 }
 
-/// After a first look, which has asked three times.
+/// After a first look, which has asked more than once.
 pub(super) const AFTER_FIRST: Duration = Duration::from_secs(5);
 /// After one that was there is not.
 pub(super) const AFTER_LOSS: Duration = Duration::from_secs(1);

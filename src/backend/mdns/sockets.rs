@@ -70,8 +70,8 @@ impl Sockets {
         let mut sent = 0;
         for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
             // Those of an interface stand one after the other.
-            let before = n.checked_sub(1).map(|n| self.sockets[n].2.index);
-            let is_first = before != Some(at.index);
+            let before = n.checked_sub(1).map(|n| &self.sockets[n].2.name);
+            let is_first = before != Some(&at.name);
             if links != Links::All && is_first != (links == Links::First) {
                 continue;
             }
@@ -81,6 +81,11 @@ impl Sockets {
             }
         }
         sent
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.sockets.len()
     }
 
     /// The least room that one of them has for what is heard, in bytes, as the system tells it.

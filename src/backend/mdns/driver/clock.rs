@@ -63,7 +63,8 @@ impl Driver {
             self.start();
         }
         if self.engine.is_none() {
-            return;
+            // What was asked is over all the same.
+            return self.look_on(now);
         }
         if self.clock.has_slept(now, SystemTime::now()) && !self.outage {
             tracing::debug!("mdns: nothing was heard for a while; asking again");
@@ -113,7 +114,7 @@ impl Driver {
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
         if self.engine.is_none() {
-            return self.clock.restart;
+            return [self.clock.restart, self.next_look()].into_iter().flatten().min();
         }
         let outage = self.outage;
         [

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::packet::Question;
 use super::super::records::{Source, Taken};
 use super::super::routine::AFTER_LOSS;
 use super::super::sockets;
@@ -16,6 +15,7 @@ impl Driver {
     /// Takes in what was said to everybody.
     pub(super) fn heard(&mut self, heard: Vec<sockets::Heard>) {
         let now = Instant::now();
+        self.looks.heard(heard.len());
         for (index, response) in heard {
             let taken = self.records.take(response, index, Source::Multicast, now);
             self.taken(taken, now);
@@ -27,6 +27,7 @@ impl Driver {
         let now = Instant::now();
         self.counters.answered(answers.len());
         self.looks.look.heard(answers.len(), now);
+        self.looks.heard(answers.len());
         for (index, response) in answers {
             let taken = self.records.take(response, index, Source::Reply, now);
             self.taken(taken, now);
@@ -37,10 +38,7 @@ impl Driver {
         self.have_answered(&taken.heard);
         for label in taken.left {
             if self.table.leaves(&label) && !self.outage {
-                // Its owner would have said more than that: is it true?
-                self.looks
-                    .look
-                    .ask(&[Question::Label(label.to_string())], super::looks::TRIES, now);
+                self.doubt(&label, now);
             }
         }
         for (label, resolved) in taken.resolved {

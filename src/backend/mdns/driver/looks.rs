@@ -23,6 +23,8 @@ pub(super) struct Looks {
     /// Open as long as answers are believed.
     pub(super) asker: Option<Asker>,
     checks: HashMap<Arc<str>, Check>,
+    /// How many packets have to be heard for those that were sent because of one, up to a bound.
+    owed: usize,
 }
 
 /// Whether a label is still there.
@@ -47,6 +49,24 @@ impl Check {
 }
 
 impl Looks {
+    /// So many packets were heard.
+    pub(super) fn heard(&mut self, packets: usize) {
+        self.owed = self.owed.saturating_sub(packets);
+    }
+
+    /// A packet makes us ask for a label, unless few were heard for those that this takes: then who is there is asked
+    /// all together, once a second at most. So whoever makes packets up gets others to be sent no more than one for
+    /// three.
+    fn can_ask_for_one(&mut self) -> bool {
+        let links = self.asker.as_ref().map_or(USUAL_LINKS, Asker::links);
+        let owed = self.owed + HEARD_FOR_ONE * links * TRIES as usize;
+        if owed > MOST_OWED {
+            return false;
+        }
+        self.owed = owed;
+        true
+    }
+
     /// Nobody can be asked any longer.
     pub(super) fn give_up(&mut self) {
         for (_, check) in self.checks.drain() {
@@ -60,6 +80,16 @@ impl Driver {
     pub(super) fn look_around(&mut self, now: Instant) {
         if self.reader.is_some() {
             self.looks.look.look(now);
+        }
+    }
+
+    /// A label has said goodbye, though its owner would have said more than that: is it true?
+    pub(super) fn doubt(&mut self, label: &str, now: Instant) {
+        if self.looks.can_ask_for_one() {
+            let question = Question::Label(label.to_owned());
+            self.looks.look.ask(&[question], TRIES, now);
+        } else {
+            self.look_around(now);
         }
     }
 
@@ -153,8 +183,9 @@ impl Driver {
             self.answered(answers);
         }
         self.conclude(now);
+        let links = self.looks.asker.as_ref().map_or(1, Asker::links);
         let missing = |most| self.records.missing(most);
-        if self.looks.look.close(now, missing) == Some(true) {
+        if self.looks.look.close(now, links, missing) == Some(true) {
             self.has_looked(now);
         }
         if !self.looks.look.is_open() {
@@ -217,7 +248,13 @@ fn answer(check: Check, verdict: Verdict) {
 }
 
 /// How often an instance is asked for before that tells.
-pub(super) const TRIES: u32 = 3;
+const TRIES: u32 = 3;
+/// How many packets are heard for one that is sent for that.
+const HEARD_FOR_ONE: usize = 3;
+/// Two families of one interface.
+const USUAL_LINKS: usize = 2;
+/// Ten that leave in one moment are asked for.
+const MOST_OWED: usize = 180;
 const ROUNDS: u32 = 2;
 /// So that others have their turn too; about 4,000 answers.
 const MAX_BATCHES: usize = 64;

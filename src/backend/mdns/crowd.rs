@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::backend::Limits;
 use crate::instance::{Instance, ServiceName};
@@ -13,7 +14,7 @@ pub(super) struct Crowd {
     limits: Limits,
     per_address: HashMap<IpAddr, usize>,
     /// The labels of each service, in the order in which they came.
-    services: HashMap<ServiceName, BTreeMap<u64, String>>,
+    services: HashMap<ServiceName, BTreeMap<u64, Arc<str>>>,
     by_size: BTreeSet<(usize, ServiceName)>,
     next_number: u64,
     refused_in_all: bool,
@@ -36,7 +37,7 @@ impl Crowd {
     /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. A
     /// service that fills more than half of all room gives some up, and its newest label is to be taken
     /// away: so the made-up instances of one service can't keep another from being found.
-    pub(super) fn admit(&mut self, labels: usize, instance: &Instance) -> Result<Option<String>, String> {
+    pub(super) fn admit(&mut self, labels: usize, instance: &Instance) -> Result<Option<Arc<str>>, String> {
         let Limits {
             instances,
             instances_per_address,
@@ -66,14 +67,14 @@ impl Crowd {
     }
 
     /// A label has come. Returns its number, by which it leaves again.
-    pub(super) fn comes(&mut self, label: &str, instance: &Instance) -> u64 {
+    pub(super) fn comes(&mut self, label: &Arc<str>, instance: &Instance) -> u64 {
         for ip in ips(instance) {
             *self.per_address.entry(ip).or_default() += 1;
         }
         self.next_number += 1;
         let number = self.next_number;
         self.resize(instance.service(), |labels| {
-            labels.insert(number, label.to_owned());
+            labels.insert(number, label.clone());
         });
         number
     }
@@ -103,7 +104,7 @@ impl Crowd {
         }
     }
 
-    fn resize(&mut self, service: &ServiceName, change: impl FnOnce(&mut BTreeMap<u64, String>)) {
+    fn resize(&mut self, service: &ServiceName, change: impl FnOnce(&mut BTreeMap<u64, Arc<str>>)) {
         let labels = self.services.entry(service.clone()).or_default();
         let before = labels.len();
         change(labels);
@@ -131,10 +132,11 @@ impl Crowd {
     }
 }
 
-fn ips(instance: &Instance) -> BTreeSet<IpAddr> {
-    instance
-        .addresses()
-        .iter()
-        .filter_map(|address| address.ip())
-        .collect()
+/// Each once.
+fn ips(instance: &Instance) -> Vec<IpAddr> {
+    let addresses = instance.addresses().iter();
+    let mut ips: Vec<IpAddr> = addresses.filter_map(|address| address.ip()).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    ips
 }

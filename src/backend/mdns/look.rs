@@ -141,6 +141,11 @@ impl Look {
         self.closes.is_some()
     }
 
+    /// Whether it is being looked who is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// Ends it, where its time is over: none where it goes on, otherwise whether everybody was asked who is
     /// there. What has come in part is asked for first: `missing` says what, up to so many questions.
     pub(super) fn close(
@@ -179,12 +184,12 @@ impl Look {
 /// When it is asked who is there, after the begin, and where.
 const LOOKS: [(Duration, Links); 4] = [
     (Duration::ZERO, Links::First),
-    (Duration::from_millis(20), Links::Second),
+    (Duration::from_millis(40), Links::Second),
     (Duration::from_millis(80), Links::All),
     (Duration::from_millis(220), Links::All),
 ];
 /// When nobody has answered for so long, all have who heard the question.
-const QUIET: Duration = Duration::from_millis(15);
+const QUIET: Duration = Duration::from_millis(25);
 /// How long that is waited for, after the begin.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long answers to that are waited for.
@@ -224,7 +229,7 @@ mod tests {
         }
         assert_eq!(
             milliseconds(&mut look, start, 300),
-            [(0, 1), (20, 1), (80, 1), (220, 1)]
+            [(0, 1), (40, 1), (80, 1), (220, 1)]
         );
         look.sent(3);
         assert!(look.is_open());
@@ -236,7 +241,7 @@ mod tests {
         look.look(at(500));
         assert_eq!(
             milliseconds(&mut look, start, 2000),
-            [(1000, 1), (1020, 1), (1080, 1), (1220, 1)]
+            [(1000, 1), (1040, 1), (1080, 1), (1220, 1)]
         );
     }
 
@@ -251,11 +256,11 @@ mod tests {
             look.heard(64, at(ms));
             assert!(look.due(at(ms)).is_empty(), "{ms}");
         }
-        assert!(look.due(at(214)).is_empty());
-        let due: Vec<_> = look.due(at(215)).into_keys().collect();
+        assert!(look.due(at(224)).is_empty());
+        let due: Vec<_> = look.due(at(225)).into_keys().collect();
         assert_eq!(due, [Links::All]);
         // Whoever answers all the time, as one who wants to deafen us, does not silence us.
-        for ms in (220..1200).step_by(10) {
+        for ms in (230..1200).step_by(10) {
             look.heard(64, at(ms));
             assert_eq!(look.due(at(ms)).is_empty(), ms != 1000, "{ms}");
         }

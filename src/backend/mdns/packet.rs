@@ -153,7 +153,7 @@ fn text(name: &Name<'_>) -> Option<String> {
 
 /// The strings one after the other, each behind its length.
 fn plain(strings: &simple_dns::rdata::TXT<'_>) -> Box<[u8]> {
-    let mut plain = Vec::new();
+    let mut plain = Vec::with_capacity(128);
     for (key, value) in strings.iter_raw() {
         let length = key.len() + value.map_or(0, |value| 1 + value.len());
         plain.push(u8::try_from(length).unwrap_or(u8::MAX));

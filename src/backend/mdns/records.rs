@@ -48,6 +48,7 @@ pub(super) struct Records {
 
 #[derive(Debug)]
 struct Label {
+    name: Arc<str>,
     server: Option<(Arc<str>, u16)>,
     text: Option<Box<[u8]>>,
     life: Life,
@@ -70,8 +71,8 @@ struct Label {
 pub(super) struct Taken {
     /// The labels of which all is known now, and those of which something else is known than before.
     pub(super) resolved: Vec<(Arc<str>, Resolved)>,
-    /// The labels that are there.
-    pub(super) heard: BTreeSet<Arc<str>>,
+    /// The labels that are there, some of them more than once.
+    pub(super) heard: Vec<Arc<str>>,
     /// The labels that have said goodbye: they have a second left.
     pub(super) left: Vec<Arc<str>>,
 }
@@ -129,25 +130,26 @@ impl Records {
                 known.is_new = true;
             }
         }
-        for label in moved.union(&taken.heard).cloned().collect::<Vec<_>>() {
-            if let Some(resolved) = self.resolved(&label) {
-                taken.resolved.push((label, resolved));
+        for label in moved.iter().chain(&taken.heard) {
+            if let Some(resolved) = self.resolved(label) {
+                taken.resolved.push((label.clone(), resolved));
             }
         }
         taken
     }
 
-    fn take_name(&mut self, said: Said, source: Source, now: Instant, heard: &mut BTreeSet<Arc<str>>) {
+    fn take_name(&mut self, said: Said, source: Source, now: Instant, heard: &mut Vec<Arc<str>>) {
         let (What::Pointer(label) | What::Server { label, .. } | What::Text { label, .. }) = &said.what
         else {
             return;
         };
-        let Some(label) = self.key(label, now) else {
+        if !self.labels.contains_key(label.as_str()) && !self.add(label, now) {
+            return;
+        }
+        let Some(known) = self.labels.get_mut(label.as_str()) else {
             return;
         };
-        let Some(known) = self.labels.get_mut(&label) else {
-            return;
-        };
+        let label = known.name.clone();
         match (&said.what, source) {
             // A pointer lives longer than what it points to.
             (What::Pointer(_), _) => {}
@@ -196,7 +198,10 @@ impl Records {
                 now + COMPLETE_AFTER
             }),
         );
-        heard.insert(label);
+        // Those of a label mostly follow one another.
+        if heard.last() != Some(&label) {
+            heard.push(label);
+        }
     }
 
     fn goodbye(&mut self, what: &What, now: Instant) -> Option<Arc<str>> {
@@ -209,9 +214,7 @@ impl Records {
         }
         known.life = known.life.min(Life::of(now, GOODBYE));
         earlier(&mut self.next_end, Some(known.life.ends()));
-        self.labels
-            .get_key_value(label.as_str())
-            .map(|(label, _)| label.clone())
+        Some(known.name.clone())
     }
 
     /// What is over by now. In an outage only what has said goodbye is.
@@ -251,9 +254,9 @@ impl Records {
         ended
     }
 
-    /// When something ends, or is due to be asked: not before.
-    pub(super) fn next(&self, outage: bool) -> Option<Instant> {
-        let due = self.next_due.filter(|_| !outage);
+    /// When something ends, or is due to be asked where that can be: not before.
+    pub(super) fn next(&self, is_silent: bool) -> Option<Instant> {
+        let due = self.next_due.filter(|_| !is_silent);
         [self.next_end, due].into_iter().flatten().min()
     }
 
@@ -326,21 +329,18 @@ impl Records {
         })
     }
 
-    /// A label that is known from now on; none where there is no room.
-    fn key(&mut self, label: &str, now: Instant) -> Option<Arc<str>> {
-        if let Some((label, _)) = self.labels.get_key_value(label) {
-            return Some(label.clone());
-        }
+    /// A label is known from now on. Whether there is room.
+    fn add(&mut self, label: &str, now: Instant) -> bool {
         if self.labels.len() >= self.most {
             self.make_room();
         }
         if self.labels.len() >= self.most {
-            return None;
+            return false;
         }
         let label: Arc<str> = label.into();
-        self.labels.insert(label.clone(), Label::new(now));
-        self.spare.push_back(label.clone());
-        Some(label)
+        self.labels.insert(label.clone(), Label::new(label.clone(), now));
+        self.spare.push_back(label);
+        true
     }
 
     /// The oldest label that is not accepted gives way.
@@ -369,8 +369,9 @@ impl Records {
 }
 
 impl Label {
-    fn new(now: Instant) -> Self {
+    fn new(name: Arc<str>, now: Instant) -> Self {
         Self {
+            name,
             server: None,
             text: None,
             life: Life::of(now, 0),

@@ -45,7 +45,7 @@ pub(super) enum Heard {
     Shown {
         key: Key,
         is_new: bool,
-        evicted: Option<String>,
+        evicted: Option<Arc<str>>,
     },
     /// It is this registry's own.
     Own,
@@ -83,7 +83,14 @@ impl Table {
         };
         let is_new = known.is_none();
         let mut evicted = None;
-        if is_new {
+        let mut unreachable = false;
+        if let Some(known) = known {
+            unreachable = known.unreachable && known.instance.generation() == instance.generation();
+            if known.instance.generation() > instance.generation() {
+                instance = Instance::clone(&known.instance).at(instance.addresses().to_vec());
+                unreachable = known.unreachable;
+            }
+        } else {
             match self.crowd.admit(self.labels.len(), &instance) {
                 Ok(None) => {}
                 Ok(Some(newest)) => {
@@ -97,14 +104,6 @@ impl Table {
                 }
             }
         }
-        let known = self.labels.get(label);
-        let later = known.filter(|record| record.instance.generation() > instance.generation());
-        if let Some(record) = later {
-            instance = Instance::clone(&record.instance).at(instance.addresses().to_vec());
-        }
-        let unreachable = known.is_some_and(|record| {
-            record.unreachable && record.instance.generation() == instance.generation()
-        });
         let record = Record {
             instance: Arc::new(instance),
             own: false,
@@ -230,6 +229,14 @@ impl Table {
 
     fn insert(&mut self, label: &Arc<str>, mut record: Record) -> Key {
         let key = key_of(&record.instance);
+        if !record.own && !self.labels.contains_key(label) && !self.keys.contains_key(&key) {
+            // Nothing is known of it yet, as of most that is heard at once.
+            record.number = self.crowd.comes(label, &record.instance);
+            self.feed.upsert(record.instance.clone());
+            self.labels.insert(label.clone(), record);
+            self.keys.insert(key.clone(), vec![label.clone()]);
+            return key;
+        }
         if self
             .labels
             .get(label)

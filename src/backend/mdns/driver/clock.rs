@@ -126,7 +126,7 @@ impl Driver {
             self.clock.unsaid,
             self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),
-            self.records.next(outage),
+            self.records.next(outage || self.looks.look.is_whole()),
             self.routine.next().filter(|_| !outage && self.reader.is_some()),
             self.due.first().map(|(at, _)| *at),
             self.next_look(),

@@ -1,6 +1,6 @@
 //! Looks who is there, and checks whether a single instance still is: by questions that are answered at once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Driver {
     }
 
     /// These labels are there.
-    pub(super) fn have_answered(&mut self, labels: &BTreeSet<Arc<str>>) {
+    pub(super) fn have_answered(&mut self, labels: &[Arc<str>]) {
         if self.looks.checks.is_empty() {
             return;
         }
@@ -150,11 +150,24 @@ impl Driver {
 
     /// Asks what is due, and ends what is over.
     pub(super) fn look_on(&mut self, now: Instant) {
+        // What has come counts, though others had their turn before it: who has answered is not asked again.
+        for _ in 0..MAX_BATCHES {
+            let asker = self.looks.asker.as_mut();
+            let Some(answers) = asker.and_then(|asker| asker.hear().now_or_never()) else {
+                break;
+            };
+            self.answered(answers);
+        }
         if !self.outage {
             if self.reader.is_some() && self.routine.asks(now) {
                 self.looks.look.glance(now);
             }
-            let due = self.records.due(now);
+            // What is missing while all are asked is on its way.
+            let due = if self.looks.look.is_whole() {
+                Vec::new()
+            } else {
+                self.records.due(now)
+            };
             if !due.is_empty() {
                 self.looks.look.ask(&due, 1, now);
             }
@@ -173,14 +186,6 @@ impl Driver {
                 .sum();
             self.looks.look.sent(sent);
             self.counters.asked(sent);
-        }
-        // What has come in time counts, though others had their turn before it.
-        for _ in 0..MAX_BATCHES {
-            let asker = self.looks.asker.as_mut();
-            let Some(answers) = asker.and_then(|asker| asker.hear().now_or_never()) else {
-                break;
-            };
-            self.answered(answers);
         }
         self.conclude(now);
         let links = self.looks.asker.as_ref().map_or(1, Asker::links);

@@ -154,7 +154,7 @@ fn the_made_up_instances_of_one_service_leave_room_for_another() {
         evicted.extend(gave_way(heard));
     }
     assert_eq!(
-        evicted,
+        evicted.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
         ["made-up-9", "made-up-8", "made-up-7", "made-up-6", "made-up-5"]
     );
     let shown = shown(&table);

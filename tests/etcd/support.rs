@@ -95,7 +95,8 @@ pub(crate) async fn history(client: &mut Client, id: &str) -> Vec<&'static str> 
         .await
         .unwrap();
     client.put(end, "", None).await.unwrap();
-    client.delete(end, None).await.unwrap();
+    let deleted = client.delete(end, None).await.unwrap();
+    let last = deleted.header().unwrap().revision();
     let mut seen = Vec::new();
     let all = async {
         loop {
@@ -103,7 +104,7 @@ pub(crate) async fn history(client: &mut Client, id: &str) -> Vec<&'static str> 
             for event in message.events() {
                 let of = event.kv().unwrap().key();
                 match event.event_type() {
-                    EventType::Delete if of == end.as_bytes() => return,
+                    _ if event.kv().unwrap().mod_revision() == last => return,
                     EventType::Delete if of == key.as_bytes() => seen.push("deleted"),
                     EventType::Put if of == key.as_bytes() => seen.push("put"),
                     _ => {}

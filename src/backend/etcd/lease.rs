@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::told;
+use super::cluster::{Failure, told};
 use super::fault::{self, Remedy};
 use super::{CALL_TIME, Inner, left};
 use crate::backend::Retry;
@@ -90,15 +90,22 @@ impl Inner {
         if let Some(failed) = slot.failed.as_ref().filter(|failed| failed.at > asked) {
             return Err(failed.error());
         }
+        let asked_before = slot.asked.is_some();
         let id = *slot.asked.get_or_insert_with(new_id);
-        let granted = self.grant(id, ends).await;
-        slot.failed = granted.as_ref().err().map(Failed::of);
-        granted?;
-        slot.asked = None;
+        if let Err(failure) = self.grant(id, ends).await {
+            if !asked_before && !failure.may_be_done {
+                slot.asked = None;
+            }
+            slot.failed = Some(Failed::of(&failure.error));
+            return Err(failure.error);
+        }
+        slot.failed = None;
         if self.closing.is_cancelled() {
             self.revoke(id, ends + SPARE).await?;
+            slot.asked = None;
             return Err(Error::Closed);
         }
+        slot.asked = None;
         let over = self.closing.child_token();
         slot.lease = Some(Lease {
             id,
@@ -108,7 +115,7 @@ impl Inner {
         Ok(id)
     }
 
-    async fn grant(&self, id: i64, ends: Instant) -> Result<()> {
+    async fn grant(&self, id: i64, ends: Instant) -> Result<(), Failure> {
         // The store counts in seconds.
         let seconds = i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         let granted = self.cluster.ask(left(ends), |mut client| {
@@ -126,7 +133,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Revokes the lease, where that is `wanted`, and what was published under it goes.
+    /// Revokes the lease, where that is `wanted`, and what was published under it goes; at the end also one of which
+    /// nobody knows whether it was granted.
     pub(super) async fn drop_lease(&self, wanted: impl FnOnce() -> bool) -> Result<()> {
         let in_vain = |names: String, why: Error| Error::Incomplete {
             left: match names.is_empty() {
@@ -143,13 +151,15 @@ impl Inner {
         if !wanted() {
             return Ok(());
         }
-        let (lease, asked) = (slot.lease.take(), slot.asked.take());
+        let lease = slot.lease.take();
+        let asked = slot.asked.take_if(|_| self.closing.is_cancelled());
         drop(slot);
-        let names = lease.as_ref().map_or_else(String::new, |_| self.names());
-        match lease.map(|lease| lease.id).or(asked) {
-            Some(id) => self.revoke(id, ends).await.map_err(|why| in_vain(names, why)),
-            None => Ok(()),
-        }
+        let (id, names, ends) = match (lease, asked) {
+            (Some(lease), _) => (lease.id, self.names(), ends),
+            (None, Some(id)) => (id, String::new(), Instant::now() + ANSWER_TIME),
+            (None, None) => return Ok(()),
+        };
+        self.revoke(id, ends).await.map_err(|why| in_vain(names, why))
     }
 
     /// Takes the lease, where it is this one: the next who wants one is granted another.

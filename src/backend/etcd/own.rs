@@ -6,6 +6,7 @@ mod losses;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use futures_util::FutureExt;
@@ -142,27 +143,40 @@ impl Inner {
         let ends = Instant::now() + CALL_TIME;
         let key = self.owned().tickets.get(&ticket).cloned();
         let Some(key) = key else {
-            // Lost already, perhaps the last.
-            let nobodys = self.owned().late_of_nobody();
-            for key in nobodys {
-                self.shut_out(&key, ends).await?;
-            }
+            // It was a later owner's, or another has taken its place.
             self.drop_lease_if_idle();
             return Ok(());
         };
+        // It is not moved any longer.
         let _ = self.owned().leaves(&key, ticket);
-        // First, as otherwise it could be there again for a moment. It may go with that already.
-        self.shut_out(&key, ends).await?;
-        let _turn = self.turn(&key, ends).await?;
-        let Some((mut revision, generation)) = self.owned().leaves(&key, ticket) else {
+        let is_ours = |owned: &Owned| owned.by_key.get(&key).is_none_or(|own| own.ticket == ticket);
+        loop {
+            // First, as otherwise it could be there again for a moment. It may go with that already; where that can't
+            // be done, it goes all the same.
+            let shut_out = self.shut_out(&key, is_ours, ends - DELETE_TIME).await;
+            if matches!(shut_out, Err(Error::Closed)) {
+                return shut_out;
+            }
+            let _turn = self.turn(&key, ends).await?;
+            if shut_out.is_ok() && self.owned().is_late(&key, is_ours) {
+                // It was written meanwhile.
+                continue;
+            }
+            self.delete_own(&key, ticket, ends).await?;
+            shut_out?;
+            self.owned().forget(&key, Some(ticket));
+            self.drop_lease_if_idle();
+            return Ok(());
+        }
+    }
+
+    /// Deletes what a ticket has put, where that is still there.
+    async fn delete_own(&self, key: &[u8], ticket: Ticket, ends: Instant) -> Result<()> {
+        let Some((mut revision, generation)) = self.owned().leaves(key, ticket) else {
             return Ok(());
         };
         loop {
-            let deleted = self.delete(
-                &key,
-                Compare::mod_revision(key.clone(), CompareOp::Equal, revision),
-                ends,
-            );
+            let deleted = self.delete(key, Compare::mod_revision(key, CompareOp::Equal, revision), ends);
             let response = deleted.await?;
             // What this registration itself wrote since is its own too.
             let same = found(&response).filter(|kv| {
@@ -174,12 +188,9 @@ impl Inner {
                 Some(kv) if !response.succeeded() && kv.mod_revision() != revision => {
                     revision = kv.mod_revision();
                 }
-                _ => break,
+                _ => return Ok(()),
             }
         }
-        self.owned().forget(&key, Some(ticket));
-        self.drop_lease_if_idle();
-        Ok(())
     }
 
     /// The names of what is published, for an error.
@@ -214,6 +225,9 @@ impl Inner {
         let mut expected = before;
         for tries in 0..MAX_TRIES {
             let lease = self.lease(ends).await.map_err(|error| (error, tries > 0))?;
+            if before.is_some() {
+                self.owned().moves_to(key, lease);
+            }
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
             let compare = match expected {
                 Some(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
@@ -312,6 +326,9 @@ impl Inner {
         let mut owned = self.owned();
         let by = own.instance.clone();
         owned.tickets.insert(own.ticket, key.clone());
+        if let Some(replaced) = replaces {
+            owned.tickets.remove(&replaced);
+        }
         if let Some(earlier) = owned.by_key.insert(key, own) {
             owned.tickets.remove(&earlier.ticket);
             if let Some(lost) = earlier.lost.filter(|_| Some(earlier.ticket) != replaces) {
@@ -372,4 +389,6 @@ fn key_of(instance: &Instance) -> (&str, &str) {
 }
 
 const MAX_TRIES: usize = 8;
+/// What a deletion takes at most where the store is well.
+const DELETE_TIME: Duration = Duration::from_secs(1);
 const MAX_NAMES: usize = 10;

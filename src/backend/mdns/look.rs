@@ -33,8 +33,8 @@ pub(super) struct Look {
     due: BTreeSet<(Instant, Links, Question)>,
     /// From when on no answer is believed.
     closes: Option<Instant>,
-    /// It is being looked who is there, and packets have been sent.
-    is_whole: bool,
+    /// It is being looked who is there, until then; so many packets have been sent.
+    whole: Option<Instant>,
     sent: usize,
     /// Responses that were taken in.
     heard: usize,
@@ -67,21 +67,27 @@ impl Look {
     }
 
     fn close_at(&mut self, closes: Instant) {
-        self.closes = Some(self.closes.map_or(closes, |known| known.max(closes)));
+        self.closes = self.closes.max(Some(closes));
+    }
+
+    /// Who is there has so long to answer.
+    fn look_until(&mut self, ends: Instant) {
+        self.whole = self.whole.map(|known| known.max(ends));
+        self.close_at(ends);
     }
 
     /// What is to be asked now, and where.
     pub(super) fn due(&mut self, now: Instant) -> BTreeMap<Links, Vec<Question>> {
-        if !self.is_whole && self.again.take_if(|again| *again <= now).is_some() {
+        if self.whole.is_none() && self.again.take_if(|again| *again <= now).is_some() {
             self.began = Some(now);
-            self.is_whole = true;
+            self.whole = Some(now);
             self.is_completing = false;
             self.sent = 0;
             self.heard = 0;
             self.last_heard = None;
             self.due
                 .extend(LOOKS.map(|(after, links)| (now + after, links, Question::Type)));
-            self.close_at(now + WINDOW);
+            self.look_until(now + WINDOW);
         }
         let mut due: BTreeMap<Links, Vec<Question>> = BTreeMap::new();
         while let Some((at, ..)) = self.due.first().filter(|(at, ..)| *at <= now) {
@@ -92,7 +98,7 @@ impl Look {
             if question == Question::Type && quiet_at > now && self.is_patient(now) {
                 // Those who answer at the moment would answer again.
                 self.due.insert((quiet_at, links, question));
-                self.close_at(quiet_at + TRY_AGAIN);
+                self.look_until(quiet_at + TRY_AGAIN);
             } else {
                 let questions = due.entry(links).or_default();
                 if !questions.contains(&question) {
@@ -104,7 +110,7 @@ impl Look {
         let asks = due.values().flatten().any(is_type);
         if asks {
             // Also where this is late: it can be answered.
-            self.close_at(now + TRY_AGAIN);
+            self.look_until(now + TRY_AGAIN);
         }
         if due.get(&Links::All).is_some_and(|all| all.iter().any(is_type)) {
             // Nobody is asked twice at once.
@@ -143,10 +149,10 @@ impl Look {
 
     /// Whether it is being looked who is there.
     pub(super) fn is_whole(&self) -> bool {
-        self.is_whole
+        self.whole.is_some()
     }
 
-    /// Ends it, where its time is over: none where it goes on, otherwise whether everybody was asked who is
+    /// Ends what is over: none where nothing is, otherwise whether everybody was asked who is
     /// there. What has come in part is asked for first: `missing` says what, up to so many questions.
     pub(super) fn close(
         &mut self,
@@ -154,30 +160,34 @@ impl Look {
         links: usize,
         missing: impl FnOnce(usize) -> Vec<Question>,
     ) -> Option<bool> {
-        if self.closes.is_none_or(|at| at > now) {
-            return None;
-        }
-        if self.is_whole && !std::mem::replace(&mut self.is_completing, true) {
+        let was_whole = self.whole.is_some_and(|at| at <= now);
+        let closes = self.closes.is_some_and(|at| at <= now);
+        if was_whole && !std::mem::replace(&mut self.is_completing, true) {
             // A packet is sent on one of so many links for three that came, at most.
             let packets = self.heard / (3 * links.max(1));
             let missing = missing(packets.clamp(1, MAX_COMPLETING) * MAX_QUESTIONS);
             if !missing.is_empty() {
                 self.ask(&missing, COMPLETING, now);
+                self.look_until(now + TRY_AGAIN * COMPLETING);
                 return None;
             }
         }
-        self.closes = None;
-        self.due.clear();
-        let was_whole = std::mem::replace(&mut self.is_whole, false);
-        Some(was_whole && self.sent > 0)
+        if was_whole {
+            self.whole = None;
+        }
+        if closes {
+            self.closes = None;
+            self.due.clear();
+        }
+        (was_whole || closes).then_some(was_whole && self.sent > 0)
     }
 
     /// When there is next something to do.
     pub(super) fn next(&self) -> Option<Instant> {
         let due = self.due.first().map(|(at, ..)| *at);
         // One look after the other.
-        let again = self.again.filter(|_| !self.is_whole);
-        [again, due, self.closes].into_iter().flatten().min()
+        let again = self.again.filter(|_| self.whole.is_none());
+        [again, due, self.whole, self.closes].into_iter().flatten().min()
     }
 }
 

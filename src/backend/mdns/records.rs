@@ -217,6 +217,13 @@ impl Records {
         Some(known.name.clone())
     }
 
+    /// A label that has said goodbye has so many seconds to contradict.
+    pub(super) fn stays(&mut self, label: &str, now: Instant, seconds: u32) {
+        if let Some(known) = self.labels.get_mut(label).filter(|known| known.is_leaving) {
+            known.life = Life::of(now, seconds);
+        }
+    }
+
     /// What is over by now. In an outage only what has said goodbye is.
     pub(super) fn expire(&mut self, now: Instant, outage: bool) -> Ended {
         let mut ended = Ended::default();

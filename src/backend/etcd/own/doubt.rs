@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp};
@@ -9,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::super::wire;
-use super::{CALL_TIME, Inner, Own, Owned, Written, shared};
+use super::{CALL_TIME, Inner, Owned, Written, shared};
 use crate::backend::{Lost, Retry, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, escaped};
@@ -40,12 +41,9 @@ impl Owned {
         self.none_is_late.notify_waiters();
     }
 
-    /// Keys that are not published, and may still be created.
-    pub(super) fn late_of_nobody(&self) -> Vec<Vec<u8>> {
-        let late = self.late.keys();
-        late.filter(|key| !self.by_key.contains_key(*key))
-            .cloned()
-            .collect()
+    /// Whether a key may still be created that is not wanted, as `unwanted` says.
+    pub(super) fn is_late(&self, key: &[u8], unwanted: impl FnOnce(&Self) -> bool) -> bool {
+        self.late.contains_key(key) && unwanted(self)
     }
 
     /// What is published under a lease and not being withdrawn.
@@ -55,11 +53,18 @@ impl Owned {
         stays.map(|(key, _)| key.clone()).collect()
     }
 
-    /// A key moves from one lease to another: who publishes it, what it holds, and the revision of its last write.
-    fn moves(&mut self, key: &[u8], to: i64) -> Option<(Ticket, Arc<Instance>, i64)> {
-        let own = self.by_key.get_mut(key)?;
-        own.moving = Some(to);
-        Some((own.ticket, own.instance.clone(), own.revision))
+    /// A key is written under another lease.
+    pub(super) fn moves_to(&mut self, key: &[u8], lease: i64) {
+        if let Some(own) = self.by_key.get_mut(key) {
+            own.moving = Some(lease).filter(|lease| *lease != own.lease);
+        }
+    }
+
+    /// What moves from a lease: who publishes it, what it holds, and the revision of its last write. None where it is
+    /// not there, or is being withdrawn.
+    fn moves_from(&self, key: &[u8], lease: i64) -> Option<(Ticket, Arc<Instance>, i64)> {
+        let own = self.by_key.get(key)?;
+        (own.is_under(lease) && !own.leaving).then(|| (own.ticket, own.instance.clone(), own.revision))
     }
 }
 
@@ -68,12 +73,14 @@ impl Inner {
     pub(super) async fn clean_up(self: Arc<Self>, key: Vec<u8>) {
         let mut retry = Retry::new();
         let cleaning = async {
-            // First what may still come.
-            self.shut_out_late(&key);
-            self.is_shut_out(&key).await;
+            // First what may still come, unless that can't be prevented now.
+            let doubted = |owned: &Owned| owned.uncertain.contains_key(&key);
+            let _ = tokio::time::timeout(CALL_TIME, self.is_shut_out(&key, doubted)).await;
             while !self.is_clean(&key).await {
                 tokio::time::sleep(retry.next_delay(true)).await;
             }
+            self.is_shut_out(&key, |owned| !owned.by_key.contains_key(&key))
+                .await;
         };
         tokio::select! {
             // What is left goes with the lease.
@@ -99,27 +106,34 @@ impl Inner {
         }
     }
 
-    /// The same, and waits until it is done.
-    pub(super) async fn shut_out(self: &Arc<Self>, key: &[u8], ends: Instant) -> Result<()> {
-        self.shut_out_late(key);
+    /// The same, and waits until it is done, or is not wanted any longer.
+    pub(super) async fn shut_out(
+        self: &Arc<Self>,
+        key: &[u8],
+        unwanted: impl Fn(&Owned) -> bool,
+        ends: Instant,
+    ) -> Result<()> {
         let why = "an earlier write of it may still be done, and can't be prevented yet";
         tokio::select! {
-            () = self.closing.cancelled() => Err(Error::Closed),
-            shut = tokio::time::timeout_at(ends, self.is_shut_out(key)) => {
+            biased;
+            shut = tokio::time::timeout_at(ends, self.is_shut_out(key, unwanted)) => {
                 shut.map_err(|_| Error::unavailable("etcd", why))
             }
+            () = self.closing.cancelled() => Err(Error::Closed),
         }
     }
 
-    async fn is_shut_out(&self, key: &[u8]) {
+    async fn is_shut_out(self: &Arc<Self>, key: &[u8], unwanted: impl Fn(&Owned) -> bool) {
         let changed = self.owned().none_is_late.clone();
         loop {
             let mut changed = std::pin::pin!(changed.notified());
             // Before looking, so that none is missed.
             changed.as_mut().enable();
-            if !self.owned().late.contains_key(key) {
+            if !self.owned().is_late(key, &unwanted) {
                 return;
             }
+            // Also what has become late meanwhile, under another lease.
+            self.shut_out_late(key);
             changed.await;
         }
     }
@@ -127,7 +141,7 @@ impl Inner {
     async fn leave_lease(self: Arc<Self>, id: i64) {
         let mut retry = Retry::new();
         // Kept alive until all have moved.
-        let _old = loop {
+        let old = loop {
             match self.take_lease(id, Instant::now() + CALL_TIME).await {
                 // None where it is gone, or dropped at the moment.
                 Ok(lease) => break lease,
@@ -141,7 +155,8 @@ impl Inner {
             () = self.move_all(id) => {}
         }
         // Nobody keeps it alive any longer.
-        let runs_out = Instant::now() + self.ttl;
+        drop(old);
+        let runs_out = Instant::now() + self.ttl + STORE_TAKES_LONGER;
         while let Err(error) = self.revoke(id, Instant::now() + CALL_TIME).await {
             if self.closing.is_cancelled() {
                 return self.is_left_with(error).await;
@@ -160,23 +175,22 @@ impl Inner {
         let mut keys: HashSet<Vec<u8>> = self.owned().turns.keys().cloned().collect();
         keys.extend(self.owned().stays_under(from));
         loop {
-            let round: Vec<Vec<u8>> = keys.iter().cloned().collect();
-            let moves = futures_util::stream::iter(round).map(|key| async {
-                let moved = self.move_key(&key, from, Instant::now() + CALL_TIME).await;
-                (key, moved)
-            });
-            let mut moves = std::pin::pin!(moves.buffer_unordered(MOVES_AT_ONCE));
-            while let Some((key, moved)) = moves.next().await {
-                let Err(error) = moved else {
-                    keys.remove(&key);
-                    continue;
-                };
-                tracing::debug!("can't leave a lease yet: {}", escaped(&error.in_full()));
-                if error.is_transient() {
-                    // Nor are the others answered.
-                    break;
+            // Where one is not answered, the others have their turn later.
+            let is_answered = &AtomicBool::new(true);
+            let moves = futures_util::stream::iter(keys).map(|key| async move {
+                if !is_answered.load(Ordering::Relaxed) {
+                    return Some(key);
                 }
-            }
+                let error = self
+                    .move_key(&key, from, Instant::now() + CALL_TIME)
+                    .await
+                    .err()?;
+                tracing::debug!("can't leave a lease yet: {}", escaped(&error.in_full()));
+                is_answered.fetch_and(!error.is_transient(), Ordering::Relaxed);
+                Some(key)
+            });
+            let left = moves.buffer_unordered(MOVES_AT_ONCE);
+            keys = left.filter_map(std::future::ready).collect().await;
             if keys.is_empty() {
                 return;
             }
@@ -187,12 +201,7 @@ impl Inner {
     async fn move_key(self: &Arc<Self>, key: &[u8], from: i64, ends: Instant) -> Result<()> {
         // Behind a call that is writing it at the moment.
         let _turn = self.turn(key, ends).await?;
-        let moves = |own: &Own| own.is_under(from) && !own.leaving;
-        if !self.owned().by_key.get(key).is_some_and(moves) {
-            return Ok(());
-        }
-        let lease = self.lease(ends).await?;
-        let Some((ticket, instance, revision)) = self.owned().moves(key, lease) else {
+        let Some((ticket, instance, revision)) = self.owned().moves_from(key, from) else {
             return Ok(());
         };
         let value = wire::encode(&instance);
@@ -252,4 +261,6 @@ impl Inner {
 
 /// A store writes many at once, and other clients wait meanwhile.
 const MOVES_AT_ONCE: usize = 16;
+/// A store may keep a lease longer than its time to live, and two seconds at least.
+const STORE_TAKES_LONGER: Duration = Duration::from_secs(3);
 const CLEAN_UP_TIME: Duration = Duration::from_secs(1);

@@ -9,14 +9,12 @@ use crate::backend::{Lost, Ticket};
 use crate::error::Error;
 
 impl Owned {
-    /// A publication is lost: whoever keeps it is told.
+    /// A publication is lost: whoever keeps it is told. Its ticket is good until it is withdrawn or replaced.
     pub(super) fn lose(&mut self, key: &[u8], how: Lost) {
-        if let Some(mut own) = self.by_key.remove(key) {
-            self.tickets.remove(&own.ticket);
-            if let Some(lost) = own.lost.take() {
-                // Who no longer listens need not know.
-                let _ = lost.send(how);
-            }
+        let own = self.by_key.remove(key);
+        if let Some(lost) = own.and_then(|mut own| own.lost.take()) {
+            // Who no longer listens need not know.
+            let _ = lost.send(how);
         }
     }
 
@@ -28,11 +26,10 @@ impl Owned {
     }
 
     pub(super) fn forget(&mut self, key: &[u8], ticket: Option<Ticket>) {
-        if let Some(ticket) = ticket
-            && self.by_key.get(key).is_some_and(|own| own.ticket == ticket)
-        {
+        let Some(ticket) = ticket else { return };
+        self.tickets.remove(&ticket);
+        if self.by_key.get(key).is_some_and(|own| own.ticket == ticket) {
             self.by_key.remove(key);
-            self.tickets.remove(&ticket);
         }
     }
 }

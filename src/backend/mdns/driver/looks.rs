@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::super::asker::Asker;
 use super::super::look::{Look, TRY_AGAIN};
 use super::super::packet::Question;
+use super::super::socket;
 use super::super::table::Key;
 use super::super::wire;
 use super::Driver;
@@ -57,13 +58,12 @@ impl Looks {
     /// A packet makes us ask for a label, unless few were heard for those that this takes: then who is there is asked
     /// all together, once a second at most. So whoever makes packets up gets others to be sent no more than one for
     /// three.
-    fn can_ask_for_one(&mut self) -> bool {
-        let links = self.asker.as_ref().map_or(USUAL_LINKS, Asker::links);
-        let owed = self.owed + HEARD_FOR_ONE * links * TRIES as usize;
-        if owed > MOST_OWED {
+    fn can_ask_for_one(&mut self, links: usize) -> bool {
+        let costs = HEARD_FOR_ONE * links * TRIES as usize;
+        if self.owed + costs > AT_ONCE * costs {
             return false;
         }
-        self.owed = owed;
+        self.owed += costs;
         true
     }
 
@@ -85,10 +85,13 @@ impl Driver {
 
     /// A label has said goodbye, though its owner would have said more than that: is it true?
     pub(super) fn doubt(&mut self, label: &str, now: Instant) {
-        if self.looks.can_ask_for_one() {
+        let links = socket::links(self.local.interfaces()).len();
+        if self.looks.can_ask_for_one(links) {
             let question = Question::Label(label.to_owned());
             self.looks.look.ask(&[question], TRIES, now);
         } else {
+            // Until that is answered, which may be a second later.
+            self.records.stays(label, now, DOUBTED);
             self.look_around(now);
         }
     }
@@ -256,10 +259,10 @@ fn answer(check: Check, verdict: Verdict) {
 const TRIES: u32 = 3;
 /// How many packets are heard for one that is sent for that.
 const HEARD_FOR_ONE: usize = 3;
-/// Two families of one interface.
-const USUAL_LINKS: usize = 2;
-/// Ten that leave in one moment are asked for.
-const MOST_OWED: usize = 180;
+/// So many that leave in one moment are asked for each by itself.
+const AT_ONCE: usize = 10;
+/// In seconds.
+const DOUBTED: u32 = 2;
 const ROUNDS: u32 = 2;
 /// So that others have their turn too; about 4,000 answers.
 const MAX_BATCHES: usize = 64;

@@ -80,7 +80,7 @@ impl Instance {
         Self {
             service,
             id,
-            version: "".into(),
+            version: Arc::default(),
             listen: None,
             addresses,
             explicit: false,
@@ -323,7 +323,11 @@ impl Instance {
         allow(dead_code, reason = "for backends that read what others wrote")
     )]
     pub(crate) fn set_read(&mut self, version: &str, weight: u16, state: State) {
-        self.version = version.into();
+        // One of all that say nothing of it.
+        self.version = match version {
+            "" => Arc::default(),
+            version => version.into(),
+        };
         self.weight = weight;
         self.state = state;
     }

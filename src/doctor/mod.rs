@@ -258,8 +258,8 @@ impl fmt::Display for Finding {
 }
 
 /// As many as it is tested with.
-const CEILING: usize = 1000;
-const WARN_ABOVE: usize = 800;
+const CEILING: usize = 10_000;
+const WARN_ABOVE: usize = 8_000;
 /// How long is listened to multicast DNS: responders answer within 120 ms (RFC 6762, 6), and again a
 /// second after they have answered somebody else.
 const LISTEN: Duration = Duration::from_millis(1500);
@@ -271,11 +271,11 @@ mod tests {
 
     #[test]
     fn many_instances_are_warned_of() {
-        assert_eq!(against_ceiling(800).verdict, Verdict::Ok);
-        let many = against_ceiling(801);
+        assert_eq!(against_ceiling(8_000).verdict, Verdict::Ok);
+        let many = against_ceiling(8_001);
         assert_eq!(many.verdict, Verdict::Warning);
         assert!(
-            many.text.contains("801 seen, of about 1000") && many.remedy.contains("etcd"),
+            many.text.contains("8001 seen, of about 10000") && many.remedy.contains("etcd"),
             "{many}"
         );
     }

@@ -92,7 +92,7 @@ fn a_healthy_network_is_all_well_and_each_value_has_its_origin() {
         "ok",
         &["over IPv4 comes back", "over IPv6 comes back", &other],
     );
-    found.has("instances", "", "ok", &["1 seen, of about 1000"]);
+    found.has("instances", "", "ok", &["1 seen, of about 10000"]);
     drop(register);
 
     // The same for a person.

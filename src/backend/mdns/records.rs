@@ -7,6 +7,7 @@
 mod due;
 mod hosts;
 mod lives;
+mod shaken;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -285,39 +286,6 @@ impl Records {
         self.forget(label);
     }
 
-    /// There is a network again, or another machine under it: what is not heard until `within` has passed is over.
-    pub(super) fn suspect_all(&mut self, now: Instant, within: u32) {
-        for known in self.labels.values_mut().filter(|known| !known.is_leaving) {
-            known.life = Life::of(now, within);
-            known.is_suspect = true;
-        }
-        // Who is heard has addresses, also where they were not heard with it: they are asked for before.
-        self.hosts.live_at_least(now, within + ADDRESSES_LATER);
-        self.next_end = Some(now);
-        self.next_due = Some(now + ASK_AGAIN);
-    }
-
-    /// Whether something has not been heard since there is a network again.
-    pub(super) fn has_suspects(&self) -> bool {
-        self.labels
-            .values()
-            .any(|known| known.is_suspect && known.is_accepted)
-    }
-
-    /// A link is lost: what was heard there only has so many seconds to be heard elsewhere.
-    pub(super) fn link_lost(&mut self, index: u32, now: Instant, within: u32) {
-        self.hosts.link_lost(index, now, within);
-        self.next_end = Some(now);
-    }
-
-    /// A link is back: what is about to be over has so many seconds.
-    pub(super) fn link_gained(&mut self, now: Instant, within: u32) {
-        for known in self.labels.values_mut().filter(|known| !known.is_leaving) {
-            known.life = known.life.max(Life::of(now, within));
-        }
-        self.hosts.live_at_least(now, within);
-    }
-
     fn resolved(&mut self, label: &str) -> Option<Resolved> {
         let known = self.labels.get_mut(label)?;
         if !known.is_new || known.is_leaving {
@@ -405,8 +373,6 @@ fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
 const USUAL: u32 = 120;
 /// RFC 6762, 10.1: in seconds.
 const GOODBYE: u32 = 1;
-/// In seconds.
-const ADDRESSES_LATER: u32 = 7;
 /// What is not accepted, or not yet.
 const SPARE: usize = 4_096;
 /// Ten times what as many texts take as are kept by default.

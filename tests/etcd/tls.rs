@@ -1,6 +1,7 @@
 //! Users, tokens and certificates.
 
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
@@ -71,8 +72,36 @@ async fn a_wrong_password_is_told_though_a_member_is_frozen() {
     registry.close().await.unwrap();
 }
 
+/// What is logged by this thread, by whomever.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// One thread, so that all of it is logged.
 #[tokio::test]
 async fn a_wrong_password_and_a_missing_permission_are_told_apart_and_no_secret_is_shown() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    let _logged = tracing::subscriber::set_default(subscriber.finish());
     let server = Server::start(Version::Packaged);
     with_users(&mut server.client().await).await;
     for (user, password, wanted) in [
@@ -100,6 +129,11 @@ async fn a_wrong_password_and_a_missing_permission_are_told_apart_and_no_secret_
         let mut watch = registry.watch("greeter").unwrap();
         assert_eq!(events_until(&mut watch, SOON, "stale").await, ["stale"]);
         registry.close().await.unwrap();
+    }
+    let logged = log.text();
+    assert!(logged.contains("what is known is kept"), "it is logged: {logged}");
+    for secret in ["hunter2", "nobodypw"] {
+        assert!(!logged.contains(secret), "{secret}: {logged}");
     }
     // A user where the store has none is no obstacle, nor is that it gets some later.
     let open = Server::start(Version::Packaged);

@@ -154,12 +154,20 @@ impl Inner {
         let lease = slot.lease.take();
         let asked = slot.asked.take_if(|_| self.closing.is_cancelled());
         drop(slot);
-        let (id, names, ends) = match (lease, asked) {
-            (Some(lease), _) => (lease.id, self.names(), ends),
-            (None, Some(id)) => (id, String::new(), Instant::now() + ANSWER_TIME),
-            (None, None) => return Ok(()),
-        };
-        self.revoke(id, ends).await.map_err(|why| in_vain(names, why))
+        if let Some(lease) = lease {
+            let names = self.names();
+            return self
+                .revoke(lease.id, ends)
+                .await
+                .map_err(|why| in_vain(names, why));
+        }
+        if let Some(id) = asked
+            && let Err(why) = self.revoke(id, Instant::now() + ANSWER_TIME).await
+        {
+            // Most likely it was never granted; otherwise it runs out, with nothing under it.
+            tracing::debug!("can't revoke what was asked for: {}", escaped(&why.in_full()));
+        }
+        Ok(())
     }
 
     /// Takes the lease, where it is this one: the next who wants one is granted another.

@@ -323,9 +323,11 @@ impl Shared {
                 source: None,
             }),
         };
+        let ends = Instant::now() + TASKS_DEADLINE;
         let mut left = Vec::new();
-        // A backend that has closed well has withdrawn what a keeper could not.
-        if kept.is_err() || why.is_some() {
+        // A backend that has closed well has withdrawn what a keeper could not, and says so to who still waits for it.
+        let kept = kept.is_ok() || tokio::time::timeout_at(ends, self.keepers.wait()).await.is_ok();
+        if !kept || why.is_some() {
             let published = lock(&self.published);
             left.extend(published.keys().map(|(service, id)| format!("{service} {id}")));
         }
@@ -334,10 +336,7 @@ impl Shared {
         }
         self.closed.cancel();
         self.tasks.close();
-        if tokio::time::timeout(TASKS_DEADLINE, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout_at(ends, self.tasks.wait()).await.is_err() {
             left.push(format!("{} tasks", self.tasks.len()));
         }
         Outcome {

@@ -109,6 +109,7 @@ impl Keeper {
                             tracing::info!("withdrew {service} {id} with {}", self.shared.backend.name());
                         }
                     }
+                    Err(Error::Closed) => {}
                     Err(error) => {
                         let why = error.in_full();
                         tracing::warn!("can't withdraw {service} {id}: {}", escaped(&why));
@@ -325,8 +326,11 @@ impl Keeper {
         let told = Instant::now() + WITHDRAW_DEADLINE;
         let mut ends = None;
         loop {
-            let Err(error) = self.shared.backend.withdraw(ticket).await else {
-                return Ok(());
+            let error = match self.shared.backend.withdraw(ticket).await {
+                Ok(()) => return Ok(()),
+                // What is left is told by the one who closes.
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => error,
             };
             let now = Instant::now();
             if self.shared.closing.is_cancelled() {

@@ -175,7 +175,12 @@ impl Inner {
         let late = || Error::unavailable("etcd", "a lease is being granted");
         let slot = tokio::time::timeout_at(ends, self.lease.lock()).await;
         let mut slot = slot.map_err(|_| late())?;
-        Ok(slot.lease.take_if(|lease| lease.id == id))
+        let taken = slot.lease.take_if(|lease| lease.id == id);
+        if taken.is_some() {
+            // Before anybody else gets one.
+            self.owned().leaves_lease(id);
+        }
+        Ok(taken)
     }
 
     pub(super) async fn revoke(&self, id: i64, ends: Instant) -> Result<()> {

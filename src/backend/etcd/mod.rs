@@ -219,7 +219,12 @@ impl Backend for Etcd {
     }
 
     async fn withdraw(&self, ticket: Ticket) -> Result<()> {
-        self.0.withdraw(ticket).await
+        tokio::select! {
+            biased;
+            withdrawn = self.0.withdraw(ticket) => withdrawn,
+            // It goes with the lease.
+            () = self.0.closing.cancelled() => Err(Error::Closed),
+        }
     }
 
     fn observe(&self, scope: Scope) -> BoxStream<'static, Update> {

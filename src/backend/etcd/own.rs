@@ -3,16 +3,18 @@
 
 mod doubt;
 mod losses;
+mod standing;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 use futures_util::FutureExt;
 use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 use tokio::time::Instant;
 
+use self::standing::{found, key_of, other_of, shared};
 use super::fault::Remedy;
 use super::watcher::Wish;
 use super::{CALL_TIME, Inner, keys, left, wire};
@@ -32,6 +34,8 @@ pub(super) struct Owned {
     late: HashMap<Vec<u8>, HashSet<i64>>,
     /// Those that are being left, for that.
     being_left: HashSet<i64>,
+    /// Those that have been, also.
+    left: HashSet<i64>,
     /// Nothing is late under one of them any longer.
     none_is_late: Arc<Notify>,
     /// One call at a time for each key.
@@ -105,6 +109,12 @@ impl Inner {
                 };
                 self.record(key.clone(), own, replaces);
                 self.owned().uncertain.remove(&key);
+                if self.owned().left.contains(&lease)
+                    && let Err(error) = self.move_held(&key, lease, ends).await
+                {
+                    // It is lost with the lease, and published again.
+                    tracing::debug!("can't leave a lease: {}", escaped(&error.in_full()));
+                }
                 // Where the watcher has ended, so has the registry.
                 let _ = self.wishes.send(Wish::Own(key));
                 let lost = async { hears.await.unwrap_or(Lost::Gone(Error::Closed)) };
@@ -150,20 +160,21 @@ impl Inner {
         // It is not moved any longer.
         let _ = self.owned().leaves(&key, ticket);
         let is_ours = |owned: &Owned| owned.by_key.get(&key).is_none_or(|own| own.ticket == ticket);
+        let first = Instant::now() + SHUT_OUT_FIRST;
         loop {
-            // First, as otherwise it could be there again for a moment. It may go with that already; where that can't
-            // be done, it goes all the same.
-            let shut_out = self.shut_out(&key, is_ours, ends - DELETE_TIME).await;
-            if matches!(shut_out, Err(Error::Closed)) {
-                return shut_out;
-            }
-            let _turn = self.turn(&key, ends).await?;
+            // First, as otherwise it could be there again for a moment, and it may go with that already; but whoever
+            // uses it need not wait for that.
+            let shut_out = self.shut_out(&key, is_ours, first).await;
+            let turn = self.turn(&key, ends).await?;
             if shut_out.is_ok() && self.owned().is_late(&key, is_ours) {
                 // It was written meanwhile.
                 continue;
             }
             self.delete_own(&key, ticket, ends).await?;
-            shut_out?;
+            drop(turn);
+            if shut_out.is_err() {
+                self.shut_out(&key, is_ours, ends).await?;
+            }
             self.owned().forget(&key, Some(ticket));
             self.drop_lease_if_idle();
             return Ok(());
@@ -356,39 +367,7 @@ impl Inner {
     }
 }
 
-/// The key that stands there, of a transaction that was not done.
-fn found(response: &TxnResponse) -> Option<KeyValue> {
-    response.op_responses().into_iter().find_map(|op| match op {
-        TxnOpResponse::Get(mut get) => get.take_kvs().pop(),
-        _ => None,
-    })
-}
-
-/// The instance that somebody else has written under our key: of the same id, or of another whose names
-/// have the same key.
-fn other_of(kv: &KeyValue, ours: &Instance) -> Option<Arc<Instance>> {
-    let read = wire::decode(kv.value()).ok()?;
-    let same = |i: &&Instance| key_of(i) == key_of(ours);
-    let other = read.iter().find(same).or_else(|| read.first());
-    other.cloned().map(Arc::new)
-}
-
-/// Two instances have one key.
-fn shared(key: &[u8], instance: &Instance, by: &Instance) -> Error {
-    let why = format!(
-        "{} {} has the same key, {}, as {by}; give one of them another id",
-        instance.service(),
-        instance.id(),
-        String::from_utf8_lossy(key),
-    );
-    Error::backend("etcd", escaped(&why).to_string())
-}
-
-fn key_of(instance: &Instance) -> (&str, &str) {
-    (instance.service().as_str(), instance.id().as_str())
-}
-
 const MAX_TRIES: usize = 8;
-/// What a deletion takes at most where the store is well.
-const DELETE_TIME: Duration = Duration::from_secs(1);
+/// Far above what it takes where the store is well, and below an election.
+const SHUT_OUT_FIRST: Duration = Duration::from_secs(1);
 const MAX_NAMES: usize = 10;

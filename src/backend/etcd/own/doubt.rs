@@ -1,6 +1,5 @@
 //! What may have been written though an error was returned: an answer was lost, or came too late.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::super::wire;
-use super::{CALL_TIME, Inner, Owned, Written, shared};
+use super::{CALL_TIME, Inner, Owned, SHUT_OUT_FIRST, Written, shared};
 use crate::backend::{Lost, Retry, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, escaped};
@@ -46,6 +45,11 @@ impl Owned {
         self.late.contains_key(key) && unwanted(self)
     }
 
+    /// A lease is taken from those who write.
+    pub(in super::super) fn leaves_lease(&mut self, lease: i64) {
+        self.left.insert(lease);
+    }
+
     /// What is published under a lease and not being withdrawn.
     fn stays_under(&self, lease: i64) -> Vec<Vec<u8>> {
         let all = self.by_key.iter();
@@ -75,7 +79,7 @@ impl Inner {
         let cleaning = async {
             // First what may still come, unless that can't be prevented now.
             let doubted = |owned: &Owned| owned.uncertain.contains_key(&key);
-            let _ = tokio::time::timeout(CALL_TIME, self.is_shut_out(&key, doubted)).await;
+            let _ = tokio::time::timeout(SHUT_OUT_FIRST, self.is_shut_out(&key, doubted)).await;
             while !self.is_clean(&key).await {
                 tokio::time::sleep(retry.next_delay(true)).await;
             }
@@ -114,13 +118,8 @@ impl Inner {
         ends: Instant,
     ) -> Result<()> {
         let why = "an earlier write of it may still be done, and can't be prevented yet";
-        tokio::select! {
-            biased;
-            shut = tokio::time::timeout_at(ends, self.is_shut_out(key, unwanted)) => {
-                shut.map_err(|_| Error::unavailable("etcd", why))
-            }
-            () = self.closing.cancelled() => Err(Error::Closed),
-        }
+        let shut_out = tokio::time::timeout_at(ends, self.is_shut_out(key, unwanted)).await;
+        shut_out.map_err(|_| Error::unavailable("etcd", why))
     }
 
     async fn is_shut_out(self: &Arc<Self>, key: &[u8], unwanted: impl Fn(&Owned) -> bool) {
@@ -171,10 +170,9 @@ impl Inner {
     /// Moves what is published under a lease to the present one.
     async fn move_all(self: &Arc<Self>, from: i64) {
         let mut retry = Retry::new();
-        // Also what is being written under it, by a call that is not over.
-        let mut keys: HashSet<Vec<u8>> = self.owned().turns.keys().cloned().collect();
-        keys.extend(self.owned().stays_under(from));
-        loop {
+        // What is being written under it moves once it is.
+        let mut keys = self.owned().stays_under(from);
+        while !keys.is_empty() {
             // Where one is not answered, the others have their turn later.
             let is_answered = &AtomicBool::new(true);
             let moves = futures_util::stream::iter(keys).map(|key| async move {
@@ -191,16 +189,20 @@ impl Inner {
             });
             let left = moves.buffer_unordered(MOVES_AT_ONCE);
             keys = left.filter_map(std::future::ready).collect().await;
-            if keys.is_empty() {
-                return;
+            if !keys.is_empty() {
+                tokio::time::sleep(retry.next_delay(true)).await;
             }
-            tokio::time::sleep(retry.next_delay(true)).await;
         }
     }
 
     async fn move_key(self: &Arc<Self>, key: &[u8], from: i64, ends: Instant) -> Result<()> {
         // Behind a call that is writing it at the moment.
         let _turn = self.turn(key, ends).await?;
+        self.move_held(key, from, ends).await
+    }
+
+    /// The same, by whoever has its turn.
+    pub(super) async fn move_held(self: &Arc<Self>, key: &[u8], from: i64, ends: Instant) -> Result<()> {
         let Some((ticket, instance, revision)) = self.owned().moves_from(key, from) else {
             return Ok(());
         };

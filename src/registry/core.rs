@@ -336,6 +336,7 @@ impl Shared {
         }
         self.closed.cancel();
         self.tasks.close();
+        let ends = ends.max(Instant::now() + TASKS_DEADLINE / 4);
         if tokio::time::timeout_at(ends, self.tasks.wait()).await.is_err() {
             left.push(format!("{} tasks", self.tasks.len()));
         }

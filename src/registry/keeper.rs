@@ -329,7 +329,7 @@ impl Keeper {
             let error = match self.shared.backend.withdraw(ticket).await {
                 Ok(()) => return Ok(()),
                 // What is left is told by the one who closes.
-                Err(Error::Closed) => return Err(Error::Closed),
+                Err(Error::Closed) if self.shared.closing.is_cancelled() => return Err(Error::Closed),
                 Err(error) => error,
             };
             let now = Instant::now();

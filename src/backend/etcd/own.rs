@@ -108,7 +108,7 @@ impl Inner {
                     leaving: false,
                 };
                 self.record(key.clone(), own, replaces);
-                self.owned().uncertain.remove(&key);
+                self.owned().is_certain(&key);
                 if self.owned().left.contains(&lease)
                     && let Err(error) = self.move_held(&key, lease, ends).await
                 {
@@ -257,7 +257,8 @@ impl Inner {
                 Ok(asked) => asked.overtook,
                 Err(failure) => failure.may_be_done,
             };
-            if expected.is_none() && may_be_late {
+            // What is written over our own last write can't be done once that is deleted.
+            if may_be_late && (expected.is_none() || expected != before) {
                 self.owned().may_be_late(key, lease);
             }
             let response = match asked {

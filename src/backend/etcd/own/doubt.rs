@@ -25,7 +25,14 @@ impl Owned {
         is_first
     }
 
-    /// A key may still be created under a lease by a call that nobody waits for any longer.
+    /// A key is published.
+    pub(super) fn is_certain(&mut self, key: &[u8]) {
+        self.uncertain.remove(key);
+        // Whoever waits because of it need not any longer.
+        self.none_is_late.notify_waiters();
+    }
+
+    /// A key may still be written under a lease by a call that nobody waits for any longer.
     pub(super) fn may_be_late(&mut self, key: &[u8], lease: i64) {
         self.late.entry(key.to_vec()).or_default().insert(lease);
     }
@@ -156,9 +163,18 @@ impl Inner {
         // Nobody keeps it alive any longer.
         drop(old);
         let runs_out = Instant::now() + self.ttl + STORE_TAKES_LONGER;
-        while let Err(error) = self.revoke(id, Instant::now() + CALL_TIME).await {
-            if self.closing.is_cancelled() {
+        let mut time = CALL_TIME;
+        loop {
+            let is_last = self.closing.is_cancelled();
+            let Err(error) = self.revoke(id, Instant::now() + time).await else {
+                return;
+            };
+            if is_last {
                 return self.is_left_with(error).await;
+            }
+            if self.closing.is_cancelled() {
+                time = LAST_TRY;
+                continue;
             }
             if Instant::now() >= runs_out {
                 return self.owned().none_is_late_under(id);
@@ -170,28 +186,28 @@ impl Inner {
     /// Moves what is published under a lease to the present one.
     async fn move_all(self: &Arc<Self>, from: i64) {
         let mut retry = Retry::new();
-        // What is being written under it moves once it is.
-        let mut keys = self.owned().stays_under(from);
-        while !keys.is_empty() {
+        let mut is_first = true;
+        // What is being written under it may be added meanwhile.
+        loop {
+            let keys = self.owned().stays_under(from);
+            if keys.is_empty() {
+                return;
+            }
+            if !std::mem::take(&mut is_first) {
+                tokio::time::sleep(retry.next_delay(true)).await;
+            }
             // Where one is not answered, the others have their turn later.
             let is_answered = &AtomicBool::new(true);
             let moves = futures_util::stream::iter(keys).map(|key| async move {
                 if !is_answered.load(Ordering::Relaxed) {
-                    return Some(key);
+                    return;
                 }
-                let error = self
-                    .move_key(&key, from, Instant::now() + CALL_TIME)
-                    .await
-                    .err()?;
-                tracing::debug!("can't leave a lease yet: {}", escaped(&error.in_full()));
-                is_answered.fetch_and(!error.is_transient(), Ordering::Relaxed);
-                Some(key)
+                if let Err(error) = self.move_key(&key, from, Instant::now() + CALL_TIME).await {
+                    tracing::debug!("can't leave a lease yet: {}", escaped(&error.in_full()));
+                    is_answered.fetch_and(!error.is_transient(), Ordering::Relaxed);
+                }
             });
-            let left = moves.buffer_unordered(MOVES_AT_ONCE);
-            keys = left.filter_map(std::future::ready).collect().await;
-            if !keys.is_empty() {
-                tokio::time::sleep(retry.next_delay(true)).await;
-            }
+            moves.buffer_unordered(MOVES_AT_ONCE).collect::<()>().await;
         }
     }
 
@@ -265,4 +281,6 @@ impl Inner {
 const MOVES_AT_ONCE: usize = 16;
 /// A store may keep a lease longer than its time to live, and two seconds at least.
 const STORE_TAKES_LONGER: Duration = Duration::from_secs(3);
+/// What is left of the time for closing, after a call that began before.
+const LAST_TRY: Duration = Duration::from_secs(1);
 const CLEAN_UP_TIME: Duration = Duration::from_secs(1);

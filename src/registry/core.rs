@@ -326,7 +326,10 @@ impl Shared {
         let ends = Instant::now() + TASKS_DEADLINE;
         let mut left = Vec::new();
         // A backend that has closed well has withdrawn what a keeper could not, and says so to who still waits for it.
-        let kept = kept.is_ok() || tokio::time::timeout_at(ends, self.keepers.wait()).await.is_ok();
+        let kept = kept.is_ok()
+            || tokio::time::timeout_at(ends - TASKS_DEADLINE / 4, self.keepers.wait())
+                .await
+                .is_ok();
         if !kept || why.is_some() {
             let published = lock(&self.published);
             left.extend(published.keys().map(|(service, id)| format!("{service} {id}")));
@@ -336,7 +339,6 @@ impl Shared {
         }
         self.closed.cancel();
         self.tasks.close();
-        let ends = ends.max(Instant::now() + TASKS_DEADLINE / 4);
         if tokio::time::timeout_at(ends, self.tasks.wait()).await.is_err() {
             left.push(format!("{} tasks", self.tasks.len()));
         }

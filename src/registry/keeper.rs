@@ -1,5 +1,7 @@
 //! The task behind one registration: it publishes, publishes again what was lost, and withdraws.
 
+mod leaving;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -318,77 +320,6 @@ impl Keeper {
         *wanted = Arc::new(Instance::clone(&wanted).with_generation(next));
     }
 
-    /// Withdraws what `ticket` put, trying again what may succeed later, until the registry has
-    /// been closing for a while. Whoever waits for the reply is told earlier that it takes longer.
-    async fn withdraw(&self, ticket: Option<Ticket>, reply: &mut Option<Reply>) -> Result<()> {
-        let Some(ticket) = ticket else { return Ok(()) };
-        let mut retry = Retry::new();
-        let told = Instant::now() + WITHDRAW_DEADLINE;
-        let mut ends = None;
-        loop {
-            let error = match self.shared.backend.withdraw(ticket).await {
-                Ok(()) => return Ok(()),
-                // What is left is told by the one who closes.
-                Err(Error::Closed) if self.shared.closing.is_cancelled() => return Err(Error::Closed),
-                Err(error) => error,
-            };
-            let now = Instant::now();
-            if self.shared.closing.is_cancelled() {
-                ends.get_or_insert(now + WITHDRAW_DEADLINE);
-            }
-            let over = !error.is_transient() || ends.is_some_and(|ends| now >= ends);
-            let wanted = self.wanted();
-            let error = Error::Incomplete {
-                left: format!("{} {}", wanted.service(), wanted.id()),
-                source: Some(Arc::new(error)),
-            };
-            if over {
-                return Err(error);
-            }
-            if let Some(reply) = reply.take_if(|_| now >= told) {
-                let _ = reply.send(Err(error));
-            }
-            tokio::select! {
-                () = self.shared.closing.cancelled(), if ends.is_none() => {}
-                () = tokio::time::sleep(retry.next_delay(true)) => {}
-            }
-        }
-    }
-
-    /// Answers an owner who does not know yet that everything was withdrawn, for ever.
-    async fn answer_as_ended(&mut self, is_withdrawn: bool) {
-        while let Some(command) = self.commands.recv().await {
-            let _ = match command {
-                Command::Withdraw(reply) if is_withdrawn => reply.send(Ok(())),
-                Command::Publish(reply) | Command::Withdraw(reply) => reply.send(Err(Error::Closed)),
-            };
-        }
-        std::future::pending().await
-    }
-
-    /// Stays to answer the owner, who may not know yet.
-    async fn answer_as_superseded(&mut self) {
-        let by = match &*self.status.borrow() {
-            Status::Superseded { by } => by.clone(),
-            _ => return,
-        };
-        loop {
-            let command = tokio::select! {
-                () = self.shared.closing.cancelled() => return,
-                command = self.commands.recv() => command,
-            };
-            match command {
-                Some(Command::Publish(reply)) => {
-                    let _ = reply.send(Err(Error::Superseded { by: by.clone() }));
-                }
-                Some(Command::Withdraw(reply)) => {
-                    let _ = reply.send(Ok(()));
-                }
-                None => return,
-            }
-        }
-    }
-
     fn wanted(&self) -> Arc<Instance> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -399,6 +330,3 @@ const GHOST_TIME: Duration = Duration::from_secs(5);
 /// Younger than this, a registration goes before a generation that lies in this host's future. One that
 /// waited longer may have been overtaken meanwhile.
 const CLOCKS_APART: Duration = Duration::from_secs(2);
-/// How long a withdrawal is tried before that is told, and once the registry is closing; below the
-/// deadlines of both.
-const WITHDRAW_DEADLINE: Duration = Duration::from_secs(4);

@@ -1,12 +1,12 @@
 //! What takes minutes, since a time to live has to run out. All at once, as they only wait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hereabouts::{Event, InstanceId};
+use hereabouts::Event;
 
 use crate::child;
 use crate::events::{Events, assert_nothing_came_or_went, shorts};
@@ -189,7 +189,10 @@ fn in_quiet_times_nobody_asks_more_than_once_a_second() {
         .map(|(host, registry)| Events::synced(host, registry, "greeter"))
         .collect();
     for (host, registry) in hosts.iter().zip(&registries) {
-        await_snapshot(host, registry, "greeter", SOON, |s| s.len() == 100);
+        // With their addresses of both families: on a busy machine one is heard later than the other.
+        await_snapshot(host, registry, "greeter", 2 * SOON, |s| {
+            s.len() == 100 && s.iter().all(|instance| instance.addresses().len() >= 2)
+        });
     }
     for watch in &watches {
         // Its first looks.
@@ -246,14 +249,6 @@ fn in_quiet_times_nobody_asks_more_than_once_a_second() {
     }
     for watch in &watches {
         let seen = watch.during(Duration::from_millis(1));
-        // On a busy machine an address may be heard later than the others, and then for good.
-        let mut later: HashSet<InstanceId> = HashSet::new();
-        let is_more = |event: &Event| match event {
-            Event::Updated { old, new } => {
-                old.addresses().len() < new.addresses().len() && later.insert(new.id().clone())
-            }
-            _ => false,
-        };
-        assert!(seen.iter().all(is_more), "{:?}", shorts(&seen));
+        assert!(seen.is_empty(), "{:?}", shorts(&seen));
     }
 }

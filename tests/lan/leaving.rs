@@ -54,6 +54,45 @@ fn whoever_leaves_says_goodbye() {
     }
 }
 
+/// Nobody hears its goodbye, as where packets get lost. Others drain for a while and are there.
+#[test]
+fn what_drains_and_is_gone_without_being_heard_does_not_stay_for_its_time_to_live() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let client = registry(&b);
+    let events = Events::synced(&b, &client, "greeter");
+    let drains = |host: &Host, id: &str| {
+        let server = registry(host);
+        let registration = register(host, &server, instance("greeter", id));
+        events.until(SOON, &format!("added {id}"));
+        let draining = host.run(async move {
+            registration.set_state(State::Draining).await.unwrap();
+            registration
+        });
+        events.until(SOON, &format!("updated {id} draining"));
+        (server, draining)
+    };
+    let lives = drains(&c, "lives");
+    let (server, draining) = drains(&a, "leaves");
+    a.cut(true);
+    a.run(async move {
+        draining.deregister().await.unwrap();
+        server.close().await.unwrap();
+    });
+    a.cut(false);
+    let began = Instant::now();
+    let mut seen = events.until(SOON, "removed leaves");
+    println!("removed {:?} after it has left", began.elapsed());
+    // The other one is asked twice meanwhile.
+    seen.extend(events.during(Duration::from_secs(6)));
+    assert!(
+        !shorts(&seen).iter().any(|s| s == "removed lives"),
+        "{:?}",
+        shorts(&seen)
+    );
+    drop(lives);
+}
+
 #[test]
 fn c4_at_the_end_of_the_runtime_the_goodbye_is_said_all_the_same() {
     let lan = Lan::new();

@@ -11,6 +11,7 @@ mod counters;
 mod crowd;
 mod driver;
 mod engine;
+mod farewells;
 #[cfg(test)]
 mod fuzz;
 mod look;

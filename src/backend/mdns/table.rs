@@ -189,6 +189,13 @@ impl Table {
         self.labels.get(label).is_some_and(|record| record.own)
     }
 
+    /// Whether a stranger's label is draining, and has not said goodbye.
+    pub(super) fn is_draining(&self, label: &str) -> bool {
+        self.labels.get(label).is_some_and(|record| {
+            !record.own && !record.is_leaving && record.instance.state() == State::Draining
+        })
+    }
+
     /// The labels of a key that are not shown, since a later owner's is.
     pub(super) fn superseded(&self, key: &Key) -> Option<(Arc<Instance>, Vec<Arc<str>>)> {
         let (shown, by) = self.shown(key)?;

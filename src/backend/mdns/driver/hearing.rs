@@ -62,6 +62,9 @@ impl Driver {
                     self.records.drop_label(&evicted);
                 }
                 self.records.accept(label);
+                if self.table.is_draining(label) {
+                    self.looks.farewells.expect(label, now);
+                }
                 if is_new {
                     self.routine.newcomer(now);
                 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::asker::Asker;
+use super::super::farewells::Farewells;
 use super::super::look::{Look, TRY_AGAIN};
 use super::super::packet::Question;
 use super::super::socket;
@@ -23,6 +24,7 @@ pub(super) struct Looks {
     pub(super) look: Look,
     /// Open as long as answers are believed.
     pub(super) asker: Option<Asker>,
+    pub(super) farewells: Farewells,
     checks: HashMap<Arc<str>, Check>,
     /// How many packets have to be heard for those that were sent because of one, up to a bound.
     owed: usize,
@@ -58,9 +60,10 @@ impl Looks {
     /// A packet makes us ask for a label, unless few were heard for those that this takes: then who is there is asked
     /// all together, once a second at most. So whoever makes packets up gets others to be sent no more than one for
     /// three.
-    fn can_ask_for_one(&mut self, links: usize) -> bool {
-        let costs = HEARD_FOR_ONE * links * TRIES as usize;
-        if self.owed + costs > AT_ONCE * costs {
+    fn can_ask_for_one(&mut self, links: usize, rounds: u32) -> bool {
+        let once = HEARD_FOR_ONE * links * TRIES as usize;
+        let costs = once * rounds as usize;
+        if self.owed + costs > AT_ONCE * once {
             return false;
         }
         self.owed += costs;
@@ -86,7 +89,7 @@ impl Driver {
     /// A label has said goodbye, though its owner would have said more than that: is it true?
     pub(super) fn doubt(&mut self, label: &str, now: Instant) {
         let links = socket::links(self.local.interfaces()).len();
-        if self.looks.can_ask_for_one(links) {
+        if self.looks.can_ask_for_one(links, 1) {
             let question = Question::Label(label.to_owned());
             self.looks.look.ask(&[question], TRIES, now);
         } else {
@@ -105,23 +108,46 @@ impl Driver {
             Some((label, _)) if self.table.is_own(label) => Verdict::Alive,
             Some((label, _)) => {
                 let label = label.clone();
-                return self.check(label, reply, now);
+                let neighbour = self.table.neighbour(&label);
+                return self.check(label, neighbour, Some(reply), now);
             }
         };
         // Who no longer waits need not know.
         let _ = reply.send(verdict);
     }
 
-    fn check(&mut self, label: Arc<str>, reply: oneshot::Sender<Verdict>, now: Instant) {
+    /// Whether those that are draining have left without being heard. As nobody picks them there is no hurry: none
+    /// is gone since its neighbour has answered.
+    fn check_draining(&mut self, now: Instant) {
+        let table = &self.table;
+        let due = self.looks.farewells.due(now, |label| table.is_draining(label));
+        if due.is_empty() || self.outage {
+            return;
+        }
+        let links = socket::links(self.local.interfaces()).len();
+        for label in due {
+            if self.looks.can_ask_for_one(links, ROUNDS) {
+                self.check(label, None, None, now);
+            }
+        }
+    }
+
+    fn check(
+        &mut self,
+        label: Arc<str>,
+        neighbour: Option<Arc<str>>,
+        reply: Option<oneshot::Sender<Verdict>>,
+        now: Instant,
+    ) {
         if let Some(check) = self.looks.checks.get_mut(&label) {
-            return check.replies.push(reply);
+            return check.replies.extend(reply);
         }
         let mut check = Check {
-            neighbour: self.table.neighbour(&label),
+            neighbour,
             neighbour_answered: false,
             round: 1,
             ends: now,
-            replies: vec![reply],
+            replies: reply.into_iter().collect(),
         };
         check.begin(&label, &mut self.looks.look, now);
         self.looks.checks.insert(label, check);
@@ -161,6 +187,7 @@ impl Driver {
             };
             self.answered(answers);
         }
+        self.check_draining(now);
         if !self.outage {
             if self.reader.is_some() && self.routine.asks(now) {
                 self.looks.look.glance(now);
@@ -216,7 +243,11 @@ impl Driver {
     /// When there is next something to ask, or something is over.
     pub(super) fn next_look(&self) -> Option<Instant> {
         let checks = self.looks.checks.values().map(|check| check.ends).min();
-        [self.looks.look.next(), checks].into_iter().flatten().min()
+        let farewells = self.looks.farewells.next();
+        [self.looks.look.next(), checks, farewells]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Says of what has not answered in time that it is gone, after a second round where nobody else has

@@ -13,9 +13,7 @@ use futures_core::Stream;
 use futures_core::stream::BoxStream;
 
 use super::update::{Outage, Scope, Update};
-use crate::instance::{Instance, InstanceId, ServiceName};
-
-type Key = (ServiceName, InstanceId);
+use crate::instance::{ByKey, Instance, InstanceId, Key, ServiceName};
 
 /// The current state of a backend, told to any number of observers at their own pace.
 ///
@@ -27,7 +25,7 @@ pub struct Feed(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    instances: HashMap<Key, Arc<Instance>>,
+    instances: ByKey,
     synced: bool,
     stale: Option<Outage>,
     closed: bool,
@@ -59,22 +57,18 @@ impl Feed {
     /// An instance is there, new or changed. Nothing is told where it is the same as before.
     pub fn upsert(&self, instance: Arc<Instance>) {
         let mut state = self.lock();
-        let key = key_of(&instance);
-        if state
-            .instances
-            .get(&key)
-            .is_some_and(|known| **known == *instance)
-        {
+        let known = state.instances.get(instance.key());
+        if known.is_some_and(|known| **known == *instance) {
             return;
         }
-        state.instances.insert(key.clone(), instance);
-        state.tell(&key, false);
+        state.instances.put(instance.clone());
+        state.tell(instance.key(), false);
     }
 
     /// An instance has left. Nothing is told where it was not there.
     pub fn remove(&self, service: &ServiceName, id: &InstanceId) {
         let mut state = self.lock();
-        let key = (service.clone(), id.clone());
+        let key = Key::new(service, id);
         if state.instances.remove(&key).is_some() {
             state.tell(&key, true);
         }
@@ -83,7 +77,7 @@ impl Feed {
     /// The whole state; ends an outage.
     pub fn reset(&self, instances: impl IntoIterator<Item = Arc<Instance>>) {
         let mut state = self.lock();
-        state.instances = instances.into_iter().map(|i| (key_of(&i), i)).collect();
+        state.instances = instances.into_iter().collect();
         state.stale = None;
         state.synced = false;
         for reader in state.readers.values_mut() {
@@ -122,7 +116,7 @@ impl Feed {
     /// The instance of a service with an id, as it is now.
     #[must_use]
     pub fn get(&self, service: &ServiceName, id: &InstanceId) -> Option<Arc<Instance>> {
-        self.lock().instances.get(&(service.clone(), id.clone())).cloned()
+        self.lock().instances.get(&Key::new(service, id)).cloned()
     }
 
     /// How many instances there are now.
@@ -176,7 +170,7 @@ impl Feed {
         let mut state = self.lock();
         let unread = state.readers.is_empty();
         if unread {
-            state.instances = HashMap::new();
+            state.instances = ByKey::default();
             state.synced = false;
             state.stale = None;
         }
@@ -192,7 +186,7 @@ impl Feed {
 impl State {
     fn tell(&mut self, key: &Key, removed: bool) {
         for reader in self.readers.values_mut() {
-            if !reader.scope.covers(&key.0) || reader.reset {
+            if !reader.scope.covers(&key.service) || reader.reset {
                 continue;
             }
             if removed {
@@ -214,11 +208,17 @@ impl State {
             return Some(Update::Reset(all));
         }
         if let Some(key) = reader.changed.pop_front() {
+            if reader.changed.is_empty() {
+                // There were many at once, as at first; that takes no room for ever.
+                reader.changed.shrink_to(KEPT);
+                reader.queued.shrink_to(KEPT);
+                reader.removed.shrink_to(KEPT);
+            }
             let removed = reader.removed.remove(&key);
             return Some(match self.instances.get(&key) {
                 Some(_) if removed => {
                     reader.changed.push_front(key.clone());
-                    Update::Remove(key.0, key.1)
+                    Update::Remove(key.service, key.id)
                 }
                 Some(instance) => {
                     reader.queued.remove(&key);
@@ -226,7 +226,7 @@ impl State {
                 }
                 None => {
                     reader.queued.remove(&key);
-                    Update::Remove(key.0, key.1)
+                    Update::Remove(key.service, key.id)
                 }
             });
         }
@@ -255,10 +255,6 @@ impl Reader {
             waker.wake();
         }
     }
-}
-
-fn key_of(instance: &Instance) -> Key {
-    (instance.service().clone(), instance.id().clone())
 }
 
 impl fmt::Debug for Feed {
@@ -301,6 +297,9 @@ impl Drop for Subscription {
         self.feed.lock().readers.remove(&self.number);
     }
 }
+
+/// Room for so many that change is kept.
+const KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {

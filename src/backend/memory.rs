@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Backend, Feed, Lost, Outage, Published, Scope, Ticket, Update};
 use crate::error::{Error, Result};
-use crate::instance::{Instance, InstanceId, ServiceName};
+use crate::instance::{Instance, InstanceId, Key, ServiceName};
 
 /// A world of peers in this process, which can be broken on purpose. Clones are the same world.
 ///
@@ -57,7 +57,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<(ServiceName, InstanceId), Entry>,
+    entries: HashMap<Key, Entry>,
     outage: bool,
     next_number: u64,
 }
@@ -111,7 +111,7 @@ impl World {
     /// Removes an instance behind its owner's back. Returns whether it was there.
     pub fn erase(&self, service: &ServiceName, id: &InstanceId) -> bool {
         let mut state = self.lock();
-        let Some(entry) = state.entries.remove(&(service.clone(), id.clone())) else {
+        let Some(entry) = state.entries.remove(&Key::new(service, id)) else {
             return false;
         };
         if !state.outage {
@@ -161,7 +161,7 @@ impl Memory {
         self.closed.cancel();
         let mut state = self.world.lock();
         let outage = state.outage;
-        state.entries.retain(|(service, id), entry| {
+        state.entries.retain(|Key { service, id }, entry| {
             let stays = entry.peer != self.peer;
             if !stays && !outage {
                 self.world.0.feed.remove(service, id);
@@ -200,7 +200,7 @@ impl Backend for Memory {
         }
         state.next_number += 1;
         let ticket = Ticket::new(state.next_number);
-        let key = (instance.service().clone(), instance.id().clone());
+        let key = instance.key().clone();
         let other = state.entries.get(&key).filter(|e| Some(e.ticket) != replaces);
         if let Some(other) = other.filter(|e| e.instance.generation() > instance.generation()) {
             let by = other.instance.clone();
@@ -232,7 +232,7 @@ impl Backend for Memory {
         let key = state.entries.iter().find(|(_, e)| e.ticket == ticket);
         if let Some(key) = key.map(|(key, _)| key.clone()) {
             state.entries.remove(&key);
-            self.world.0.feed.remove(&key.0, &key.1);
+            self.world.0.feed.remove(&key.service, &key.id);
         }
         Ok(())
     }

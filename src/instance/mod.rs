@@ -4,6 +4,7 @@
 //! [`Instance`] that exists fits every backend. This room knows no other room.
 
 mod address;
+mod by_key;
 mod escape;
 mod generation;
 mod invalid;
@@ -16,6 +17,7 @@ mod ports;
 mod state;
 
 pub use address::Address;
+pub(crate) use by_key::{ByKey, Key, Keyed};
 pub use escape::{Escaped, escaped};
 pub use generation::Generation;
 pub use invalid::Invalid;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::address::{Address, check_port};
+use super::by_key::Key;
 use super::generation::Generation;
 use super::invalid::Invalid;
 use super::limits::{self, MAX_ADDRESSES, MAX_VERSION_LEN};
@@ -37,11 +38,12 @@ pub const DEFAULT_WEIGHT: u16 = 100;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Instance {
-    service: ServiceName,
-    id: InstanceId,
+    #[serde(flatten)]
+    key: Key,
     version: Arc<str>,
     #[serde(skip)]
-    listen: Option<Listen>,
+    /// Few have one: what is found has none.
+    listen: Option<Box<Listen>>,
     addresses: Vec<Address>,
     #[serde(skip)]
     explicit: bool,
@@ -66,7 +68,7 @@ impl Instance {
     {
         let listen = listen.into().check()?;
         let mut instance = Self::found(name.try_into()?, InstanceId::random(), Vec::new());
-        instance.listen = Some(listen);
+        instance.listen = Some(Box::new(listen));
         instance.checked()
     }
 
@@ -78,8 +80,7 @@ impl Instance {
         addresses.truncate(MAX_ADDRESSES);
         addresses.shrink_to_fit();
         Self {
-            service,
-            id,
+            key: Key { service, id },
             version: Arc::default(),
             listen: None,
             addresses,
@@ -102,7 +103,7 @@ impl Instance {
         I: TryInto<InstanceId>,
         Invalid: From<I::Error>,
     {
-        self.id = id.try_into()?;
+        self.key.id = id.try_into()?;
         self.checked()
     }
 
@@ -227,13 +228,18 @@ impl Instance {
     /// The service it is a copy of.
     #[must_use]
     pub fn service(&self) -> &ServiceName {
-        &self.service
+        &self.key.service
     }
 
     /// Its id, unique within the service.
     #[must_use]
     pub fn id(&self) -> &InstanceId {
-        &self.id
+        &self.key.id
+    }
+
+    /// Its service and its id.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Its version; empty if it says none.
@@ -245,7 +251,7 @@ impl Instance {
     /// Where its owner said that it listens; none for an instance that was found.
     #[must_use]
     pub fn listen(&self) -> Option<Listen> {
-        self.listen
+        self.listen.as_deref().copied()
     }
 
     /// Where it can be reached, the nearest address first once a registry has shown it.
@@ -332,6 +338,16 @@ impl Instance {
         self.state = state;
     }
 
+    /// Takes the name of its service from another one, which is the same.
+    #[cfg_attr(
+        not(feature = "mdns"),
+        allow(dead_code, reason = "for backends that read what others wrote")
+    )]
+    pub(crate) fn share_name(&mut self, name: &ServiceName) {
+        debug_assert_eq!(self.service(), name);
+        self.key.service = name.clone();
+    }
+
     #[cfg_attr(
         not(feature = "mdns"),
         allow(dead_code, reason = "for backends that read what others wrote")
@@ -357,8 +373,8 @@ impl Instance {
 /// One line for a person: `greeter 7c0e… at 10.0.0.1:8080`.
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.service, self.id)?;
-        match (self.addresses.first(), self.listen) {
+        write!(f, "{} {}", self.key.service, self.key.id)?;
+        match (self.addresses.first(), self.listen()) {
             (Some(address), _) => write!(f, " at {address}")?,
             (None, Some(listen)) => write!(f, " at port {}", listen.port())?,
             (None, None) => {}

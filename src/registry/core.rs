@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fold::Fold;
-use super::overlay::{Key, Overlay, key_of};
+use super::overlay::Overlay;
 use super::room::{self, Reader, Room};
 use crate::backend::{Backend, Scope, Verdict};
 use crate::error::{Error, Result};
-use crate::instance::{Generation, Instance, Namespace};
+use crate::instance::{Generation, Instance, Key, Namespace};
 use crate::net::{Advertise, Local};
 
 /// What all handles of one registry share.
@@ -207,7 +207,7 @@ impl Shared {
         change(&mut overlay);
         let rooms: Vec<Arc<Room>> = {
             let rooms = lock(&self.rooms);
-            let of_service = rooms.get(&Scope::Service(key.0.clone()));
+            let of_service = rooms.get(&Scope::Service(key.service.clone()));
             of_service
                 .into_iter()
                 .chain(rooms.get(&Scope::All))
@@ -222,15 +222,15 @@ impl Shared {
     /// A generation for a registration that begins, later than all that is known of its id.
     pub(super) fn claim(&self, instance: &Instance) -> Generation {
         self.has_published.store(true, Ordering::Relaxed);
-        let key = key_of(instance);
+        let key = instance.key();
         let known = {
             let overlay = self.overlay();
             let rooms = lock(&self.rooms);
-            let found = rooms.values().map(|room| room.generation(&key)).max();
-            found.unwrap_or_default().max(overlay.generation(&key))
+            let found = rooms.values().map(|room| room.generation(key)).max();
+            found.unwrap_or_default().max(overlay.generation(key))
         };
         let mut published = lock(&self.published);
-        let claims = published.entry(key).or_default();
+        let claims = published.entry(key.clone()).or_default();
         claims.count += 1;
         claims.last = Generation::now_after(known.max(claims.last));
         claims.last
@@ -332,7 +332,11 @@ impl Shared {
                 .is_ok();
         if !kept || why.is_some() {
             let published = lock(&self.published);
-            left.extend(published.keys().map(|(service, id)| format!("{service} {id}")));
+            left.extend(
+                published
+                    .keys()
+                    .map(|Key { service, id }| format!("{service} {id}")),
+            );
         }
         if why.is_some() && left.is_empty() {
             left.push(self.backend.describe());

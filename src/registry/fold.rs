@@ -1,13 +1,13 @@
 //! The state of a scope: what the backend says, and over it what this registry itself has published.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::overlay::{Key, Overlay, key_of};
+use super::overlay::Overlay;
 use super::snapshot::Snapshot;
+use super::sorted::Sorted;
 use crate::backend::{Outage, Scope, Update};
-use crate::instance::{Generation, Instance, InstanceId, ServiceName};
-use crate::net::{Distance, Local};
+use crate::instance::{ByKey, Generation, Instance, Key};
+use crate::net::Local;
 
 /// The state of one scope. Changed by updates and by the overlay, shown as a snapshot.
 #[derive(Debug)]
@@ -16,9 +16,8 @@ pub(super) struct Fold {
     local: Arc<Local>,
     /// Whether it hears the backend itself, so that a removal confirms a withdrawal.
     first_hand: bool,
-    found: HashMap<Key, Arc<Instance>>,
-    shown: BTreeMap<(ServiceName, Distance, InstanceId), Arc<Instance>>,
-    distances: HashMap<Key, Distance>,
+    found: ByKey,
+    shown: Sorted,
     synced: bool,
     complete: bool,
     stale: Option<Outage>,
@@ -30,16 +29,13 @@ impl Fold {
             scope,
             local,
             first_hand: true,
-            found: HashMap::new(),
-            shown: BTreeMap::new(),
-            distances: HashMap::new(),
+            found: ByKey::default(),
+            shown: Sorted::default(),
             synced: false,
             complete: false,
             stale: None,
         };
-        for key in overlay.keys() {
-            fold.show(key, overlay);
-        }
+        fold.show_all(overlay);
         fold
     }
 
@@ -54,17 +50,23 @@ impl Fold {
         match update {
             Update::Reset(all) => self.reset(all, overlay),
             Update::Upsert(instance) if self.scope.covers(instance.service()) => {
-                let key = key_of(&instance);
-                let known = self.found.get(&key).map(|i| i.generation()).unwrap_or_default();
+                let key = instance.key();
+                let known = self.found.get(key);
+                let is_new = known.is_none() && !overlay.knows(key);
+                let known = known.map(|i| i.generation()).unwrap_or_default();
                 if instance.generation() >= known || instance.generation().is_zero() {
                     let placed = self.place(instance);
-                    self.found.insert(key.clone(), placed);
-                    self.show(&key, overlay);
+                    self.found.put(placed.clone());
+                    if is_new {
+                        self.put(placed);
+                    } else {
+                        self.show(placed.key(), overlay);
+                    }
                 }
             }
             Update::Upsert(_) => {}
             Update::Remove(service, id) => {
-                let key = (service, id);
+                let key = Key { service, id };
                 if let Some(gone) = self.found.remove(&key).filter(|_| self.first_hand) {
                     overlay.forget(&key, gone.generation());
                 }
@@ -83,23 +85,13 @@ impl Fold {
     /// Swaps the whole state, keeping what did not change.
     fn reset(&mut self, all: Vec<Arc<Instance>>, overlay: &mut Overlay) {
         let covered = |i: &Arc<Instance>| self.scope.covers(i.service());
-        let found: HashMap<Key, Arc<Instance>> = all
-            .into_iter()
-            .filter(covered)
-            .map(|i| (key_of(&i), self.place(i)))
-            .collect();
+        let found = all.into_iter().filter(covered).map(|i| self.place(i)).collect();
         let before = std::mem::replace(&mut self.found, found);
-        for (key, gone) in before {
-            if !self.found.contains_key(&key) {
-                if self.first_hand {
-                    overlay.forget(&key, gone.generation());
-                }
-                self.show(&key, overlay);
-            }
+        let gone = before.values().filter(|i| self.found.get(i.key()).is_none());
+        for gone in gone.filter(|_| self.first_hand) {
+            overlay.forget(gone.key(), gone.generation());
         }
-        for key in self.found.keys().cloned().collect::<Vec<_>>() {
-            self.show(&key, overlay);
-        }
+        self.show_all(overlay);
         self.stale = None;
         self.synced = false;
     }
@@ -110,35 +102,40 @@ impl Fold {
             return;
         }
         self.local = local.clone();
-        for key in self
-            .found
-            .keys()
-            .chain(overlay.keys())
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            if let Some(instance) = self.found.remove(&key) {
-                let placed = self.place(instance);
-                self.found.insert(key.clone(), placed);
-            }
-            self.show(&key, overlay);
-        }
+        self.found = self.found.values().map(|i| self.place(i.clone())).collect();
+        self.show_all(overlay);
     }
 
     /// Shows what is to be shown of one instance now.
     pub(super) fn show(&mut self, key: &Key, overlay: &Overlay) {
-        if !self.scope.covers(&key.0) {
+        if !self.scope.covers(&key.service) {
             return;
         }
-        if let Some(distance) = self.distances.remove(key) {
-            self.shown.remove(&(key.0.clone(), distance, key.1.clone()));
+        self.shown.remove(key);
+        if let Some(instance) = overlay.shown(key, self.found.get(key)).cloned() {
+            self.put(instance);
         }
-        if let Some(instance) = overlay.shown(key, self.found.get(key)) {
-            let distance = self.local.distance_of(instance);
-            self.distances.insert(key.clone(), distance);
-            self.shown
-                .insert((key.0.clone(), distance, key.1.clone()), instance.clone());
+    }
+
+    /// Shows everything anew.
+    fn show_all(&mut self, overlay: &Overlay) {
+        self.shown = Sorted::default();
+        let published = overlay.published().filter(|i| self.found.get(i.key()).is_none());
+        let published = published.filter(|i| self.scope.covers(i.service()));
+        let found = self.found.values();
+        let all: Vec<_> = found
+            .map(|i| overlay.shown(i.key(), Some(i)))
+            .chain(published.map(Some))
+            .collect();
+        for instance in all.into_iter().flatten().cloned().collect::<Vec<_>>() {
+            self.put(instance);
         }
+    }
+
+    /// Shows what nothing is shown of.
+    fn put(&mut self, instance: Arc<Instance>) {
+        let distance = self.local.distance_of(&instance);
+        self.shown.put(instance, distance);
     }
 
     pub(super) fn generation(&self, key: &Key) -> Generation {
@@ -146,12 +143,8 @@ impl Fold {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let sorted = self
-            .shown
-            .iter()
-            .map(|((_, distance, _), instance)| (instance, *distance));
         Snapshot::empty(self.scope.clone())
-            .with_instances(sorted)
+            .with_instances(self.shown.in_order().into_iter())
             .with_status(self.synced, self.complete, self.stale.clone())
     }
 
@@ -191,7 +184,7 @@ mod tests {
         let mut fold = Fold::new(Scope::All, Arc::default(), &overlay);
         let own = instance(5, 1);
         overlay.publish(own.clone());
-        fold.show(&key_of(&own), &overlay);
+        fold.show(own.key(), &overlay);
         assert_eq!(shown(&fold), ["5.1"]);
         fold.apply(Update::Upsert(instance(5, 0)), &mut overlay);
         assert_eq!(shown(&fold), ["5.1"], "a lower generation is not shown");
@@ -209,7 +202,7 @@ mod tests {
         fold.apply(Update::Upsert(own.clone()), &mut overlay);
         overlay.publish(own.clone());
         overlay.withdraw(&own);
-        fold.show(&key_of(&own), &overlay);
+        fold.show(own.key(), &overlay);
         assert!(shown(&fold).is_empty());
         fold.apply(Update::Upsert(own.clone()), &mut overlay);
         assert!(shown(&fold).is_empty(), "an echo stays hidden");
@@ -239,11 +232,11 @@ mod tests {
             overlay.withdraw(own);
         }
         fold.apply(Update::Upsert(second.clone()), &mut overlay);
-        let key = key_of(&second);
-        fold.apply(Update::Remove(key.0.clone(), key.1.clone()), &mut overlay);
+        let key = second.key();
+        fold.apply(Update::Remove(key.service.clone(), key.id.clone()), &mut overlay);
         fold.apply(Update::Upsert(first.clone()), &mut overlay);
         assert!(shown(&fold).is_empty(), "the first is still on its way out");
-        fold.apply(Update::Remove(key.0.clone(), key.1.clone()), &mut overlay);
+        fold.apply(Update::Remove(key.service.clone(), key.id.clone()), &mut overlay);
         assert!(overlay.hides_nothing(), "both are confirmed");
     }
 
@@ -255,13 +248,13 @@ mod tests {
         let own = instance(7, 0);
         overlay.withdraw(&own);
         overlay.publish(own.clone());
-        fold.show(&key_of(&own), &overlay);
+        fold.show(own.key(), &overlay);
         assert_eq!(shown(&fold), ["5.0"], "another owner stays");
         fold.apply(Update::Upsert(own), &mut overlay);
         assert!(shown(&fold).is_empty(), "an echo stays hidden");
         let next = instance(8, 0);
         overlay.publish(next.clone());
-        fold.show(&key_of(&next), &overlay);
+        fold.show(next.key(), &overlay);
         assert_eq!(shown(&fold), ["8.0"], "a new registration is shown");
         overlay.withdraw(&next);
         fold.apply(

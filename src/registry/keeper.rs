@@ -11,12 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::core::Shared;
-use super::overlay::{Key, key_of};
 use super::registration::Status;
 use crate::backend::Retry;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
-use crate::instance::{Generation, Instance, escaped};
+use crate::instance::{Generation, Instance, Key, escaped};
 
 pub(super) type Reply = oneshot::Sender<Result<()>>;
 
@@ -64,7 +63,7 @@ struct Progress {
 impl Keeper {
     pub(super) async fn run(mut self) {
         let mut progress = Progress {
-            key: key_of(&self.wanted()),
+            key: self.wanted().key().clone(),
             ticket: None,
             lost: futures_util::future::pending().boxed(),
             due: None,
@@ -255,8 +254,8 @@ impl Keeper {
         let key = &progress.key;
         tracing::info!(
             "{} {} is there already, by a clock that is ahead; taking it over",
-            key.0,
-            key.1
+            key.service,
+            key.id
         );
         let later = self.shared.claim_after(key, by.generation());
         self.shared.change_overlay(key, |overlay| {

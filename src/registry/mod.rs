@@ -14,6 +14,7 @@ mod registration;
 mod room;
 mod shutdown;
 mod snapshot;
+mod sorted;
 mod stats;
 mod watch;
 

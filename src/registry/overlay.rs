@@ -3,19 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::instance::{Generation, Instance, InstanceId, ServiceName};
-
-pub(super) type Key = (ServiceName, InstanceId);
-
-pub(super) fn key_of(instance: &Instance) -> Key {
-    (instance.service().clone(), instance.id().clone())
-}
+use crate::instance::{ByKey, Generation, Instance, Key};
 
 /// What this registry itself has published and withdrawn, shared by all scopes.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     /// Published, and shown whatever the backend says (C2), until a later owner takes over.
-    own: HashMap<Key, Arc<Instance>>,
+    own: ByKey,
     /// Withdrawn: what the backend still says of it is a ghost.
     withdrawn: HashMap<Key, Vec<Ghost>>,
 }
@@ -44,24 +38,22 @@ impl Ghost {
 impl Overlay {
     /// Lays `instance` over, unless its owner has withdrawn it while it was being published.
     pub(super) fn publish(&mut self, instance: Arc<Instance>) {
-        let key = key_of(&instance);
-        if !self.hides(&key, &instance) {
+        if !self.hides(&instance) {
             // What hides earlier registrations of the id goes on: they may still be on their way out.
-            self.own.insert(key, instance);
+            self.own.put(instance);
         }
     }
 
     /// Takes back what `instance` laid over, or is about to; a later registration of the same id
     /// stays.
     pub(super) fn withdraw(&mut self, instance: &Instance) {
-        let key = key_of(instance);
-        let published = self.is_own(&key, instance);
+        let published = self.is_own(instance);
         if published {
-            self.own.remove(&key);
+            self.own.remove(instance.key());
         }
         let until = instance.generation();
         let from = if published { 0 } else { until.millis() };
-        let ghosts = self.withdrawn.entry(key).or_default();
+        let ghosts = self.withdrawn.entry(instance.key().clone()).or_default();
         match ghosts.iter_mut().find(|ghost| ghost.is_of(until)) {
             Some(ghost) => {
                 ghost.from = ghost.from.min(from);
@@ -73,9 +65,8 @@ impl Overlay {
 
     /// Shows what the backend says again, since a later owner has taken the id over.
     pub(super) fn yield_to_later(&mut self, instance: &Instance) {
-        let key = key_of(instance);
-        if self.is_own(&key, instance) {
-            self.own.remove(&key);
+        if self.is_own(instance) {
+            self.own.remove(instance.key());
         }
     }
 
@@ -92,16 +83,18 @@ impl Overlay {
 
     /// What is shown of the registration that `instance` belongs to.
     pub(super) fn own(&self, instance: &Instance) -> Option<Arc<Instance>> {
-        let key = key_of(instance);
-        self.own
-            .get(&key)
-            .filter(|_| self.is_own(&key, instance))
-            .cloned()
+        let own = self.own.get(instance.key());
+        own.filter(|_| self.is_own(instance)).cloned()
     }
 
-    /// The ids of all that it has published.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.own.keys()
+    /// All that it has published.
+    pub(super) fn published(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.own.values()
+    }
+
+    /// Whether it shows or hides anything of a key.
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        self.own.get(key).is_some() || self.withdrawn.contains_key(key)
     }
 
     /// Whether nothing is hidden.
@@ -123,7 +116,7 @@ impl Overlay {
         key: &Key,
         found: Option<&'a Arc<Instance>>,
     ) -> Option<&'a Arc<Instance>> {
-        let found = found.filter(|found| !self.hides(key, found));
+        let found = found.filter(|found| !self.hides(found));
         match (self.own.get(key), found) {
             (Some(own), Some(found)) if found.generation() < own.generation() => Some(own),
             (Some(own), None) => Some(own),
@@ -131,13 +124,13 @@ impl Overlay {
         }
     }
 
-    fn hides(&self, key: &Key, instance: &Instance) -> bool {
-        let mut ghosts = self.withdrawn.get(key).into_iter().flatten();
+    fn hides(&self, instance: &Instance) -> bool {
+        let mut ghosts = self.withdrawn.get(instance.key()).into_iter().flatten();
         ghosts.any(|ghost| ghost.hides(instance))
     }
 
-    fn is_own(&self, key: &Key, instance: &Instance) -> bool {
+    fn is_own(&self, instance: &Instance) -> bool {
         let same = |own: &Arc<Instance>| own.generation().millis() == instance.generation().millis();
-        self.own.get(key).is_some_and(same)
+        self.own.get(instance.key()).is_some_and(same)
     }
 }

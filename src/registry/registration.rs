@@ -10,9 +10,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::core::Core;
 use super::health::Health;
 use super::keeper::{Command, Keeper};
-use super::overlay::key_of;
 use crate::error::{Error, Result};
-use crate::instance::{Generation, Instance, InstanceId, Invalid, ServiceName, State};
+use crate::instance::{Generation, Instance, InstanceId, Invalid, Key, ServiceName, State};
 
 /// How a registration stands.
 #[derive(Clone, Debug)]
@@ -44,8 +43,7 @@ pub enum Status {
 #[must_use = "dropping a registration withdraws the instance"]
 pub struct Registration {
     core: Arc<Core>,
-    service: ServiceName,
-    id: InstanceId,
+    key: Key,
     wanted: Arc<Mutex<Arc<Instance>>>,
     updating: Arc<tokio::sync::Mutex<()>>,
     /// Ends the check that runs.
@@ -64,7 +62,7 @@ impl Registration {
     pub(super) fn start(core: Arc<Core>, instance: Instance) -> Self {
         let generation = core.0.claim(&instance);
         let instance = Arc::new(instance.with_generation(generation));
-        let (service, id) = key_of(&instance);
+        let key = instance.key().clone();
         let wanted = Arc::new(Mutex::new(instance));
         let (commands, keeper_commands) = mpsc::channel(COMMANDS);
         let (status, keeper_status) = {
@@ -88,8 +86,7 @@ impl Registration {
         core.0.spawn_keeper(keeper.run());
         Self {
             core,
-            service,
-            id,
+            key,
             wanted,
             updating: Arc::default(),
             check: Mutex::default(),
@@ -125,7 +122,7 @@ impl Registration {
         match asked {
             Some(result) => result,
             None => Err(Error::Timeout {
-                doing: format!("{doing} {} {}", self.service, self.id),
+                doing: format!("{doing} {} {}", self.key.service, self.key.id),
                 after: deadline,
                 source: match &*self.status.borrow() {
                     Status::Pending { why, .. } => why.clone(),
@@ -163,13 +160,13 @@ impl Registration {
     /// The service.
     #[must_use]
     pub fn service(&self) -> &ServiceName {
-        &self.service
+        &self.key.service
     }
 
     /// The id.
     #[must_use]
     pub fn id(&self) -> &InstanceId {
-        &self.id
+        &self.key.id
     }
 
     /// The instance as it is wanted now.
@@ -240,7 +237,7 @@ impl Registration {
             // One update after the other; the caller's code runs under no lock that it could need.
             let _turn = self.updating.lock().await;
             let changed = change(Instance::clone(&self.instance()))?;
-            if changed.service() != &self.service || changed.id() != &self.id {
+            if changed.key() != &self.key {
                 let id = changed.id().as_str();
                 return Err(Invalid::new(
                     "update",
@@ -330,7 +327,7 @@ impl Registration {
         match asked.await? {
             Some(result) => result,
             None => Err(Error::Timeout {
-                doing: format!("withdrawing {} {}", self.service, self.id),
+                doing: format!("withdrawing {} {}", self.key.service, self.key.id),
                 after: DEREGISTER_DEADLINE,
                 source: None,
             }),
@@ -343,11 +340,10 @@ impl Drop for Registration {
         if !self.over && !matches!(*self.status.borrow(), Status::Superseded { .. }) {
             // No ghost for readers of this registry; the keeper withdraws when it sees the
             // command channel closed.
-            let key = (self.service.clone(), self.id.clone());
             // Read under the overlay's lock, as the keeper may be taking the id over.
             self.core
                 .0
-                .change_overlay(&key, |overlay| overlay.withdraw(&self.instance()));
+                .change_overlay(&self.key, |overlay| overlay.withdraw(&self.instance()));
         }
     }
 }
@@ -355,8 +351,8 @@ impl Drop for Registration {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")
-            .field("service", &self.service)
-            .field("id", &self.id)
+            .field("service", &self.key.service)
+            .field("id", &self.key.id)
             .field("status", &self.status())
             .finish_non_exhaustive()
     }

@@ -13,12 +13,11 @@ use tokio::time::Instant;
 
 use super::core::Shared;
 use super::fold::Fold;
-use super::overlay::Key;
 use super::snapshot::Snapshot;
 use crate::backend::Retry;
 use crate::backend::{Outage, Scope, Update};
 use crate::error::Error;
-use crate::instance::Generation;
+use crate::instance::{Generation, Key};
 
 /// A scope that is observed.
 #[derive(Debug)]

@@ -129,16 +129,16 @@ impl Stream for Watch {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(Some(Ok(event)));
             }
+            // There were many at once, as at first; that takes no room for ever.
+            self.events = VecDeque::new();
             if let Some(state) = self.ahead.take() {
-                let events = diff(&self.last, &state);
-                self.events.extend(events);
+                self.events = diff(&self.last, &state).into();
                 self.last = state;
                 continue;
             }
             match ready!(self.states.poll_next_unpin(context)) {
                 Some(Ok(state)) => {
-                    let events = diff(&self.last, &state);
-                    self.events.extend(events);
+                    self.events = diff(&self.last, &state).into();
                     self.last = state;
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),

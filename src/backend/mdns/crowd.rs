@@ -79,6 +79,13 @@ impl Crowd {
         number
     }
 
+    /// Many have the same service's name, which is kept once.
+    pub(super) fn share_name(&self, instance: &mut Instance) {
+        if let Some((name, _)) = self.services.get_key_value(instance.service()) {
+            instance.share_name(name);
+        }
+    }
+
     /// A label is still there, with other addresses.
     pub(super) fn moves(&mut self, from: &Instance, to: &Instance) {
         for ip in ips(to) {

@@ -205,7 +205,7 @@ impl Backend for Mdns {
     /// Asks the network for the instance: three times within 300 ms, and once more a second later where nobody
     /// else answers from its address either, which may be a matter of the way there.
     async fn verify(&self, instance: Arc<Instance>) -> Verdict {
-        let key = (instance.service().clone(), instance.id().clone());
+        let key = instance.key().clone();
         let verdict = self.ask(|reply| Command::Verify { key, reply }).await;
         verdict.unwrap_or(Verdict::Unknown)
     }

@@ -163,9 +163,10 @@ impl Publication {
     }
 
     /// Whether this is what was heard: what it says now, not what it has said before.
-    pub(super) fn is_in(&self, txt: &[(String, Vec<u8>)]) -> bool {
+    pub(super) fn is_in(&self, txt: Option<&[(String, Vec<u8>)]>) -> bool {
         let now = self.instance.generation().to_string();
-        txt.iter()
+        txt.unwrap_or_default()
+            .iter()
             .any(|(key, value)| key == "g" && *value == now.as_bytes())
     }
 

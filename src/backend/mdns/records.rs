@@ -6,19 +6,24 @@
 
 mod due;
 mod hosts;
+mod label;
 mod lives;
+mod room;
 mod shaken;
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use self::hosts::Hosts;
+use self::label::{Label, Text};
 use self::lives::Life;
 use super::packet::{Response, Said, What, pairs};
-use super::wire::Resolved;
+use super::wire::{self, Resolved};
 
 /// How a record was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,39 +37,21 @@ pub(super) enum Source {
 /// All that is known.
 #[derive(Debug)]
 pub(super) struct Records {
-    labels: HashMap<Arc<str>, Label>,
+    /// In boxes, since a table of them is half empty.
+    labels: HashMap<Arc<str>, Box<Label>>,
+    /// How many of them are accepted.
+    accepted: usize,
     hosts: Hosts,
+    hasher: RandomState,
     /// The labels that are not accepted, in the order in which they came: they give way to others.
     spare: VecDeque<Arc<str>>,
     most: usize,
-    /// Room for those.
-    room: usize,
     /// What the texts take.
     bytes: usize,
     /// Nothing ends before.
     next_end: Option<Instant>,
     /// Nothing is due to be asked before.
     next_due: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Label {
-    name: Arc<str>,
-    server: Option<(Arc<str>, u16)>,
-    text: Option<Box<[u8]>>,
-    life: Life,
-    /// In seconds, as was said to everybody; 0 where nothing was.
-    ttl: u32,
-    /// How often it was asked for since it was heard.
-    asked: u8,
-    /// What it says has not been returned yet.
-    is_new: bool,
-    /// It is shown to somebody, and its end has to be told.
-    is_accepted: bool,
-    /// It has said goodbye.
-    is_leaving: bool,
-    /// It has not been heard since there is a network again.
-    is_suspect: bool,
 }
 
 /// What a response has brought.
@@ -97,10 +84,11 @@ impl Records {
     pub(super) fn with_room(accepted: usize, room: usize) -> Self {
         Self {
             labels: HashMap::new(),
+            accepted: 0,
             hosts: Hosts::default(),
+            hasher: RandomState::new(),
             spare: VecDeque::new(),
             most: accepted.saturating_add(room),
-            room,
             bytes: 0,
             next_end: None,
             next_due: None,
@@ -144,13 +132,16 @@ impl Records {
         else {
             return;
         };
-        if !self.labels.contains_key(label.as_str()) && !self.add(label, now) {
-            return;
-        }
-        let Some(known) = self.labels.get_mut(label.as_str()) else {
+        let name = self
+            .labels
+            .get_key_value(label.as_str())
+            .map(|(name, _)| name.clone());
+        let Some(label) = name.or_else(|| self.add(label, now)) else {
             return;
         };
-        let label = known.name.clone();
+        let Some(known) = self.labels.get_mut(&label) else {
+            return;
+        };
         match (&said.what, source) {
             // A pointer lives longer than what it points to.
             (What::Pointer(_), _) => {}
@@ -179,17 +170,22 @@ impl Records {
                 }
             }
             What::Text { strings, .. } => {
-                let before = known.text.as_ref().map_or(0, |text| text.len());
+                let is_same = match &known.text {
+                    Text::Missing => false,
+                    Text::Said(text) => *text == strings,
+                    Text::Shown(hash) => *hash == self.hasher.hash_one(&strings),
+                };
+                let before = known.text.len();
                 let room = self.bytes - before + strings.len() <= MAX_BYTES;
-                if room && known.text.as_ref() != Some(&strings) {
+                if room && !is_same {
                     self.bytes = self.bytes - before + strings.len();
-                    known.text = Some(strings);
+                    known.text = Text::Said(strings);
                     known.is_new = true;
                 }
             }
             _ => {}
         }
-        let is_whole = known.server.is_some() && known.text.is_some();
+        let is_whole = known.server.is_some() && !matches!(known.text, Text::Missing);
         earlier(&mut self.next_end, Some(life.ends()));
         earlier(
             &mut self.next_due,
@@ -209,13 +205,14 @@ impl Records {
         let (What::Pointer(label) | What::Server { label, .. }) = what else {
             return None;
         };
-        let known = self.labels.get_mut(label.as_str())?;
+        let name = self.labels.get_key_value(label.as_str())?.0.clone();
+        let known = self.labels.get_mut(&name)?;
         if std::mem::replace(&mut known.is_leaving, true) {
             return None;
         }
         known.life = known.life.min(Life::of(now, GOODBYE));
         earlier(&mut self.next_end, Some(known.life.ends()));
-        Some(known.name.clone())
+        Some(name)
     }
 
     /// A label that has said goodbye has so many seconds to contradict.
@@ -268,10 +265,21 @@ impl Records {
         [self.next_end, due].into_iter().flatten().min()
     }
 
-    /// What was said of a label is shown.
+    /// What was said of a label is shown, and kept there: its text is not kept twice, unless its addresses are told
+    /// by it and by where it was heard.
     pub(super) fn accept(&mut self, label: &str) {
-        if let Some(known) = self.labels.get_mut(label) {
-            known.is_accepted = true;
+        let Some(known) = self.labels.get_mut(label) else {
+            return;
+        };
+        if let Text::Said(text) = &known.text
+            && !known.says_where
+        {
+            self.bytes -= text.len();
+            known.text = Text::Shown(self.hasher.hash_one(text));
+        }
+        if !std::mem::replace(&mut known.is_accepted, true) {
+            self.accepted += 1;
+            self.tidy();
         }
     }
 
@@ -291,72 +299,22 @@ impl Records {
         if !known.is_new || known.is_leaving {
             return None;
         }
-        let ((host, port), text) = (known.server.as_ref()?, known.text.as_ref()?);
+        let (host, port) = known.server.as_ref()?;
+        let txt = match &known.text {
+            Text::Missing => return None,
+            Text::Said(text) => Some(pairs(text)),
+            Text::Shown(_) => None,
+        };
         let addresses = self.hosts.addresses(host);
         if addresses.is_empty() {
             return None;
         }
         known.is_new = false;
-        Some(Resolved {
-            port: *port,
-            addresses,
-            txt: pairs(text),
-        })
-    }
-
-    /// A label is known from now on. Whether there is room.
-    fn add(&mut self, label: &str, now: Instant) -> bool {
-        if self.labels.len() >= self.most {
-            self.make_room();
+        if let Some(txt) = &txt {
+            known.says_where = wire::says_where(txt);
         }
-        if self.labels.len() >= self.most {
-            return false;
-        }
-        let label: Arc<str> = label.into();
-        self.labels.insert(label.clone(), Label::new(label.clone(), now));
-        self.spare.push_back(label);
-        true
-    }
-
-    /// The oldest label that is not accepted gives way.
-    fn make_room(&mut self) {
-        while let Some(label) = self.spare.pop_front() {
-            if self.labels.get(&label).is_some_and(|known| !known.is_accepted) {
-                self.forget(&label);
-                return;
-            }
-        }
-    }
-
-    fn forget(&mut self, label: &str) -> Option<Label> {
-        let known = self.labels.remove(label)?;
-        self.bytes -= known.text.as_ref().map_or(0, |text| text.len());
-        if let Some((host, _)) = &known.server {
-            self.hosts.leaves(host, label);
-        }
-        if self.spare.len() > 2 * self.labels.len() + self.room {
-            let labels = &self.labels;
-            self.spare
-                .retain(|label| labels.get(label).is_some_and(|known| !known.is_accepted));
-        }
-        Some(known)
-    }
-}
-
-impl Label {
-    fn new(name: Arc<str>, now: Instant) -> Self {
-        Self {
-            name,
-            server: None,
-            text: None,
-            life: Life::of(now, 0),
-            ttl: 0,
-            asked: 0,
-            is_new: false,
-            is_accepted: false,
-            is_leaving: false,
-            is_suspect: false,
-        }
+        let port = *port;
+        Some(Resolved { port, addresses, txt })
     }
 }
 

@@ -4,16 +4,17 @@
 //! A label belongs to a publication, not to an instance: two owners of one id have two labels,
 //! and the greatest generation is shown.
 
+mod owners;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::owners::Owners;
 use super::counters::Counters;
 use super::crowd::Crowd;
 use super::wire::{self, Resolved};
 use crate::backend::{Feed, Limits};
-use crate::instance::{Instance, InstanceId, Namespace, ServiceName, State};
-
-pub(super) type Key = (ServiceName, InstanceId);
+use crate::instance::{Instance, Key, Namespace, State};
 
 /// The labels that are there.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Table {
     feed: Feed,
     counters: Arc<Counters>,
     labels: HashMap<Arc<str>, Record>,
-    keys: HashMap<Key, Vec<Arc<str>>>,
+    owners: Owners,
 }
 
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl Table {
             feed,
             counters,
             labels: HashMap::new(),
-            keys: HashMap::new(),
+            owners: Owners::default(),
         }
     }
 
@@ -73,7 +74,12 @@ impl Table {
         if known.is_some_and(|record| record.own) {
             return Heard::Own;
         }
-        let mut instance = match wire::decode(resolved, &self.namespace) {
+        let read = match (known, &resolved.txt) {
+            (_, Some(_)) => wire::decode(resolved, &self.namespace),
+            (Some(known), None) => wire::moved(&known.instance, resolved),
+            (None, None) => return Heard::Refused,
+        };
+        let mut instance = match read {
             Ok(instance) => instance,
             Err(skip) => {
                 // What is known stays: the last good version.
@@ -104,6 +110,7 @@ impl Table {
                 }
             }
         }
+        self.crowd.share_name(&mut instance);
         let record = Record {
             instance: Arc::new(instance),
             own: false,
@@ -123,7 +130,7 @@ impl Table {
         };
         record.is_leaving = true;
         let surprises = record.instance.state() != State::Draining;
-        let key = key_of(&record.instance);
+        let key = record.instance.key().clone();
         self.show(&key);
         surprises
     }
@@ -148,22 +155,16 @@ impl Table {
         if !record.own {
             self.crowd.leaves(record.number, &record.instance);
         }
-        let key = key_of(&record.instance);
-        let others = self.keys.entry(key.clone()).or_default();
-        others.retain(|other| **other != *label);
-        if others.is_empty() {
-            self.keys.remove(&key);
-        }
-        self.show(&key);
+        let key = record.instance.key();
+        self.owners.remove(key, label);
+        self.show(key);
         true
     }
 
     /// The label whose instance is shown for a key, and the instance.
     pub(super) fn shown(&self, key: &Key) -> Option<(&Arc<str>, &Arc<Instance>)> {
-        let labels = self.keys.get(key)?;
-        let records = labels
-            .iter()
-            .filter_map(|label| Some((label, self.labels.get(label)?)));
+        let labels = self.owners.of(key).iter();
+        let records = labels.filter_map(|label| Some((label, self.labels.get(label)?)));
         let reachable = records.filter(|(_, record)| !record.unreachable);
         let (label, record) =
             reachable.max_by_key(|(label, record)| (record.instance.generation(), *label))?;
@@ -199,7 +200,7 @@ impl Table {
     /// The labels of a key that are not shown, since a later owner's is.
     pub(super) fn superseded(&self, key: &Key) -> Option<(Arc<Instance>, Vec<Arc<str>>)> {
         let (shown, by) = self.shown(key)?;
-        let labels = self.keys.get(key)?.iter().filter(|label| *label != shown);
+        let labels = self.owners.of(key).iter().filter(|label| *label != shown);
         Some((by.clone(), labels.cloned().collect()))
     }
 
@@ -219,7 +220,7 @@ impl Table {
         };
         if record.unreachable == reachable {
             record.unreachable = !reachable;
-            let key = key_of(&record.instance);
+            let key = record.instance.key().clone();
             self.show(&key);
         }
     }
@@ -231,23 +232,24 @@ impl Table {
 
     /// Everything that is shown, for a reset.
     pub(super) fn all(&self) -> Vec<Arc<Instance>> {
-        self.keys.keys().filter_map(|key| self.as_shown(key)).collect()
+        self.owners.keys().filter_map(|key| self.as_shown(key)).collect()
     }
 
     fn insert(&mut self, label: &Arc<str>, mut record: Record) -> Key {
-        let key = key_of(&record.instance);
-        if !record.own && !self.labels.contains_key(label) && !self.keys.contains_key(&key) {
+        let instance = record.instance.clone();
+        let key = instance.key();
+        if !record.own && !self.labels.contains_key(label) && self.owners.of(key).is_empty() {
             // Nothing is known of it yet, as of most that is heard at once.
             record.number = self.crowd.comes(label, &record.instance);
-            self.feed.upsert(record.instance.clone());
+            self.feed.upsert(instance.clone());
             self.labels.insert(label.clone(), record);
-            self.keys.insert(key.clone(), vec![label.clone()]);
-            return key;
+            self.owners.add(&instance, label);
+            return key.clone();
         }
         if self
             .labels
             .get(label)
-            .is_some_and(|known| key_of(&known.instance) != key)
+            .is_some_and(|known| known.instance.key() != key)
         {
             // A label that changes its identity is another publication.
             self.take(label);
@@ -263,12 +265,9 @@ impl Table {
             None => {}
         }
         self.labels.insert(label.clone(), record);
-        let labels = self.keys.entry(key.clone()).or_default();
-        if !labels.iter().any(|known| known == label) {
-            labels.push(label.clone());
-        }
-        self.show(&key);
-        key
+        self.owners.add(&instance, label);
+        self.show(key);
+        key.clone()
     }
 
     /// The instance of a key as it is shown: what has said goodbye is draining.
@@ -286,20 +285,16 @@ impl Table {
     fn show(&self, key: &Key) {
         match self.as_shown(key) {
             Some(instance) => {
-                let before = self.feed.get(&key.0, &key.1);
+                let before = self.feed.get(&key.service, &key.id);
                 if before.is_some_and(|before| before.generation() > instance.generation()) {
                     // The one that was shown has left, and an earlier one is there still.
-                    self.feed.remove(&key.0, &key.1);
+                    self.feed.remove(&key.service, &key.id);
                 }
                 self.feed.upsert(instance);
             }
-            None => self.feed.remove(&key.0, &key.1),
+            None => self.feed.remove(&key.service, &key.id),
         }
     }
-}
-
-pub(super) fn key_of(instance: &Instance) -> Key {
-    (instance.service().clone(), instance.id().clone())
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use crate::instance::{
 
 /// The version of this layout; additions never raise it.
 const TXTVERS: &str = "1";
+/// The key of the addresses that were given.
+const WHERE: &str = "a";
 /// The DNS-SD type of the default namespace.
 const TYPE: &str = "_hereabouts._tcp.local.";
 
@@ -75,7 +77,7 @@ pub(super) fn encode(instance: &Instance, namespace: &Namespace) -> Vec<(String,
     let explicit = instance.explicit_addresses();
     if !explicit.is_empty() {
         push(
-            "a",
+            WHERE,
             joined(explicit.iter().map(|a| a.without_scope().to_string())),
         );
     }
@@ -124,16 +126,18 @@ pub(super) struct Resolved {
     pub(super) port: u16,
     /// Each address, and the index of the interface it was heard on.
     pub(super) addresses: Vec<(IpAddr, u32)>,
-    pub(super) txt: Vec<(String, Vec<u8>)>,
+    /// None where it says what it has said before, though it is elsewhere.
+    pub(super) txt: Option<Vec<(String, Vec<u8>)>>,
 }
 
 /// Reads what was resolved, leniently: only what identifies it must be right.
 pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Instance, Skip> {
-    if resolved.txt.is_empty() || resolved.txt.iter().all(|(key, _)| key.is_empty()) {
+    let txt = resolved.txt.as_deref().unwrap_or_default();
+    if txt.iter().all(|(key, _)| key.is_empty()) {
         return Err(Skip::NoTxt);
     }
     let text = |key: &str| -> Result<Option<&str>, Skip> {
-        let pair = resolved.txt.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
+        let pair = txt.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
         match pair.map(|(_, value)| std::str::from_utf8(value)) {
             None => Ok(None),
             Some(Ok(value)) => Ok(Some(value)),
@@ -155,7 +159,7 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
     let generation: Generation = required("g", "no generation")?
         .parse()
         .map_err(|_| Skip::Bad("a bad generation"))?;
-    let addresses = match text("a")? {
+    let addresses = match text(WHERE)? {
         Some(list) => explicit(list, resolved)?,
         None => heard(resolved)?,
     };
@@ -179,8 +183,7 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
             .and_then(|(name, port)| instance.ports_mut().insert(name, port.parse().ok()?).ok());
         port.ok_or(Skip::Bad("a bad named port"))?;
     }
-    let metadata = resolved
-        .txt
+    let metadata = txt
         .iter()
         .filter_map(|(key, value)| Some((key.strip_prefix("m.")?, value)));
     for (key, value) in metadata.take(MAX_METADATA_KEYS) {
@@ -188,6 +191,16 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
         instance.metadata_mut().insert_read(key, value);
     }
     Ok(instance)
+}
+
+/// What is known of an instance, which has moved.
+pub(super) fn moved(known: &Instance, resolved: &Resolved) -> Result<Instance, Skip> {
+    Ok(Instance::clone(known).at(heard(resolved)?))
+}
+
+/// Whether it is where it says, and not where its host is.
+pub(super) fn says_where(txt: &[(String, Vec<u8>)]) -> bool {
+    txt.iter().any(|(key, _)| key.eq_ignore_ascii_case(WHERE))
 }
 
 /// What was written explicitly. A scope id is the reader's own: that of the interface on which the
@@ -248,10 +261,11 @@ mod tests {
         let resolved = Resolved {
             port: 8080,
             addresses: vec![("10.0.0.1".parse().unwrap(), 2), ("fe80::1".parse().unwrap(), 2)],
-            txt: txt
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone().into_bytes()))
-                .collect(),
+            txt: Some(
+                txt.iter()
+                    .map(|(k, v)| (k.clone(), v.clone().into_bytes()))
+                    .collect(),
+            ),
         };
         decode(&resolved, namespace)
     }

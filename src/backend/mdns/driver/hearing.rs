@@ -48,7 +48,7 @@ impl Driver {
 
     fn resolved(&mut self, label: &Arc<str>, resolved: &Resolved, now: Instant) {
         if let Some(publication) = self.publications.get(&**label) {
-            if publication.is_in(&resolved.txt) {
+            if publication.is_in(resolved.txt.as_deref()) {
                 self.sent(label);
             }
             return;

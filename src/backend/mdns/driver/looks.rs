@@ -13,10 +13,10 @@ use super::super::farewells::Farewells;
 use super::super::look::{Look, TRY_AGAIN};
 use super::super::packet::Question;
 use super::super::socket;
-use super::super::table::Key;
 use super::super::wire;
 use super::Driver;
 use crate::backend::Verdict;
+use crate::instance::Key;
 
 /// What is asked.
 #[derive(Debug, Default)]

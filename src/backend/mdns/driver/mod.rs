@@ -34,10 +34,10 @@ use super::reader::Reader;
 use super::records::Records;
 use super::routine::Routine;
 use super::sockets::Heard;
-use super::table::{Key, Table};
+use super::table::Table;
 use crate::backend::{Feed, Published, Ticket, Verdict};
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::instance::{Instance, Key};
 use crate::net::Local;
 
 /// What the backend asks of its driver.

@@ -8,12 +8,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::publication::{Due, Publication};
-use super::super::table::{Key, key_of};
 use super::Driver;
 use super::orders::Order;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::instance::{Instance, Key};
 
 /// Our own labels that have left: what is still heard of them is an echo, never a stranger's.
 #[derive(Debug, Default)]
@@ -110,7 +109,7 @@ impl Driver {
         let waited = publication.due.is_some();
         let heard = publication.sent();
         self.schedule(&publication);
-        let key = key_of(&publication.instance);
+        let key = publication.instance.key().clone();
         if heard {
             self.table.put_own(label, publication.located(&self.local));
         }

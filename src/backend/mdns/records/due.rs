@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::packet::{MAX_QUESTIONS, Question};
-use super::{ASK_AGAIN, Label, Records, earlier};
+use super::label::{Label, Text};
+use super::{ASK_AGAIN, Records, earlier};
 
 impl Records {
     /// What to ask for now: what would be over soon, and what has come in part. A packet's worth, once a second.
@@ -62,7 +63,7 @@ impl Records {
 
     fn missing_of(&self, label: &Arc<str>, known: &Label) -> Option<Question> {
         match (&known.server, &known.text) {
-            (Some((host, _)), Some(_)) => {
+            (Some((host, _)), Text::Said(_) | Text::Shown(_)) => {
                 (!self.hosts.has_addresses(host)).then(|| Question::Host(host.to_string()))
             }
             _ => Some(Question::Label(label.to_string())),

@@ -92,6 +92,44 @@ fn ended(records: &mut Records, now: Instant) -> Vec<(String, bool)> {
 }
 
 #[test]
+fn the_text_of_what_is_accepted_is_not_kept_unless_it_says_where_that_is() {
+    let now = Instant::now();
+    for (strings, is_kept) in [(*b"\x03i=1", false), (*b"\x03A=1", true)] {
+        let says = |last: u8| {
+            let mut strings = strings;
+            strings[3] = last;
+            let label = "one".to_owned();
+            let strings = strings.into();
+            vec![
+                server("one"),
+                What::Text { label, strings },
+                address([10, 0, 0, 1]),
+            ]
+        };
+        let mut records = records();
+        let mut taken = |what: Vec<What>, ttl| {
+            let taken = records.take(response(what, ttl), AT, Source::Multicast, now);
+            records.accept("one");
+            let mut resolved = taken.resolved.into_iter().map(|(_, resolved)| resolved.txt);
+            (resolved.next(), records.bytes)
+        };
+        let kept = if is_kept { 4 } else { 0 };
+        let (txt, bytes) = taken(says(b'1'), 120);
+        assert!(txt.flatten().is_some() && bytes == kept);
+        assert_eq!(taken(says(b'1'), 120), (None, kept), "the same");
+        let (txt, bytes) = taken(says(b'2'), 120);
+        assert!(txt.flatten().is_some() && bytes == kept, "another one");
+        let (txt, _) = taken(vec![address([10, 0, 0, 2])], 120);
+        assert_eq!(txt.map(|txt| txt.is_some()), Some(is_kept), "elsewhere");
+        taken(says(b'2'), 0);
+        let (txt, _) = taken(says(b'2'), 120);
+        assert_eq!(txt.map(|txt| txt.is_some()), Some(is_kept), "it has not left");
+        records.drop_label("one");
+        assert_eq!((records.bytes, records.accepted), (0, 0));
+    }
+}
+
+#[test]
 fn a_label_is_returned_once_all_of_it_is_known_and_when_something_changes() {
     let now = Instant::now();
     let mut records = records();

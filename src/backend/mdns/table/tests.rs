@@ -25,10 +25,11 @@ fn resolved(instance: &Instance, ip: &str) -> Resolved {
     Resolved {
         port: 80,
         addresses: vec![(ip.parse().unwrap(), 2)],
-        txt: txt
-            .into_iter()
-            .map(|(key, value)| (key, value.into_bytes()))
-            .collect(),
+        txt: Some(
+            txt.into_iter()
+                .map(|(key, value)| (key, value.into_bytes()))
+                .collect(),
+        ),
     }
 }
 
@@ -64,6 +65,43 @@ fn c10_the_greatest_generation_of_an_id_is_shown() {
 }
 
 #[test]
+fn what_has_moved_is_known_by_its_label() {
+    let mut table = table();
+    let first = instance("a", 1).with_version("2").unwrap();
+    hear(&mut table, "a", &resolved(&first, "10.0.0.1"));
+    let moved = Resolved {
+        txt: None,
+        ..resolved(&first, "10.0.0.2")
+    };
+    assert!(matches!(
+        hear(&mut table, "a", &moved),
+        Heard::Shown { is_new: false, .. }
+    ));
+    let shown = table.all().remove(0);
+    assert_eq!(shown.version(), "2");
+    assert_eq!(shown.addresses()[0].to_string(), "10.0.0.2:80");
+    assert_eq!(hear(&mut table, "b", &moved), Heard::Refused);
+}
+
+#[test]
+fn one_id_may_have_many_labels() {
+    let mut table = table();
+    let labels = ["a", "b", "c", "b"];
+    for (millis, label) in (1..).zip(labels) {
+        hear(&mut table, label, &resolved(&instance("x", millis), "10.0.0.1"));
+    }
+    assert_eq!(shown(&table), [("x".to_owned(), 4)]);
+    let (_, others) = table.superseded(instance("x", 1).key()).unwrap();
+    assert_eq!(others, ["a".into(), "c".into()]);
+    for (label, left) in [("b", Some(3)), ("a", Some(3)), ("c", None)] {
+        assert!(table.take(label));
+        let left: Vec<_> = left.map(|millis| ("x".to_owned(), millis)).into_iter().collect();
+        assert_eq!(shown(&table), left);
+    }
+    assert_eq!(table.owners.keys().count(), 0);
+}
+
+#[test]
 fn who_has_said_goodbye_is_draining_until_its_owner_contradicts() {
     let mut table = table();
     let state = |table: &Table| table.all()[0].state();
@@ -84,11 +122,11 @@ fn c9_a_bad_record_leaves_the_last_good_version() {
     let mut table = table();
     hear(&mut table, "a", &resolved(&instance("a", 1), "10.0.0.1"));
     let mut bad = resolved(&instance("a", 2), "10.0.0.1");
-    bad.txt.retain(|(key, _)| key != "g");
+    bad.txt.as_mut().unwrap().retain(|(key, _)| key != "g");
     assert_eq!(hear(&mut table, "a", &bad), Heard::Unreadable);
     assert_eq!(shown(&table), [("a".to_owned(), 1)]);
     let mut newer = resolved(&instance("b", 2), "10.0.0.1");
-    newer.txt[0].1 = b"2".to_vec();
+    newer.txt.as_mut().unwrap()[0].1 = b"2".to_vec();
     hear(&mut table, "b", &newer);
     let count = |name| table.counters.read().iter().find(|(n, _)| *n == name).unwrap().1;
     assert_eq!((count("bad_records"), count("newer_peers")), (1, 1));
@@ -219,6 +257,6 @@ fn an_own_label_is_not_taken_over_by_what_is_heard() {
     );
     assert_eq!(shown(&table), [("a".to_owned(), 5)]);
     hear(&mut table, "b", &resolved(&instance("a", 9), "10.0.0.2"));
-    let (by, labels) = table.superseded(&key_of(&instance("a", 5))).unwrap();
+    let (by, labels) = table.superseded(instance("a", 5).key()).unwrap();
     assert_eq!((by.generation().millis(), labels), (9, vec!["a".into()]));
 }

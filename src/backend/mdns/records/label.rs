@@ -1,0 +1,64 @@
+//! One label.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::lives::Life;
+
+#[derive(Debug)]
+pub(super) struct Label {
+    pub(super) server: Option<(Arc<str>, u16)>,
+    pub(super) text: Text,
+    pub(super) life: Life,
+    /// In seconds, as was said to everybody; 0 where nothing was.
+    pub(super) ttl: u32,
+    /// How often it was asked for since it was heard.
+    pub(super) asked: u8,
+    /// What it says has not been returned yet.
+    pub(super) is_new: bool,
+    /// It is shown to somebody, and its end has to be told.
+    pub(super) is_accepted: bool,
+    /// Its text says where it is, in place of its host.
+    pub(super) says_where: bool,
+    /// It has said goodbye.
+    pub(super) is_leaving: bool,
+    /// It has not been heard since there is a network again.
+    pub(super) is_suspect: bool,
+}
+
+/// What a label says of itself.
+#[derive(Debug)]
+pub(super) enum Text {
+    Missing,
+    Said(Box<[u8]>),
+    /// It is kept where the label is shown; this tells whether the next one is the same.
+    Shown(u64),
+}
+
+impl Text {
+    /// What it takes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Said(text) => text.len(),
+            Self::Missing | Self::Shown(_) => 0,
+        }
+    }
+}
+
+impl Label {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            server: None,
+            text: Text::Missing,
+            life: Life::of(now, 0),
+            ttl: 0,
+            asked: 0,
+            is_new: false,
+            is_accepted: false,
+            says_where: false,
+            is_leaving: false,
+            is_suspect: false,
+        }
+    }
+}

@@ -313,6 +313,7 @@ impl Instance {
     /// The same instance, as a reader finds it at `addresses`.
     pub(crate) fn at(mut self, mut addresses: Vec<Address>) -> Self {
         addresses.truncate(MAX_ADDRESSES);
+        addresses.shrink_to_fit();
         self.addresses = addresses;
         self
     }

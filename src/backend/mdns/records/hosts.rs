@@ -48,6 +48,10 @@ impl Hosts {
         if labels.len() >= MAX_LABELS {
             return None;
         }
+        if labels.is_empty() {
+            // Mostly it stays the only one.
+            labels.reserve_exact(1);
+        }
         labels.push(label.clone());
         Some(name)
     }
@@ -91,6 +95,7 @@ impl Hosts {
             Some(known) => known.life = life,
             None if said.ttl == 0 || !room => return None,
             None => {
+                host.addresses.reserve_exact(1);
                 host.addresses.push(Address { ip: *ip, index, life });
                 changed.extend(host.labels.iter().cloned());
             }

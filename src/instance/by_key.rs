@@ -6,13 +6,11 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::model::Instance;
 use super::name::{InstanceId, ServiceName};
 
 /// What names an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) service: ServiceName,
     pub(crate) id: InstanceId,

@@ -15,6 +15,7 @@ mod model;
 mod name;
 mod ports;
 mod state;
+mod written;
 
 pub use address::Address;
 pub(crate) use by_key::{ByKey, Key, Keyed};

@@ -1,9 +1,6 @@
 //! One running copy of a service.
 
-use std::fmt;
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use super::address::{Address, check_port};
 use super::by_key::Key;
@@ -36,16 +33,13 @@ pub const DEFAULT_WEIGHT: u16 = 100;
 /// assert_eq!(instance.metadata().get("region"), Some("eu"));
 /// # Ok::<(), hereabouts::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    #[serde(flatten)]
     key: Key,
     version: Arc<str>,
-    #[serde(skip)]
     /// Few have one: what is found has none.
     listen: Option<Box<Listen>>,
     addresses: Vec<Address>,
-    #[serde(skip)]
     explicit: bool,
     ports: Ports,
     metadata: Metadata,
@@ -368,22 +362,6 @@ impl Instance {
     fn checked(self) -> Result<Self, Invalid> {
         limits::check(&self)?;
         Ok(self)
-    }
-}
-
-/// One line for a person: `greeter 7c0e… at 10.0.0.1:8080`.
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key.service, self.key.id)?;
-        match (self.addresses.first(), self.listen()) {
-            (Some(address), _) => write!(f, " at {address}")?,
-            (None, Some(listen)) => write!(f, " at port {}", listen.port())?,
-            (None, None) => {}
-        }
-        if self.state != State::Up {
-            write!(f, " ({})", self.state)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! How much is sent because of what a stranger sends: no more than one packet for three.
 
+use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,22 @@ fn a_stranger_gets_no_more_than_one_packet_sent_for_three() {
     let before = Packets::of(&b);
     paced(&mut (0..).map(|n| Response::new().ptr(&format!("made-up-{n}"))));
     Packets::are_few(&b, before, "names without more");
+
+    let events = Events::of(&b, &client, "made-up");
+    let before = Packets::of(&b);
+    paced(&mut (0..).map(|n| {
+        let label = format!("made-up-{n}");
+        let mut txt = txt_of("made-up", &label);
+        txt.push("st=draining".to_owned());
+        let ip = Ipv4Addr::new(10, 77, 0, 77 + u8::try_from(n / 250).unwrap());
+        Response::new().service(&label, 80, ip, &txt)
+    }));
+    // Each would be asked for twice within this.
+    let removed = events.during(Duration::from_secs(12)).into_iter();
+    let removed = removed.filter(|event| matches!(event, Event::Removed(_))).count();
+    println!("{removed} that were said to drain were found not to be there");
+    assert!(removed > 0, "some were asked for");
+    Packets::are_few(&b, before, "made-up ones that drain");
 
     // Each question is answered with very many names.
     let _responder = Responder::on(&lan.host(6), |asked| {

@@ -60,6 +60,11 @@ impl Look {
         self.close_at(at + TRY_AGAIN * tries);
     }
 
+    /// That has been answered: it is not asked again.
+    pub(super) fn is_answered(&mut self, question: &Question) {
+        self.due.retain(|(_, _, due)| due != question);
+    }
+
     /// Asks once who is there, among other things.
     pub(super) fn glance(&mut self, now: Instant) {
         self.due.insert((now, Links::All, Question::Type));
@@ -306,7 +311,9 @@ mod tests {
         let mut look = Look::default();
         let questions = ["a", "b"].map(|label| Question::Label(label.to_owned()));
         look.ask(&questions, 3, start);
-        assert_eq!(milliseconds(&mut look, start, 299), [(0, 2), (100, 2), (200, 2)]);
+        assert_eq!(milliseconds(&mut look, start, 99), [(0, 2)]);
+        look.is_answered(&questions[0]);
+        assert_eq!(milliseconds(&mut look, start, 299), [(100, 1), (200, 1)]);
         assert_eq!(look.close(start + TRY_AGAIN * 3, 1, |_| Vec::new()), Some(false));
         assert_eq!(look.next(), None);
     }

@@ -46,7 +46,7 @@ pub(super) struct Records {
     /// The labels that are not accepted, in the order in which they came: they give way to others.
     spare: VecDeque<Arc<str>>,
     most: usize,
-    /// What the texts take.
+    /// What the texts take, wherever they are kept.
     bytes: usize,
     /// Nothing ends before.
     next_end: Option<Instant>,
@@ -173,7 +173,7 @@ impl Records {
                 let is_same = match &known.text {
                     Text::Missing => false,
                     Text::Said(text) => *text == strings,
-                    Text::Shown(hash) => *hash == self.hasher.hash_one(&strings),
+                    Text::Shown { hash, .. } => *hash == self.hasher.hash_one(&strings),
                 };
                 let before = known.text.len();
                 let room = self.bytes - before + strings.len() <= MAX_BYTES;
@@ -266,21 +266,23 @@ impl Records {
     }
 
     /// What was said of a label is shown, and kept there: its text is not kept twice, unless its addresses are told
-    /// by it and by where it was heard.
-    pub(super) fn accept(&mut self, label: &str) {
+    /// by it and by where it was heard. Whether it is known.
+    pub(super) fn accept(&mut self, label: &str) -> bool {
         let Some(known) = self.labels.get_mut(label) else {
-            return;
+            return false;
         };
         if let Text::Said(text) = &known.text
             && !known.says_where
         {
-            self.bytes -= text.len();
-            known.text = Text::Shown(self.hasher.hash_one(text));
+            let hash = self.hasher.hash_one(text);
+            let len = known.text.len();
+            known.text = Text::Shown { hash, len };
         }
         if !std::mem::replace(&mut known.is_accepted, true) {
             self.accepted += 1;
             self.tidy();
         }
+        true
     }
 
     /// How many labels are known.
@@ -303,7 +305,7 @@ impl Records {
         let txt = match &known.text {
             Text::Missing => return None,
             Text::Said(text) => Some(pairs(text)),
-            Text::Shown(_) => None,
+            Text::Shown { .. } => None,
         };
         let addresses = self.hosts.addresses(host);
         if addresses.is_empty() {

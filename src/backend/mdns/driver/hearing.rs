@@ -37,7 +37,9 @@ impl Driver {
     fn taken(&mut self, taken: Taken, now: Instant) {
         self.have_answered(&taken.heard);
         for label in taken.left {
-            if self.table.leaves(&label) && !self.outage {
+            let surprises = self.table.leaves(&label);
+            self.looks.farewells.again(&label, now);
+            if surprises && !self.outage {
                 self.doubt(&label, now);
             }
         }
@@ -61,7 +63,11 @@ impl Driver {
                 if let Some(evicted) = evicted {
                     self.records.drop_label(&evicted);
                 }
-                self.records.accept(label);
+                if !self.records.accept(label) {
+                    // It has just given way to another one: nothing would tell of its end.
+                    self.table.take(label);
+                    return;
+                }
                 if self.table.is_draining(label) {
                     self.looks.farewells.expect(label, now);
                 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::asker::Asker;
 use super::super::farewells::Farewells;
 use super::super::look::{Look, TRY_AGAIN};
-use super::super::packet::Question;
+use super::super::packet::{MAX_QUESTIONS, Question};
 use super::super::socket;
 use super::super::wire;
 use super::Driver;
@@ -57,16 +57,17 @@ impl Looks {
         self.owed = self.owed.saturating_sub(packets);
     }
 
-    /// A packet makes us ask for a label, unless few were heard for those that this takes: then who is there is asked
-    /// all together, once a second at most. So whoever makes packets up gets others to be sent no more than one for
-    /// three.
-    fn can_ask_for_one(&mut self, links: usize, rounds: u32) -> bool {
-        let once = HEARD_FOR_ONE * links * TRIES as usize;
-        let costs = once * rounds as usize;
-        if self.owed + costs > AT_ONCE * once {
+    /// A packet makes us ask for so many labels, unless few were heard for those that this takes: then who is there is
+    /// asked all together, once a second at most. So whoever makes packets up gets others to be sent no more than one
+    /// for three.
+    fn can_ask(&mut self, links: usize, labels: usize, rounds: u32) -> bool {
+        // More than one round ends with a question whether it is back.
+        let tries = TRIES * rounds + u32::from(rounds > 1);
+        let room = AT_ONCE * cost(links, 1, TRIES);
+        if self.owed + cost(links, labels, tries) > room {
             return false;
         }
-        self.owed += costs;
+        self.owed += cost(links, labels, TRIES);
         true
     }
 
@@ -89,7 +90,7 @@ impl Driver {
     /// A label has said goodbye, though its owner would have said more than that: is it true?
     pub(super) fn doubt(&mut self, label: &str, now: Instant) {
         let links = socket::links(self.local.interfaces()).len();
-        if self.looks.can_ask_for_one(links, 1) {
+        if self.looks.can_ask(links, 1, 1) {
             let question = Question::Label(label.to_owned());
             self.looks.look.ask(&[question], TRIES, now);
         } else {
@@ -121,13 +122,18 @@ impl Driver {
     fn check_draining(&mut self, now: Instant) {
         let table = &self.table;
         let due = self.looks.farewells.due(now, |label| table.is_draining(label));
-        if due.is_empty() || self.outage {
+        // While nobody can be heard, or all are to be heard again, nobody is gone for that.
+        if due.is_empty() || self.outage || self.engine.is_none() || self.clock.settled.is_some() {
             return;
         }
         let links = socket::links(self.local.interfaces()).len();
-        for label in due {
-            if self.looks.can_ask_for_one(links, ROUNDS) {
-                self.check(label, None, None, now);
+        for labels in due.chunks(MAX_QUESTIONS) {
+            let can_ask = self.looks.can_ask(links, labels.len(), ROUNDS);
+            for label in labels {
+                match can_ask {
+                    true => self.check(label.clone(), None, None, now),
+                    false => self.looks.farewells.again(label, now),
+                }
             }
         }
     }
@@ -140,6 +146,11 @@ impl Driver {
         now: Instant,
     ) {
         if let Some(check) = self.looks.checks.get_mut(&label) {
+            if let Some(neighbour) = neighbour.filter(|_| check.neighbour.is_none()) {
+                let question = Question::Label(neighbour.to_string());
+                self.looks.look.ask(&[question], 1, now);
+                check.neighbour = Some(neighbour);
+            }
             return check.replies.extend(reply);
         }
         let mut check = Check {
@@ -172,6 +183,7 @@ impl Driver {
                 check.neighbour_answered |= check.neighbour.as_ref() == Some(label);
             }
             if let Some(check) = self.looks.checks.remove(label) {
+                self.looks.look.is_answered(&Question::Label(label.to_string()));
                 answer(check, Verdict::Alive);
             }
         }
@@ -250,6 +262,16 @@ impl Driver {
             .min()
     }
 
+    /// What was asked because of a packet, and not by somebody here, has more to be heard for it.
+    fn owe_for(&mut self, due: &[(Arc<str>, Check)]) {
+        let links = socket::links(self.local.interfaces()).len();
+        let in_round = |round| {
+            let due = due.iter().filter(|(_, check)| check.replies.is_empty());
+            due.filter(|(_, check)| check.round == round).count()
+        };
+        self.looks.owed += cost(links, in_round(1), TRIES) + cost(links, in_round(ROUNDS), 1);
+    }
+
     /// Says of what has not answered in time that it is gone, after a second round where nobody else has
     /// answered from there.
     fn conclude(&mut self, now: Instant) {
@@ -258,7 +280,9 @@ impl Driver {
             return;
         }
         let due = self.looks.checks.extract_if(|_, check| check.ends <= now);
-        for (label, mut check) in due.collect::<Vec<_>>() {
+        let due: Vec<_> = due.collect();
+        self.owe_for(&due);
+        for (label, mut check) in due {
             if self.outage {
                 answer(check, Verdict::Unknown);
             } else if check.neighbour_answered || check.round >= ROUNDS {
@@ -277,6 +301,11 @@ impl Driver {
             }
         }
     }
+}
+
+/// What is to be heard for questions for so many labels.
+fn cost(links: usize, labels: usize, tries: u32) -> usize {
+    HEARD_FOR_ONE * links * labels.div_ceil(MAX_QUESTIONS) * tries as usize
 }
 
 fn answer(check: Check, verdict: Verdict) {

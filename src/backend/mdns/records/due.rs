@@ -63,7 +63,7 @@ impl Records {
 
     fn missing_of(&self, label: &Arc<str>, known: &Label) -> Option<Question> {
         match (&known.server, &known.text) {
-            (Some((host, _)), Text::Said(_) | Text::Shown(_)) => {
+            (Some((host, _)), Text::Said(_) | Text::Shown { .. }) => {
                 (!self.hosts.has_addresses(host)).then(|| Question::Host(host.to_string()))
             }
             _ => Some(Question::Label(label.to_string())),

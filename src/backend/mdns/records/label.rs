@@ -32,16 +32,20 @@ pub(super) struct Label {
 pub(super) enum Text {
     Missing,
     Said(Box<[u8]>),
-    /// It is kept where the label is shown; this tells whether the next one is the same.
-    Shown(u64),
+    /// It is kept where the label is shown; the hash tells whether the next one is the same.
+    Shown {
+        hash: u64,
+        len: usize,
+    },
 }
 
 impl Text {
-    /// What it takes.
+    /// What it takes, here or where it is shown.
     pub(super) fn len(&self) -> usize {
         match self {
+            Self::Missing => 0,
             Self::Said(text) => text.len(),
-            Self::Missing | Self::Shown(_) => 0,
+            Self::Shown { len, .. } => *len,
         }
     }
 }

@@ -52,7 +52,8 @@ impl Owners {
         self.0.insert(Keyed(instance.clone()), labels);
     }
 
-    /// A label has the instance of a key no longer.
+    /// A label has the instance of a key no longer. Where others are left, that by which they are found may be of one
+    /// that is not: one for each key, until something is heard of them.
     pub(super) fn remove(&mut self, key: &Key, label: &str) {
         let Some(labels) = self.0.get_mut(key) else {
             return;

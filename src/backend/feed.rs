@@ -61,8 +61,9 @@ impl Feed {
         if known.is_some_and(|known| **known == *instance) {
             return;
         }
-        state.instances.put(instance.clone());
+        // Whoever is woken by this reads it once the lock is free.
         state.tell(instance.key(), false);
+        state.instances.put(instance);
     }
 
     /// An instance has left. Nothing is told where it was not there.

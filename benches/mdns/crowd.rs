@@ -1,6 +1,7 @@
 //! 10,000 instances of ten hosts, published by the raw library and watched by three processes for ten minutes: what each
 //! of them loses, and costs.
 
+use std::alloc::System;
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -23,6 +24,8 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
     let lan = Lan::with_subnet(81);
     let watchers: Vec<Host> = (1..=3).map(|n| lan.host(n)).collect();
     let hosts: Vec<Host> = (10..20).map(|n| lan.host(n)).collect();
+    // What the engine that publishes keeps of its own, and of what it hears from the others.
+    let heap = Region::new(HEAP);
     let mut publishers = Vec::new();
     for host in &hosts {
         let mut publisher = Publisher::start(host)?;
@@ -30,6 +33,7 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
         publishers.push(publisher);
     }
     thread::sleep(ANNOUNCED);
+    let engines = kept(&heap) / COUNT;
     let seconds = if quick { 20 } else { 600 };
     let mut children: Vec<Watcher> = watchers
         .iter()
@@ -52,6 +56,7 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
         Row::counts("   bytes an instance", "heap", &counts(|seen| seen.heap / COUNT))
             .goal(Goal::AtMost(1024.0)),
         Row::counts("", "resident", &counts(|seen| seen.resident / COUNT)),
+        Row::counts("   of its own", "publishing engine", &[engines]),
         Row::counts("   packets", "questions", &counts(|seen| seen.questions)),
         Row::counts("", "replies", &counts(|seen| seen.replies)),
     ])
@@ -130,8 +135,7 @@ pub(crate) fn child(count: usize, seconds: u64) -> Outcome<()> {
                 break;
             }
         }
-        let (heap, used) = (heap.change(), cpu()?);
-        let kept = heap.bytes_allocated.saturating_sub(heap.bytes_deallocated);
+        let (kept, used) = (kept(&heap), cpu()?);
         let resident = resident()?.saturating_sub(before);
         let mut removed = 0;
         let watching = async {
@@ -155,6 +159,12 @@ pub(crate) fn child(count: usize, seconds: u64) -> Outcome<()> {
         registry.close().await?;
         Ok(())
     })
+}
+
+/// What was allocated since then and is there still, in bytes.
+fn kept(heap: &Region<'_, System>) -> usize {
+    let change = heap.change();
+    change.bytes_allocated.saturating_sub(change.bytes_deallocated)
 }
 
 /// What this process keeps in memory, in bytes.

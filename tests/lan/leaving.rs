@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::child;
 use crate::events::{Events, shorts};
 use crate::lab::{Host, Lan};
+use crate::raw::{Response, Stranger, txt_of};
 use crate::support::*;
 
 #[test]
@@ -91,6 +92,25 @@ fn what_drains_and_is_gone_without_being_heard_does_not_stay_for_its_time_to_liv
         shorts(&seen)
     );
     drop(lives);
+}
+
+/// What is heard on two sockets is not in the order in which it was said.
+#[test]
+fn a_goodbye_that_is_followed_by_what_was_said_before_it_counts_all_the_same() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let client = registry(&b);
+    let events = Events::synced(&b, &client, "greeter");
+    let stranger = Stranger::on(&a);
+    let mut txt = txt_of("greeter", "one");
+    txt.push("st=draining".to_owned());
+    let ip = a.address();
+    let draining = Response::new().service("one", 80, ip, &txt).bytes();
+    stranger.send(&draining);
+    events.until(SOON, "added one");
+    stranger.send(&Response::new().goodbye("one").bytes());
+    stranger.send(&draining);
+    events.until(SOON, "removed one");
 }
 
 #[test]

@@ -165,7 +165,9 @@ impl Machine {
                     if let Some(evicted) = evicted {
                         self.records.drop_label(&evicted);
                     }
-                    self.records.accept(&label);
+                    if !self.records.accept(&label) {
+                        self.table.take(&label);
+                    }
                 }
                 Heard::Refused => self.records.drop_label(&label),
                 Heard::Own | Heard::Unreadable => {}

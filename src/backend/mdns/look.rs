@@ -126,6 +126,9 @@ impl Look {
             }
             due.retain(|_, questions| !questions.is_empty());
         }
+        if !due.is_empty() {
+            self.close_at(now + TRY_AGAIN);
+        }
         due
     }
 
@@ -314,7 +317,11 @@ mod tests {
         assert_eq!(milliseconds(&mut look, start, 99), [(0, 2)]);
         look.is_answered(&questions[0]);
         assert_eq!(milliseconds(&mut look, start, 299), [(100, 1), (200, 1)]);
-        assert_eq!(look.close(start + TRY_AGAIN * 3, 1, |_| Vec::new()), Some(false));
+        look.ask(&questions, 1, start + TRY_AGAIN * 3);
+        let late = start + TRY_AGAIN * 9;
+        assert_eq!(look.due(late).len(), 1);
+        assert_eq!(look.close(late, 1, |_| Vec::new()), None, "it can be answered");
+        assert_eq!(look.close(late + TRY_AGAIN, 1, |_| Vec::new()), Some(false));
         assert_eq!(look.next(), None);
     }
 }

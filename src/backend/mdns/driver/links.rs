@@ -153,6 +153,7 @@ impl Driver {
     /// Nothing could be heard for a while: asks who is there, and who does not answer is gone (C7).
     pub(super) fn relearn(&mut self, now: Instant) {
         self.records.suspect_all(now, RETURN_TIME);
+        self.looks.forget_draining();
         self.look_around(now);
         if self.reader.is_some() {
             self.routine.begin(now, AFTER_FIRST);

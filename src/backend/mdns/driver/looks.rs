@@ -1,6 +1,6 @@
 //! Looks who is there, and checks whether a single instance still is: by questions that are answered at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::super::asker::Asker;
 use super::super::farewells::Farewells;
-use super::super::look::{Look, TRY_AGAIN};
+use super::super::look::{Links, Look, TRY_AGAIN};
 use super::super::packet::{MAX_QUESTIONS, Question};
 use super::super::socket;
 use super::super::wire;
@@ -57,9 +57,8 @@ impl Looks {
         self.owed = self.owed.saturating_sub(packets);
     }
 
-    /// A packet makes us ask for so many labels, unless few were heard for those that this takes: then who is there is
-    /// asked all together, once a second at most. So whoever makes packets up gets others to be sent no more than one
-    /// for three.
+    /// Whether to ask for so many labels because of a packet: not where few were heard for those that this takes. So
+    /// whoever makes packets up gets others to be sent no more than one for three.
     fn can_ask(&mut self, links: usize, labels: usize, rounds: u32) -> bool {
         // More than one round ends with a question whether it is back.
         let tries = TRIES * rounds + u32::from(rounds > 1);
@@ -69,6 +68,25 @@ impl Looks {
         }
         self.owed += cost(links, labels, TRIES);
         true
+    }
+
+    /// Also those that are asked late have their time to answer.
+    fn are_asked(&mut self, due: &BTreeMap<Links, Vec<Question>>, now: Instant) {
+        if self.checks.is_empty() {
+            return;
+        }
+        for question in due.values().flatten() {
+            if let Question::Label(label) = question
+                && let Some(check) = self.checks.get_mut(label.as_str())
+            {
+                check.ends = check.ends.max(now + TRY_AGAIN);
+            }
+        }
+    }
+
+    /// All are asked anew: those that are draining have their turn later.
+    pub(super) fn forget_draining(&mut self) {
+        self.checks.retain(|_, check| !check.replies.is_empty());
     }
 
     /// Nobody can be asked any longer.
@@ -94,7 +112,7 @@ impl Driver {
             let question = Question::Label(label.to_owned());
             self.looks.look.ask(&[question], TRIES, now);
         } else {
-            // Until that is answered, which may be a second later.
+            // Who is there is asked all together, once a second at most. Until that is answered:
             self.records.stays(label, now, DOUBTED);
             self.look_around(now);
         }
@@ -122,13 +140,14 @@ impl Driver {
     fn check_draining(&mut self, now: Instant) {
         let table = &self.table;
         let due = self.looks.farewells.due(now, |label| table.is_draining(label));
-        // While nobody can be heard, or all are to be heard again, nobody is gone for that.
-        if due.is_empty() || self.outage || self.engine.is_none() || self.clock.settled.is_some() {
+        if due.is_empty() {
             return;
         }
+        // While nobody can be heard, or all are to be heard again, nobody is gone for that.
+        let is_time = !self.outage && self.engine.is_some() && !self.records.has_suspects();
         let links = socket::links(self.local.interfaces()).len();
-        for labels in due.chunks(MAX_QUESTIONS) {
-            let can_ask = self.looks.can_ask(links, labels.len(), ROUNDS);
+        for (n, labels) in due.chunks(MAX_QUESTIONS).enumerate() {
+            let can_ask = is_time && n < PACKETS_AT_ONCE && self.looks.can_ask(links, labels.len(), ROUNDS);
             for label in labels {
                 match can_ask {
                     true => self.check(label.clone(), None, None, now),
@@ -146,10 +165,10 @@ impl Driver {
         now: Instant,
     ) {
         if let Some(check) = self.looks.checks.get_mut(&label) {
-            if let Some(neighbour) = neighbour.filter(|_| check.neighbour.is_none()) {
-                let question = Question::Label(neighbour.to_string());
-                self.looks.look.ask(&[question], 1, now);
-                check.neighbour = Some(neighbour);
+            // It was asked without one, which takes longer.
+            if check.neighbour.is_none() && check.round < ROUNDS && neighbour.is_some() {
+                check.neighbour = neighbour;
+                check.begin(&label, &mut self.looks.look, now);
             }
             return check.replies.extend(reply);
         }
@@ -226,6 +245,7 @@ impl Driver {
                 .iter()
                 .map(|(links, questions)| asker.ask(questions, *links))
                 .sum();
+            self.looks.are_asked(&due, now);
             self.looks.look.sent(sent);
             self.counters.asked(sent);
         }
@@ -321,6 +341,8 @@ const TRIES: u32 = 3;
 const HEARD_FOR_ONE: usize = 3;
 /// So many that leave in one moment are asked for each by itself.
 const AT_ONCE: usize = 10;
+/// So many packets' worth of those that are draining: what they cost in all is within what ten cost once.
+const PACKETS_AT_ONCE: usize = 4;
 /// In seconds.
 const DOUBTED: u32 = 2;
 const ROUNDS: u32 = 2;

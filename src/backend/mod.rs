@@ -49,6 +49,14 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// A transient error is tried again by the registry, with back-off.
     async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published>;
 
+    /// Tells, while [`publish`](Self::publish) of an instance is not over, that its owner has given it up.
+    ///
+    /// What was not sent yet need not be: then `publish` ends with an error. Otherwise it ends as ever, and what it
+    /// has put is withdrawn.
+    fn give_up(&self, instance: &Instance) {
+        let _ = instance;
+    }
+
     /// Takes back only what `ticket` put; nothing where another owner has put since.
     ///
     /// # Errors
@@ -113,6 +121,9 @@ macro_rules! forward {
             }
             async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
                 (**self).publish(instance, replaces).await
+            }
+            fn give_up(&self, instance: &Instance) {
+                (**self).give_up(instance);
             }
             async fn withdraw(&self, ticket: Ticket) -> Result<()> {
                 (**self).withdraw(ticket).await

@@ -60,6 +60,13 @@ struct Progress {
     has_overtaken: bool,
 }
 
+/// What the owner has asked for while something was being published.
+#[derive(Default)]
+struct Meanwhile {
+    asked: Vec<Reply>,
+    end: Option<End>,
+}
+
 impl Keeper {
     pub(super) async fn run(mut self) {
         let mut progress = Progress {
@@ -162,7 +169,9 @@ impl Keeper {
                         Lost::Gone(error) => self.lost(progress, error),
                     }
                 }
-                () = wait => self.publish(progress).await,
+                () = wait => if let Some(end) = self.publish(progress).await {
+                    return end;
+                },
             }
         }
     }
@@ -182,20 +191,71 @@ impl Keeper {
         self.bump();
     }
 
-    async fn publish(&self, progress: &mut Progress) {
+    /// Publishes what is wanted. Where it is to end meanwhile, says how.
+    async fn publish(&mut self, progress: &mut Progress) -> Option<End> {
         let wanted = self.wanted();
-        let published = match self.shared.locate(&wanted) {
+        progress.waiting.retain(|reply| !reply.is_closed());
+        let (published, meanwhile) = match self.shared.locate(&wanted) {
             Ok(located) => {
                 let located = Arc::new(located);
-                let result = self
-                    .shared
-                    .backend
-                    .publish(located.clone(), progress.ticket)
-                    .await;
-                result.map(|published| (published, located))
+                let (result, meanwhile) = self.put(&located, progress.ticket).await;
+                (result.map(|published| (published, located)), meanwhile)
             }
-            Err(error) => Err(error),
+            Err(error) => (Err(error), Meanwhile::default()),
         };
+        if let Some(end) = meanwhile.end {
+            if let Ok((Published { ticket, .. }, _)) = published {
+                progress.ticket = Some(ticket);
+                answer_all(&mut progress.waiting);
+            }
+            progress.waiting.extend(meanwhile.asked);
+            return Some(end);
+        }
+        self.take_result(progress, &wanted, published);
+        if !meanwhile.asked.is_empty() {
+            // For them too, as it has changed since.
+            progress.waiting.extend(meanwhile.asked);
+            progress.due = Some(Instant::now());
+        }
+        None
+    }
+
+    /// Puts it in the backend, and listens to the owner meanwhile, who may no longer want it.
+    async fn put(
+        &mut self,
+        located: &Arc<Instance>,
+        replaces: Option<Ticket>,
+    ) -> (Result<Published>, Meanwhile) {
+        let shared = self.shared.clone();
+        let mut publishing = shared.backend.publish(located.clone(), replaces);
+        let mut meanwhile = Meanwhile::default();
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut publishing => break result,
+                () = shared.leaving.cancelled(), if meanwhile.end.is_none() => {
+                    meanwhile.end = Some(End::Left(None));
+                }
+                command = self.commands.recv(), if meanwhile.end.is_none() => match command {
+                    Some(Command::Publish(reply)) => {
+                        meanwhile.asked.push(reply);
+                        continue;
+                    }
+                    Some(Command::Withdraw(reply)) => meanwhile.end = Some(End::Left(Some(reply))),
+                    None => meanwhile.end = Some(End::Left(None)),
+                },
+            }
+            shared.backend.give_up(located);
+        };
+        (result, meanwhile)
+    }
+
+    fn take_result(
+        &self,
+        progress: &mut Progress,
+        wanted: &Instance,
+        published: Result<(Published, Arc<Instance>)>,
+    ) {
         match published {
             Ok((Published { ticket, mut lost, .. }, located)) => {
                 progress.ticket = Some(ticket);
@@ -207,9 +267,7 @@ impl Keeper {
                 }
                 progress.retry.reset();
                 self.tell_published(progress, &located);
-                for reply in progress.waiting.drain(..) {
-                    let _ = reply.send(Ok(()));
-                }
+                answer_all(&mut progress.waiting);
             }
             Err(error) => {
                 let transient = error.is_transient();
@@ -321,6 +379,14 @@ impl Keeper {
 
     fn wanted(&self) -> Arc<Instance> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What they wait for is published.
+fn answer_all(waiting: &mut Vec<Reply>) {
+    for reply in waiting.drain(..) {
+        // Who no longer waits need not know.
+        let _ = reply.send(Ok(()));
     }
 }
 

@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Registry, Status};
 use crate::backend::memory::World;
-use crate::error::Error;
+use crate::backend::{Backend, Published, Scope, Ticket, Update};
+use crate::error::{Error, Result};
 use crate::instance::{Instance, State};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -109,4 +114,72 @@ async fn it_is_up_only_while_it_is_well() {
     registration.while_healthy(Duration::from_secs(1), std::future::pending);
     registration.deregister().await.unwrap();
     registry.close().await.unwrap();
+}
+
+/// Publishes nothing before it is told that nobody wants it any longer.
+#[derive(Debug, Default)]
+struct Waits {
+    begun: Notify,
+    given_up: Notify,
+    ended: Notify,
+    withdrawn: AtomicBool,
+}
+
+#[async_trait]
+impl Backend for Waits {
+    fn name(&self) -> &'static str {
+        "waits"
+    }
+
+    async fn publish(&self, _: Arc<Instance>, _: Option<Ticket>) -> Result<Published> {
+        self.begun.notify_one();
+        self.given_up.notified().await;
+        self.ended.notify_one();
+        Err(Error::unavailable("waits", "it was given up"))
+    }
+
+    fn give_up(&self, _: &Instance) {
+        self.given_up.notify_one();
+    }
+
+    async fn withdraw(&self, _: Ticket) -> Result<()> {
+        self.withdrawn.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn observe(&self, _: Scope) -> BoxStream<'static, Update> {
+        futures_util::stream::pending().boxed()
+    }
+
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_is_told_what_its_owner_has_given_up_meanwhile() {
+    for how in ["dropped", "deregistered", "closed"] {
+        let backend = Arc::new(Waits::default());
+        let registry = Registry::new(backend.clone()).unwrap();
+        let registration = registry.register_in_background(instance("one")).unwrap();
+        backend.begun.notified().await;
+        // What is only changed is still wanted.
+        let update = registration.update(|i| i.with_version("2"));
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), update)
+                .await
+                .is_err()
+        );
+        let began = Instant::now();
+        match how {
+            "dropped" => drop(registration),
+            "deregistered" => registration.deregister().await.unwrap(),
+            _ => registry.close().await.unwrap(),
+        }
+        tokio::time::timeout(SOON, backend.ended.notified())
+            .await
+            .unwrap_or_else(|_| panic!("{how}, and the backend was not told"));
+        assert!(began.elapsed() < Duration::from_millis(100), "{how}");
+        assert!(!backend.withdrawn.load(Ordering::Relaxed), "nothing was put");
+    }
 }

@@ -245,6 +245,29 @@ async fn a_store_that_is_not_there_at_the_start_is_said_and_waited_for() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_before_it_was_written_never_is() {
+    let server = Server::start(Version::Current);
+    let owner = registry([&server]);
+    server.freeze(true);
+    // Nothing is registered, so a lease is asked for first, and granted once the server goes on.
+    let given_up = tokio::time::timeout(Duration::from_millis(300), register(&owner, "given-up"));
+    assert!(given_up.await.is_err(), "a frozen server answers");
+    let stays = owner
+        .register_in_background(instance("greeter", "stays"))
+        .unwrap();
+    server.freeze(false);
+    stays
+        .wait_for(|status| matches!(status, Status::Published))
+        .await
+        .unwrap();
+    // Whatever is still being done is over then.
+    owner.close().await.unwrap();
+    let mut client = server.client().await;
+    assert_eq!(history(&mut client, "given-up").await, [""; 0]);
+    assert_eq!(history(&mut client, "stays").await, ["put", "deleted"]);
+}
+
+#[tokio::test]
 async fn many_that_begin_while_the_store_is_away_are_all_told_why() {
     let server = Server::start(Version::Packaged);
     server.kill();

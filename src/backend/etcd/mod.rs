@@ -218,6 +218,11 @@ impl Backend for Etcd {
         self.0.publish(instance, replaces).await
     }
 
+    /// Is not written, where it waits for a lease or its turn.
+    fn give_up(&self, instance: &Instance) {
+        self.0.owned().given_up.add(instance);
+    }
+
     async fn withdraw(&self, ticket: Ticket) -> Result<()> {
         tokio::select! {
             biased;

@@ -2,6 +2,7 @@
 //! transaction on the revision of the one before, so that nobody else's key is touched.
 
 mod doubt;
+mod given_up;
 mod losses;
 mod standing;
 
@@ -14,6 +15,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 use tokio::time::Instant;
 
+use self::given_up::GivenUp;
 use self::standing::{found, key_of, other_of, shared};
 use super::fault::Remedy;
 use super::watcher::Wish;
@@ -42,6 +44,7 @@ pub(super) struct Owned {
     turns: HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>,
     /// Calls that publish at the moment.
     publishing: usize,
+    pub(super) given_up: GivenUp,
 }
 
 struct Own {
@@ -83,8 +86,18 @@ impl Inner {
         if self.closing.is_cancelled() {
             return Err(Error::Closed);
         }
-        let key = keys::key_of(&self.prefix, &instance);
-        let value = wire::encode(&instance);
+        let written = self.publish_wanted(&instance, replaces).await;
+        self.owned().given_up.forget(&instance);
+        written
+    }
+
+    async fn publish_wanted(
+        self: &Arc<Self>,
+        instance: &Arc<Instance>,
+        replaces: Option<Ticket>,
+    ) -> Result<Published> {
+        let key = keys::key_of(&self.prefix, instance);
+        let value = wire::encode(instance);
         let ends = Instant::now() + CALL_TIME;
         let _turn = self.turn(&key, ends).await?;
         let (ticket, before) = {
@@ -94,13 +107,13 @@ impl Inner {
             let before = owned.by_key.get(&key).filter(|own| Some(own.ticket) == replaces);
             (Ticket::new(owned.next_ticket), before.map(|own| own.revision))
         };
-        let written = self.write(&key, &value, &instance, before, ends).await;
+        let written = self.write(&key, &value, instance, before, ends).await;
         let result = match written {
             Ok(Written::Ours { revision, lease }) => {
                 let (lost, hears) = oneshot::channel();
                 let own = Own {
                     ticket,
-                    instance,
+                    instance: instance.clone(),
                     revision,
                     lease,
                     moving: None,
@@ -127,7 +140,7 @@ impl Inner {
             }
             Ok(Written::Shared(by)) => {
                 self.shut_out_late(&key);
-                Err(shared(&key, &instance, &by))
+                Err(shared(&key, instance, &by))
             }
             Err((error, may_be_done)) => {
                 let mut owned = self.owned();
@@ -238,6 +251,10 @@ impl Inner {
             let lease = self.lease(ends).await.map_err(|error| (error, tries > 0))?;
             if before.is_some() {
                 self.owned().moves_to(key, lease);
+            }
+            if self.owned().given_up.has(instance) {
+                let why = "its owner has given it up";
+                return Err((Error::unavailable("etcd", why), tries > 0));
             }
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
             let compare = match expected {

@@ -123,8 +123,12 @@ impl Owners<'_> {
             by == Some("later"),
             "the earlier owner's status is {status:?}, not of the later owner's"
         );
-        for (whose, registry) in [("earlier", self.earlier), ("later", self.later)] {
-            let what = format!("the later owner's, in the {whose} owner's view,");
+        for (whose, registry) in [
+            ("the earlier owner's", self.earlier),
+            ("the later owner's", self.later),
+            ("another's", self.other),
+        ] {
+            let what = format!("the later owner's, in {whose} view,");
             seen(stage, &mut registry.watch(self.service)?, &what, "later").await?;
         }
         let update = old.update(|instance| instance.with_version("9")).await;

@@ -49,10 +49,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// A transient error is tried again by the registry, with back-off.
     async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published>;
 
-    /// Tells, while [`publish`](Self::publish) of an instance is not over, that its owner has given it up.
+    /// Tells, while [`publish`](Self::publish) of this very instance is under way, that its owner has given it up:
+    /// once at most, and not after it is over.
     ///
-    /// What was not sent yet need not be: then `publish` ends with an error. Otherwise it ends as ever, and what it
-    /// has put is withdrawn.
+    /// A backend may ignore it, which is the default; it may not block here. What was not sent yet need not be, and
+    /// `publish` may end with an error, which is not tried again. What it has put, or `replaces` had, is withdrawn
+    /// then, as ever.
     fn give_up(&self, instance: &Instance) {
         let _ = instance;
     }

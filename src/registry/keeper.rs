@@ -206,8 +206,8 @@ impl Keeper {
         if let Some(end) = meanwhile.end {
             if let Ok((Published { ticket, .. }, _)) = published {
                 progress.ticket = Some(ticket);
-                answer_all(&mut progress.waiting);
             }
+            // None of them: it is to be withdrawn.
             progress.waiting.extend(meanwhile.asked);
             return Some(end);
         }
@@ -238,6 +238,7 @@ impl Keeper {
                 }
                 command = self.commands.recv(), if meanwhile.end.is_none() => match command {
                     Some(Command::Publish(reply)) => {
+                        meanwhile.asked.retain(|reply| !reply.is_closed());
                         meanwhile.asked.push(reply);
                         continue;
                     }
@@ -267,7 +268,9 @@ impl Keeper {
                 }
                 progress.retry.reset();
                 self.tell_published(progress, &located);
-                answer_all(&mut progress.waiting);
+                for reply in progress.waiting.drain(..) {
+                    let _ = reply.send(Ok(()));
+                }
             }
             Err(error) => {
                 let transient = error.is_transient();
@@ -379,14 +382,6 @@ impl Keeper {
 
     fn wanted(&self) -> Arc<Instance> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// What they wait for is published.
-fn answer_all(waiting: &mut Vec<Reply>) {
-    for reply in waiting.drain(..) {
-        // Who no longer waits need not know.
-        let _ = reply.send(Ok(()));
     }
 }
 

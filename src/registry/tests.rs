@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -169,6 +169,10 @@ async fn a_backend_is_told_what_its_owner_has_given_up_meanwhile() {
             tokio::time::timeout(Duration::from_secs(1), update)
                 .await
                 .is_err()
+        );
+        assert!(
+            backend.ended.notified().now_or_never().is_none(),
+            "an update gave it up"
         );
         let began = Instant::now();
         match how {

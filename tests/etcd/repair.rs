@@ -245,26 +245,38 @@ async fn a_store_that_is_not_there_at_the_start_is_said_and_waited_for() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_before_it_was_written_never_is() {
-    let server = Server::start(Version::Current);
-    let owner = registry([&server]);
-    server.freeze(true);
-    // Nothing is registered, so a lease is asked for first, and granted once the server goes on.
-    let given_up = tokio::time::timeout(Duration::from_millis(300), register(&owner, "given-up"));
-    assert!(given_up.await.is_err(), "a frozen server answers");
-    let stays = owner
-        .register_in_background(instance("greeter", "stays"))
-        .unwrap();
-    server.freeze(false);
-    stays
-        .wait_for(|status| matches!(status, Status::Published))
-        .await
-        .unwrap();
-    // Whatever is still being done is over then.
-    owner.close().await.unwrap();
-    let mut client = server.client().await;
-    assert_eq!(history(&mut client, "given-up").await, [""; 0]);
-    assert_eq!(history(&mut client, "stays").await, ["put", "deleted"]);
+async fn what_was_given_up_before_it_was_sent_is_never_written() {
+    for has_lease in [false, true] {
+        let mut server = Server::start(Version::Current);
+        let owner = registry([&server]);
+        let kept = match has_lease {
+            true => Some(register(&owner, "kept").await),
+            false => None,
+        };
+        // Where it has no lease, that is asked for first, and granted once a frozen server goes on.
+        match has_lease {
+            true => server.kill(),
+            false => server.freeze(true),
+        }
+        let given_up = tokio::time::timeout(Duration::from_millis(300), register(&owner, "given-up"));
+        assert!(given_up.await.is_err(), "a server that is away answers");
+        let stays = instance("greeter", "stays");
+        let stays = owner.register_in_background(stays).unwrap();
+        match has_lease {
+            true => server = restarted(server).await,
+            false => server.freeze(false),
+        }
+        stays
+            .wait_for(|status| matches!(status, Status::Published))
+            .await
+            .unwrap();
+        // Whatever is still being done is over then.
+        owner.close().await.unwrap();
+        let mut client = server.client().await;
+        assert_eq!(history(&mut client, "given-up").await, [""; 0]);
+        assert_eq!(history(&mut client, "stays").await, ["put", "deleted"]);
+        drop(kept);
+    }
 }
 
 #[tokio::test]

@@ -218,9 +218,9 @@ impl Backend for Etcd {
         self.0.publish(instance, replaces).await
     }
 
-    /// Is not written, where it waits for a lease or its turn.
+    /// Is not written, where that is not sent yet.
     fn give_up(&self, instance: &Instance) {
-        self.0.owned().given_up.add(instance);
+        self.0.owned().publishing.give_up(instance);
     }
 
     async fn withdraw(&self, ticket: Ticket) -> Result<()> {

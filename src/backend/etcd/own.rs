@@ -2,8 +2,8 @@
 //! transaction on the revision of the one before, so that nobody else's key is touched.
 
 mod doubt;
-mod given_up;
 mod losses;
+mod publishing;
 mod standing;
 
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 use tokio::time::Instant;
 
-use self::given_up::GivenUp;
+use self::publishing::Publishing;
 use self::standing::{found, key_of, other_of, shared};
 use super::fault::Remedy;
 use super::watcher::Wish;
@@ -42,9 +42,7 @@ pub(super) struct Owned {
     none_is_late: Arc<Notify>,
     /// One call at a time for each key.
     turns: HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>,
-    /// Calls that publish at the moment.
-    publishing: usize,
-    pub(super) given_up: GivenUp,
+    pub(super) publishing: Publishing,
 }
 
 struct Own {
@@ -86,29 +84,26 @@ impl Inner {
         if self.closing.is_cancelled() {
             return Err(Error::Closed);
         }
-        let written = self.publish_wanted(&instance, replaces).await;
-        self.owned().given_up.forget(&instance);
-        written
+        self.owned().publishing.begins(&instance);
+        let result = self.put(&instance, replaces).await;
+        self.owned().publishing.ends(&instance);
+        self.drop_lease_if_idle();
+        result
     }
 
-    async fn publish_wanted(
-        self: &Arc<Self>,
-        instance: &Arc<Instance>,
-        replaces: Option<Ticket>,
-    ) -> Result<Published> {
+    async fn put(self: &Arc<Self>, instance: &Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
         let key = keys::key_of(&self.prefix, instance);
         let value = wire::encode(instance);
         let ends = Instant::now() + CALL_TIME;
         let _turn = self.turn(&key, ends).await?;
         let (ticket, before) = {
             let mut owned = self.owned();
-            owned.publishing += 1;
             owned.next_ticket += 1;
             let before = owned.by_key.get(&key).filter(|own| Some(own.ticket) == replaces);
             (Ticket::new(owned.next_ticket), before.map(|own| own.revision))
         };
         let written = self.write(&key, &value, instance, before, ends).await;
-        let result = match written {
+        match written {
             Ok(Written::Ours { revision, lease }) => {
                 let (lost, hears) = oneshot::channel();
                 let own = Own {
@@ -156,10 +151,7 @@ impl Inner {
                 }
                 Err(error)
             }
-        };
-        self.owned().publishing -= 1;
-        self.drop_lease_if_idle();
-        result
+        }
     }
 
     pub(super) async fn withdraw(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
@@ -252,10 +244,6 @@ impl Inner {
             if before.is_some() {
                 self.owned().moves_to(key, lease);
             }
-            if self.owned().given_up.has(instance) {
-                let why = "its owner has given it up";
-                return Err((Error::unavailable("etcd", why), tries > 0));
-            }
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
             let compare = match expected {
                 Some(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
@@ -266,8 +254,11 @@ impl Inner {
                 .and_then([put])
                 .or_else([TxnOp::get(key, None)]);
             let asked = self.cluster.ask(left(ends), |mut client| {
-                let txn = txn.clone();
-                async move { client.txn(txn).await }.boxed()
+                // Each time, as it may have waited long.
+                let is_given_up = self.owned().publishing.is_given_up(instance);
+                let txn = (!is_given_up).then(|| txn.clone());
+                let given_up = || etcd_client::Error::InvalidArgs("its owner has given it up".to_owned());
+                async move { client.txn(txn.ok_or_else(given_up)?).await }.boxed()
             });
             let asked = asked.await;
             let may_be_late = match &asked {
@@ -348,7 +339,7 @@ impl Inner {
 
     fn is_idle(&self) -> bool {
         let owned = self.owned();
-        owned.by_key.is_empty() && owned.publishing == 0
+        owned.by_key.is_empty() && owned.publishing.is_empty()
     }
 
     fn record(&self, key: Vec<u8>, own: Own, replaces: Option<Ticket>) {

@@ -31,6 +31,7 @@ pub(crate) fn all(quick: bool) -> Outcome<()> {
         runtime.block_on(async {
             table.add(events(&server, name, if quick { 30 } else { 500 }).await?);
             table.add(repairs(&server, name, if quick { 5 } else { 50 }).await?);
+            table.add(wiped(&server, if quick { 1 } else { 10 }).await?);
             table.add(first_looks(&server, name, if quick { 3 } else { 20 }).await?);
             table.add(herd(version, name, if quick { 1 } else { 5 }).await?);
             Outcome::Ok(())
@@ -105,14 +106,38 @@ async fn repairs(server: &Server, name: &str, rounds: usize) -> Outcome<Vec<Row>
         revoked.push(began.elapsed());
     }
     owner.close().await?;
-    let goal = Goal::Times {
-        p50: 1000.0,
-        p99: 1000.0,
-    };
     Ok(vec![
-        Row::times(format!("P10 deleted to back, {name}"), "ours", &deleted).goal(goal),
-        Row::times("P10 lease revoked to back", "ours", &revoked).goal(goal),
+        Row::times(format!("P10 deleted to back, {name}"), "ours", &deleted).goal(REPAIR),
+        Row::times("P10 lease revoked to back", "ours", &revoked).goal(REPAIR),
     ])
+}
+
+/// P10: from the first answer of a server that has lost its data to all published again.
+async fn wiped(server: &Server, rounds: usize) -> Outcome<Vec<Row>> {
+    let owner = registry(server)?;
+    let ids: Vec<String> = (0..OWN).map(|n| format!("own-{n}")).collect();
+    let mut registrations = Vec::new();
+    for id in &ids {
+        let instance = Instance::new("bench", 8080)?.with_id(id)?;
+        registrations.push(owner.register(instance).await?);
+    }
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        tokio::task::block_in_place(|| {
+            server.kill();
+            server.wipe();
+            server.restart();
+        });
+        let began = Instant::now();
+        let mut client = server.client().await;
+        for id in &ids {
+            back(&mut client, &format!("/micro/registry/bench/{id}")).await?;
+        }
+        times.push(began.elapsed());
+    }
+    owner.close().await?;
+    let name = format!("P10 wiped, {OWN} back");
+    Ok(vec![Row::times(name, "ours", &times).goal(REPAIR)])
 }
 
 async fn back(client: &mut Client, key: &str) -> Outcome<()> {
@@ -189,4 +214,9 @@ fn value(id: &str, n: usize) -> String {
     )
 }
 
+const REPAIR: Goal = Goal::Times {
+    p50: 1000.0,
+    p99: 1000.0,
+};
+const OWN: usize = 10;
 const MANY: usize = 10_000;

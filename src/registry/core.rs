@@ -1,4 +1,6 @@
-//! What all handles of one registry share, and the one task that ends it.
+//! What all handles of one registry share.
+
+mod closing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::closing::KEEPERS_DEADLINE;
+use self::closing::{EndsWithRuntime, Outcome, live};
 use super::fold::Fold;
 use super::overlay::Overlay;
 use super::room::{self, Reader, Room};
@@ -52,13 +56,6 @@ struct Claims {
     count: usize,
     /// Of the last one: no two have the same milliseconds.
     last: Generation,
-}
-
-/// How closing went: what was left, and why.
-#[derive(Debug)]
-struct Outcome {
-    left: Vec<String>,
-    why: Option<Arc<Error>>,
 }
 
 /// Held by every handle; when the last one goes, the registry closes in the background.
@@ -296,95 +293,6 @@ impl Shared {
             self.all_withdrawn.notify_waiters();
         }
     }
-
-    /// Closes: idempotent, and goes on when its future is dropped.
-    pub(super) async fn close(&self) -> Result<()> {
-        self.closing.cancel();
-        let mut outcome = self.outcome.subscribe();
-        let outcome = outcome.wait_for(Option::is_some).await;
-        match outcome.ok().and_then(|outcome| outcome.clone()) {
-            Some(outcome) if !outcome.left.is_empty() => Err(Error::Incomplete {
-                left: outcome.left.join(", "),
-                source: outcome.why.clone(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    async fn shut_down(&self) -> Outcome {
-        self.keepers.close();
-        let kept = tokio::time::timeout(KEEPERS_DEADLINE, self.keepers.wait()).await;
-        let why = match tokio::time::timeout(BACKEND_DEADLINE, self.backend.close()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(Error::Timeout {
-                doing: format!("closing {}", self.backend.describe()),
-                after: BACKEND_DEADLINE,
-                source: None,
-            }),
-        };
-        let ends = Instant::now() + TASKS_DEADLINE;
-        let mut left = Vec::new();
-        // A backend that has closed well has withdrawn what a keeper could not, and says so to who still waits for it.
-        let kept = kept.is_ok()
-            || tokio::time::timeout_at(ends - TASKS_DEADLINE / 4, self.keepers.wait())
-                .await
-                .is_ok();
-        if !kept || why.is_some() {
-            let published = lock(&self.published);
-            left.extend(
-                published
-                    .keys()
-                    .map(|Key { service, id }| format!("{service} {id}")),
-            );
-        }
-        if why.is_some() && left.is_empty() {
-            left.push(self.backend.describe());
-        }
-        self.closed.cancel();
-        self.tasks.close();
-        if tokio::time::timeout_at(ends, self.tasks.wait()).await.is_err() {
-            left.push(format!("{} tasks", self.tasks.len()));
-        }
-        Outcome {
-            left,
-            why: why.map(Arc::new),
-        }
-    }
-}
-
-/// Ends the registry with the runtime it belongs to: dropped with the task that holds it.
-struct EndsWithRuntime(Arc<Shared>);
-
-impl Drop for EndsWithRuntime {
-    fn drop(&mut self) {
-        self.0.closing.cancel();
-        self.0.closed.cancel();
-        self.0.outcome.send_if_modified(|outcome| {
-            let unset = outcome.is_none();
-            outcome.get_or_insert_with(|| {
-                Arc::new(Outcome {
-                    left: Vec::new(),
-                    why: None,
-                })
-            });
-            unset
-        });
-    }
-}
-
-/// Lives as long as the registry, and then closes it.
-async fn live(registry: EndsWithRuntime) {
-    let shared = &registry.0;
-    shared.closing.cancelled().await;
-    let outcome = shared.shut_down().await;
-    if !outcome.left.is_empty() {
-        tracing::warn!(
-            left = outcome.left.join(", "),
-            "closed without having withdrawn everything"
-        );
-    }
-    shared.outcome.send_replace(Some(Arc::new(outcome)));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -395,7 +303,3 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Services that a backend is asked for one by one, at most; beyond, it is asked for all.
 const MAX_OBSERVED_SERVICES: usize = 256;
 const LOCAL_IS_FRESH: Duration = Duration::from_secs(5);
-pub(super) const KEEPERS_DEADLINE: Duration = Duration::from_secs(5);
-/// Above what an election of a store takes that goes wrong once.
-const BACKEND_DEADLINE: Duration = Duration::from_secs(6);
-const TASKS_DEADLINE: Duration = Duration::from_secs(1);

@@ -222,6 +222,12 @@ mod tests {
         assert_eq!(read.addresses()[0].to_string(), "10.0.0.9:41091");
         assert_eq!(read.metadata().get("protocol"), Some("mucp"));
         assert_eq!((read.state(), read.generation()), (State::Up, Generation::ZERO));
+        // Of a service without endpoints 2.9.1 writes the same as 4.9.0 with its plugin 1.2.0.
+        let written = r#"{"name":"greeter","version":"1.0","metadata":null,"endpoints":null,"nodes":[{"id":"greeter-go","address":"10.0.0.9:41091","metadata":{"by":"go-micro","protocol":"mucp"}}]}"#;
+        let [read] = decode(written.as_bytes()).unwrap().try_into().unwrap();
+        assert_eq!((read.id().as_str(), read.version()), ("greeter-go", "1.0"));
+        assert_eq!(read.addresses()[0].to_string(), "10.0.0.9:41091");
+        assert_eq!(read.metadata().get("by"), Some("go-micro"));
     }
 
     #[test]

@@ -49,12 +49,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// A transient error is tried again by the registry, with back-off.
     async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published>;
 
-    /// Tells, while [`publish`](Self::publish) of this very instance is under way, that its owner has given it up:
-    /// once at most, and not after it is over.
+    /// Tells, while [`publish`](Self::publish) of this instance, in this generation, is under way, that its owner has
+    /// given it up: once at most, and not after it is over.
     ///
-    /// A backend may ignore it, which is the default; it may not block here. What was not sent yet need not be, and
-    /// `publish` may end with an error, which is not tried again. What it has put, or `replaces` had, is withdrawn
-    /// then, as ever.
+    /// A backend may ignore it, which is the default; it may not block here. Where nothing was sent yet, nothing need
+    /// be: `publish` may end with an error, which is not tried again. Where something was put, `publish` ends as ever,
+    /// and that is withdrawn with its ticket; and so is what `replaces` put, where that is still there.
     fn give_up(&self, instance: &Instance) {
         let _ = instance;
     }

@@ -26,7 +26,7 @@ struct Line {
     /// How many pieces were delivered to it.
     delivered: watch::Sender<u64>,
     /// How many were handed in for it.
-    sent: AtomicU64,
+    sent: watch::Sender<u64>,
 }
 
 impl Delay {
@@ -37,7 +37,7 @@ impl Delay {
             to: (server.ip(), 2379).into(),
             millis: AtomicU64::new(0),
             delivered: watch::Sender::new(0),
-            sent: AtomicU64::new(0),
+            sent: watch::Sender::new(0),
         });
         let mut tasks = JoinSet::new();
         let address = listener.local_addr().unwrap();
@@ -61,18 +61,27 @@ impl Delay {
 
     /// How much was sent to the server so far.
     pub(crate) fn sent(&self) -> u64 {
-        self.line.sent.load(Ordering::Relaxed)
+        *self.line.sent.borrow()
+    }
+
+    /// Waits until so much was sent to the server.
+    pub(crate) async fn until_sent(&self, pieces: u64) {
+        until(&self.line.sent, pieces).await;
     }
 
     /// Waits until the server has got so much.
     pub(crate) async fn until_delivered(&self, pieces: u64) {
-        let mut delivered = self.line.delivered.subscribe();
-        let arrived = delivered.wait_for(|count| *count >= pieces);
-        tokio::time::timeout(crate::support::SOON, arrived)
-            .await
-            .unwrap()
-            .unwrap();
+        until(&self.line.delivered, pieces).await;
     }
+}
+
+async fn until(counter: &watch::Sender<u64>, wanted: u64) {
+    let mut counter = counter.subscribe();
+    let reached = counter.wait_for(|count| *count >= wanted);
+    tokio::time::timeout(crate::support::SOON, reached)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 impl Line {
@@ -99,7 +108,7 @@ impl Line {
         let reads = async move {
             let mut piece = vec![0; 16_384];
             while let Ok(read @ 1..) = from.read(&mut piece).await {
-                self.sent.fetch_add(u64::from(counts), Ordering::Relaxed);
+                self.sent.send_modify(|count| *count += u64::from(counts));
                 let late = Duration::from_millis(self.millis.load(Ordering::Relaxed));
                 let _ = queue.send((Instant::now() + late, piece[..read].to_vec()));
             }

@@ -253,9 +253,15 @@ async fn what_was_given_up_before_it_was_sent_is_never_written() {
             true => Some(register(&owner, "kept").await),
             false => None,
         };
+        let mut watch = owner.watch("greeter").unwrap();
+        events_until(&mut watch, SOON, "synced").await;
         // Where it has no lease, that is asked for first, and granted once a frozen server goes on.
         match has_lease {
-            true => server.kill(),
+            true => {
+                server.kill();
+                // Its connection is known to be lost.
+                events_until(&mut watch, SOON, "stale").await;
+            }
             false => server.freeze(true),
         }
         let given_up = tokio::time::timeout(Duration::from_millis(300), register(&owner, "given-up"));

@@ -114,6 +114,27 @@ async fn what_was_overtaken_is_not_done_after_its_instance_was_withdrawn() {
 }
 
 #[tokio::test]
+async fn what_is_given_up_while_it_is_being_sent_is_gone_once_that_is_said() {
+    let server = Server::start(Version::Current);
+    let ways = [Delay::to(&server).await, Delay::to(&server).await];
+    let owner = by(&ways);
+    let _kept = register(&owner, "kept").await;
+    let slow = asked_first(&owner, &ways).await;
+    let sent = slow.sent();
+    slow.set(LATE);
+    let late = owner.register_in_background(instance("greeter", "late")).unwrap();
+    slow.until_sent(sent + 1).await;
+    late.deregister().await.unwrap();
+    let mut client = server.client().await;
+    let ended = history(&mut client, "late").await;
+    assert_ne!(ended.last(), Some(&"put"));
+    // What was asked of the slow one comes to the server now.
+    slow.until_delivered(slow.sent()).await;
+    assert_eq!(history(&mut client, "late").await, ended);
+    owner.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lease_that_can_not_be_left_is_told_and_left_later() {
     for comes_back in [false, true] {
         let server = Server::start(Version::Current);

@@ -189,6 +189,9 @@ mod tests {
         ] {
             assert_eq!(of_status(code, text), expected, "{text}");
         }
+        // As what nobody wants any longer is answered.
+        let refused = etcd_client::Error::InvalidArgs("given up".to_owned());
+        assert_eq!(remedy(&refused), Remedy::None);
         assert_eq!(
             of_cancelled("rpc error: code = PermissionDenied desc = x"),
             Remedy::None

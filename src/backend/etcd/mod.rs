@@ -218,7 +218,7 @@ impl Backend for Etcd {
         self.0.publish(instance, replaces).await
     }
 
-    /// Is not written, where that is not sent yet.
+    /// Is not written, where nothing of that was sent yet.
     fn give_up(&self, instance: &Instance) {
         self.0.owned().publishing.give_up(instance);
     }

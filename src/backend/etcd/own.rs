@@ -7,6 +7,7 @@ mod publishing;
 mod standing;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -239,6 +240,7 @@ impl Inner {
         ends: Instant,
     ) -> Result<Written, (Error, bool)> {
         let mut expected = before;
+        let sent = AtomicUsize::new(0);
         for tries in 0..MAX_TRIES {
             let lease = self.lease(ends).await.map_err(|error| (error, tries > 0))?;
             if before.is_some() {
@@ -253,18 +255,15 @@ impl Inner {
                 .when([compare])
                 .and_then([put])
                 .or_else([TxnOp::get(key, None)]);
-            let asked = self.cluster.ask(left(ends), |mut client| {
-                // Each time, as it may have waited long.
-                let is_given_up = self.owned().publishing.is_given_up(instance);
-                let txn = (!is_given_up).then(|| txn.clone());
-                let given_up = || etcd_client::Error::InvalidArgs("its owner has given it up".to_owned());
-                async move { client.txn(txn.ok_or_else(given_up)?).await }.boxed()
+            let asked = self.cluster.ask(left(ends), |client| {
+                self.send(client, txn.clone(), instance, &sent).boxed()
             });
             let asked = asked.await;
-            let may_be_late = match &asked {
-                Ok(asked) => asked.overtook,
-                Err(failure) => failure.may_be_done,
-            };
+            let may_be_late = sent.load(Ordering::Relaxed) > 0
+                && match &asked {
+                    Ok(asked) => asked.overtook,
+                    Err(failure) => failure.may_be_done,
+                };
             // What is written over our own last write can't be done once that is deleted.
             if may_be_late && (expected.is_none() || expected != before) {
                 self.owned().may_be_late(key, lease);
@@ -277,7 +276,7 @@ impl Inner {
                     lost.await.map_err(|_| (late(), tries > 0))?;
                     continue;
                 }
-                Err(failure) => return Err((failure.error, tries > 0 || failure.may_be_done)),
+                Err(failure) => return Err((failure.error, tries > 0 || may_be_late)),
             };
             if response.succeeded() {
                 let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);

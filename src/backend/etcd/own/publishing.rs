@@ -1,7 +1,12 @@
 //! Calls that publish at the moment, and what their owners have given up meanwhile.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use etcd_client::{Client, Txn, TxnResponse};
+
+use super::super::fault;
+use super::Inner;
 use crate::instance::{Generation, Instance, Key};
 
 /// Of each call whether its instance is still wanted.
@@ -33,6 +38,30 @@ impl Publishing {
 
     pub(super) fn is_given_up(&self, instance: &Instance) -> bool {
         self.0.get(&call(instance)).is_some_and(|is_wanted| !is_wanted)
+    }
+}
+
+impl Inner {
+    /// Sends a write of what is wanted, and counts what was `sent`.
+    pub(super) async fn send(
+        &self,
+        mut client: Client,
+        txn: Txn,
+        instance: &Instance,
+        sent: &AtomicUsize,
+    ) -> Result<TxnResponse, etcd_client::Error> {
+        // What may be done already is done for sure, so that it can be withdrawn.
+        if sent.load(Ordering::Relaxed) == 0 && self.owned().publishing.is_given_up(instance) {
+            // A refusal, which ends the asking.
+            let why = "its owner has given it up";
+            return Err(etcd_client::Error::InvalidArgs(why.to_owned()));
+        }
+        sent.fetch_add(1, Ordering::Relaxed);
+        let done = client.txn(txn).await;
+        if done.as_ref().is_err_and(fault::is_unsent) {
+            sent.fetch_sub(1, Ordering::Relaxed);
+        }
+        done
     }
 }
 

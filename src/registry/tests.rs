@@ -184,6 +184,12 @@ async fn a_backend_is_told_what_its_owner_has_given_up_meanwhile() {
             .await
             .unwrap_or_else(|_| panic!("{how}, and the backend was not told"));
         assert!(began.elapsed() < Duration::from_millis(100), "{how}");
+        // Its keeper is over then.
+        registry.close().await.unwrap();
+        assert!(
+            backend.given_up.notified().now_or_never().is_none(),
+            "{how}, and the backend was told twice"
+        );
         assert!(!backend.withdrawn.load(Ordering::Relaxed), "nothing was put");
     }
 }

@@ -1,7 +1,7 @@
 //! One machine on the LAN.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
@@ -13,8 +13,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::inside::Inside;
-use super::lan::{Cable, Faults, Lan};
+use super::lan::{Cable, Faults, Lan, ROUTER};
 use super::netns::{Namespace, wait_until};
+use super::router::Router;
 
 /// A network namespace with a tokio runtime inside; all of it ends when dropped.
 #[derive(Debug)]
@@ -30,7 +31,26 @@ pub(crate) struct Host {
 struct Network {
     address: Ipv4Addr,
     cables: Vec<Cable>,
+    /// The other networks, once there is a way to them.
+    uplink: Option<Uplink>,
+    /// The far ends of the host's own bridges.
+    containers: Vec<Namespace>,
     faults: Faults,
+}
+
+/// The way to other networks by `eth0`.
+#[derive(Clone, Copy, Debug)]
+struct Uplink {
+    gateway: Ipv4Addr,
+    /// None on a host without IPv6.
+    ipv6: Option<Ipv6Uplink>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ipv6Uplink {
+    /// The host's own address.
+    address: Ipv6Addr,
+    gateway: Ipv6Addr,
 }
 
 impl Host {
@@ -52,6 +72,8 @@ impl Host {
         let network = Mutex::new(Network {
             address: Ipv4Addr::LOCALHOST,
             cables: Vec::new(),
+            uplink: None,
+            containers: Vec::new(),
             faults: Faults::default(),
         });
         let ipv6_in_kernel = Path::new(IPV6_SETTINGS).exists();
@@ -86,13 +108,78 @@ impl Host {
         self.namespace.ip(&format!(
             "addr add {address}/24 brd + dev {interface}\nlink set {interface} up"
         ));
-        self.restore_multicast_route(interface);
+        self.restore_routes(interface, None);
         if network.faults.cut || network.faults.loss > 0 {
             cable.set_faults(network.faults);
         }
         self.wait_up(&cable);
         network.cables.push(cable);
         address
+    }
+
+    /// Gives a host that was made on a LAN a default route by that LAN's router. Where the host has IPv6, it
+    /// gets an IPv6 default route too, and `eth0` the global address fd00:N::n beside its link-local one.
+    pub(crate) fn route_through(&self, router: &Router) {
+        let mut network = self.network();
+        let cable = network.cable("eth0");
+        assert!(
+            router.is_reached_by(cable),
+            "the router is not on the LAN of {}",
+            self.name()
+        );
+        let [.., n] = network.address.octets();
+        let uplink = Uplink {
+            gateway: cable.address(ROUTER),
+            ipv6: self.ipv6.then(|| Ipv6Uplink {
+                address: cable.global_ipv6(n),
+                gateway: cable.global_ipv6(ROUTER),
+            }),
+        };
+        network.uplink = Some(uplink);
+        self.restore_routes("eth0", Some(uplink));
+    }
+
+    /// Adds a bridge that is up, has an address such as `10.0.3.1/24`, and reaches only a container on this
+    /// host, as `lxcbr0` does. Several hosts may have the same one.
+    pub(crate) fn add_bridge(&self, name: &str, address: &str) {
+        let container = Namespace::new();
+        let mut network = self.network();
+        // A bridge has no carrier without a port that has one.
+        let port = format!("veth{}", network.containers.len());
+        self.namespace.ip(&format!(
+            "link add {name} type bridge\n\
+             link add {port} type veth peer name eth0 netns {}\n\
+             link set {port} master {name} up\n\
+             addr add {address} dev {name}\n\
+             link set {name} up",
+            container.name()
+        ));
+        container.ip("link set eth0 up");
+        wait_until("the bridge comes up", LINK_CHANGE, || self.is_usable(name));
+        network.containers.push(container);
+    }
+
+    /// Adds a bridge without a port, which is up and has no carrier, as `virbr0` is while no machine runs.
+    pub(crate) fn add_idle_bridge(&self, name: &str, address: &str) {
+        self.namespace.ip(&format!(
+            "link add {name} type bridge\naddr add {address} dev {name}\nlink set {name} up"
+        ));
+        self.wait_link(name, "NO-CARRIER");
+    }
+
+    /// Gives an interface the global IPv6 address of its LAN's host number `n`, where the host has IPv6.
+    pub(super) fn add_global_ipv6(&self, interface: &str, n: u8) {
+        if self.ipv6 {
+            let address = self.network().cable(interface).global_ipv6(n);
+            self.namespace
+                .ip(&format!("addr add {address}/64 dev {interface} nodad"));
+        }
+    }
+
+    /// Whether one of the host's cables ends at the same switch as that one.
+    pub(super) fn is_on_lan_of(&self, cable: &Cable) -> bool {
+        let network = self.network();
+        network.cables.iter().any(|own| own.is_on_lan_of(cable))
     }
 
     /// The namespace's name.
@@ -103,6 +190,12 @@ impl Host {
     /// The IPv4 address of `eth0`; 127.0.0.1 when alone.
     pub(crate) fn address(&self) -> Ipv4Addr {
         self.network().address
+    }
+
+    /// The global IPv6 address of `eth0`; none before [`route_through`](Self::route_through) and without IPv6.
+    pub(crate) fn global_ipv6(&self) -> Option<Ipv6Addr> {
+        let uplink = self.network().uplink?;
+        uplink.ipv6.map(|ipv6| ipv6.address)
     }
 
     /// The host's runtime.
@@ -187,12 +280,14 @@ impl Host {
 
     /// Takes `eth0` up again.
     pub(crate) fn link_up(&self) {
+        let network = self.network();
         self.namespace.ip("link set eth0 up");
-        self.restore_multicast_route("eth0");
-        self.wait_up(self.network().cable("eth0"));
+        self.restore_routes("eth0", network.uplink);
+        self.wait_up(network.cable("eth0"));
     }
 
-    /// Gives `eth0` another address in place of the one it has, as a new DHCP lease would.
+    /// Gives `eth0` another IPv4 address in place of the one it has, as a new DHCP lease would. The IPv6
+    /// addresses and the default routes stay.
     pub(crate) fn readdress(&self, n: u8) {
         let mut network = self.network();
         let new = network.cable("eth0").address(n);
@@ -201,7 +296,7 @@ impl Host {
             "addr del {}/24 dev eth0\naddr add {new}/24 brd + dev eth0",
             network.address
         ));
-        self.restore_multicast_route("eth0");
+        self.restore_routes("eth0", network.uplink);
         network.address = new;
     }
 
@@ -232,24 +327,37 @@ impl Host {
         self.network.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The kernel drops the route with the link or its last address.
-    fn restore_multicast_route(&self, interface: &str) {
+    /// Puts back what the kernel drops with the link or with its last address.
+    fn restore_routes(&self, interface: &str, uplink: Option<Uplink>) {
         // Multicast that is sent without a choice of interface leaves by `eth0`.
         let metric = if interface == "eth0" { 0 } else { 200 };
-        self.namespace.ip(&format!(
-            "route replace 224.0.0.0/4 dev {interface} metric {metric}"
-        ));
+        let mut lines = format!("route replace 224.0.0.0/4 dev {interface} metric {metric}\n");
+        if let Some(Uplink { gateway, ipv6 }) = uplink {
+            lines += &format!("route replace default via {gateway} dev {interface}\n");
+            if let Some(Ipv6Uplink { address, gateway }) = ipv6 {
+                // The address comes first: by its network the gateway is reached.
+                lines += &format!(
+                    "addr replace {address}/64 dev {interface} nodad\n\
+                     route replace ::/0 via {gateway} dev {interface}\n"
+                );
+            }
+        }
+        self.namespace.ip(&lines);
     }
 
     /// Waits until packets can pass in both directions and the addresses are usable.
     fn wait_up(&self, cable: &Cable) {
-        let question = format!("addr show dev {}", cable.interface());
         wait_until("the link comes up", LINK_CHANGE, || {
-            let answer = self.namespace.ask_ip(&question);
-            let ipv6_ready = answer.contains("inet6 fe80") && !answer.contains("tentative");
-            answer.contains("state UP") && (ipv6_ready || !self.ipv6)
+            self.is_usable(cable.interface())
         });
         cable.wait_forwarding();
+    }
+
+    /// Whether an interface is up, with addresses that are usable.
+    fn is_usable(&self, interface: &str) -> bool {
+        let answer = self.namespace.ask_ip(&format!("addr show dev {interface}"));
+        let ipv6_ready = answer.contains("inet6 fe80") && !answer.contains("tentative");
+        answer.contains("state UP") && (ipv6_ready || !self.ipv6)
     }
 
     fn wait_link(&self, interface: &str, expected: &str) {

@@ -1,11 +1,14 @@
 //! The switch that hosts are plugged into.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::Host;
 use super::netns::{Namespace, unique_name, wait_until};
+
+/// The number of a LAN's router, if it has one: the last, as hosts are numbered from 1.
+pub(crate) const ROUTER: u8 = 254;
 
 /// A bridge in a namespace of its own, with the subnet 10.N.0.0/24.
 ///
@@ -83,6 +86,17 @@ impl Cable {
 
     pub(crate) fn address(&self, n: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, self.switch.subnet, 0, n)
+    }
+
+    /// The global IPv6 address of the LAN's host `n`: fd00:N::n, where N has the digits that it has in IPv4.
+    pub(crate) fn global_ipv6(&self, n: u8) -> Ipv6Addr {
+        let text = format!("fd00:{}::{n:x}", self.switch.subnet);
+        text.parse().expect("an IPv6 address")
+    }
+
+    /// Whether both cables end at the same switch.
+    pub(crate) fn is_on_lan_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.switch, &other.switch)
     }
 
     /// Pulls the plug at the bridge, or puts it back.

@@ -79,14 +79,15 @@ pub use backend::{
 pub use config::{Config, connect};
 pub use error::{BoxError, ConfigError, Error, NoInstance, Result};
 pub use instance::{
-    Address, DEFAULT_WEIGHT, Escaped, Generation, Instance, InstanceId, Invalid, Listen, MAX_ADDRESSES,
-    MAX_METADATA_KEYS, MAX_NAME_LEN, MAX_RECORD_LEN, Metadata, Namespace, Ports, ServiceName, State, escaped,
+    Address, DEFAULT_WEIGHT, Escaped, Generation, HostId, Instance, InstanceId, Invalid, Listen,
+    MAX_ADDRESSES, MAX_METADATA_KEYS, MAX_NAME_LEN, MAX_RECORD_LEN, Metadata, Namespace, Ports, ServiceName,
+    State, escaped,
 };
 pub use registry::{
     DEFAULT_DEADLINE, Event, Registration, Registry, RegistryBuilder, Shutdown, Snapshot, Snapshots, Stats,
     Status, Watch, diff,
 };
-pub use resolver::{Candidates, DEFAULT_PICK_DEADLINE, Pick, Resolver, ResolverBuilder, Strategy};
+pub use resolver::{Candidates, DEFAULT_PICK_DEADLINE, Outcome, Pick, Resolver, ResolverBuilder, Strategy};
 
 // What a backend is written with.
 pub use async_trait::async_trait;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Backend, Feed, Lost, Outage, Published, Scope, Ticket, Update};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, InstanceId, Key, ServiceName};
+use crate::net::Audience;
 
 /// A world of peers in this process, which can be broken on purpose. Clones are the same world.
 ///
@@ -249,8 +250,8 @@ impl Backend for Memory {
         Ok(())
     }
 
-    fn reaches_other_hosts(&self) -> bool {
-        false
+    fn audience(&self) -> Audience {
+        Audience::ThisHost
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

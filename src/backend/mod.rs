@@ -1,10 +1,12 @@
 //! Where instances are kept: the extension point, and the backends that come with the crate.
 //!
 //! A [`Backend`] only puts, withdraws and observes. Publishing again what was lost, telling the
-//! owner, folding updates into snapshots and sharing them are the registry's, once for all.
+//! owner, making snapshots of updates and sharing them are the registry's, once for all.
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(test)]
+mod fed;
 mod feed;
 pub mod fixed;
 mod limits;
@@ -20,6 +22,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 
+#[cfg(test)]
+pub(crate) use fed::Fed;
 pub use feed::Feed;
 pub use limits::Limits;
 pub(crate) use retry::Retry;
@@ -27,7 +31,7 @@ pub use update::{Lost, Outage, Published, Scope, Ticket, Update, Verdict};
 
 use crate::error::Result;
 use crate::instance::{Instance, Namespace};
-use crate::net::Selection;
+use crate::net::{Audience, Selection};
 
 /// Where instances are kept.
 ///
@@ -66,7 +70,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// A transient error is tried again by the registry, until its deadline.
     async fn withdraw(&self, ticket: Ticket) -> Result<()>;
 
-    /// What is there, then what changes: see [`Update`].
+    /// Observes a scope: the whole state, then what changes, see [`Update`].
+    ///
+    /// It may be called again for the same scope, beside or in place of an earlier stream, and begins with the whole
+    /// state as soon as that is known: with [`Update::Reset`], unless nothing was told before.
     ///
     /// The stream ends only after [`close`](Self::close); an earlier end counts as an outage, and
     /// the registry observes again with back-off.
@@ -76,7 +83,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What could not be withdrawn within its deadline.
+    /// Names what could not be withdrawn within its deadline.
     async fn close(&self) -> Result<()>;
 
     /// Asks the network whether an instance still lives, after a call to it has failed.
@@ -86,6 +93,11 @@ pub trait Backend: Debug + Send + Sync + 'static {
         let _ = instance;
         Verdict::Unknown
     }
+
+    /// Makes new connections for what it does from now on: an address of this machine is gone, and with it any
+    /// connection that was made from there is dead, though nothing says so. For backends that keep connections; it may
+    /// not block.
+    fn reconnect(&self) {}
 
     /// Its name with interfaces or endpoints, for a person: `mdns on eth0, lo`.
     fn describe(&self) -> String {
@@ -102,13 +114,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
         Selection::Usable
     }
 
-    /// Whether other hosts can see what is published, so that an address which only this machine
-    /// reaches deserves a warning.
-    fn reaches_other_hosts(&self) -> bool {
-        true
+    /// Says who reads what is published, which decides the addresses that are: anybody who reaches a store, by default.
+    ///
+    /// On [`Audience::Links`] the backend itself follows the addresses of this machine; otherwise the registry publishes
+    /// an instance again where they change.
+    fn audience(&self) -> Audience {
+        Audience::Anywhere
     }
 
-    /// What it has counted: names are stable, values only grow unless they are sizes.
+    /// The counters: names are stable, values only grow unless they are sizes.
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
@@ -139,6 +153,9 @@ macro_rules! forward {
             async fn verify(&self, instance: Arc<Instance>) -> Verdict {
                 (**self).verify(instance).await
             }
+            fn reconnect(&self) {
+                (**self).reconnect();
+            }
             fn describe(&self) -> String {
                 (**self).describe()
             }
@@ -148,8 +165,8 @@ macro_rules! forward {
             fn interfaces(&self) -> Selection {
                 (**self).interfaces()
             }
-            fn reaches_other_hosts(&self) -> bool {
-                (**self).reaches_other_hosts()
+            fn audience(&self) -> Audience {
+                (**self).audience()
             }
             fn counters(&self) -> Vec<(&'static str, u64)> {
                 (**self).counters()

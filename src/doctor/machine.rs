@@ -5,7 +5,7 @@ use crate::config::Plan;
 use crate::instance::{Address, Listen};
 #[cfg(feature = "mdns")]
 use crate::net::Interfaces;
-use crate::net::{Local, in_container};
+use crate::net::{Audience, Local, in_container};
 
 /// Each interface: used, or left out and why.
 #[cfg(feature = "mdns")]
@@ -86,12 +86,19 @@ pub(super) fn addresses(plan: &Plan) -> Vec<Finding> {
         Err(error) => return vec![Finding::failure(CHECK, "", error.to_string()).remedied(NO_RIGHT)],
     };
     let listen = Listen::Port(PORT);
+    let audience = match *plan.backend().value() {
+        "etcd" => Audience::Anywhere,
+        _ => Audience::Links,
+    };
     let published = match plan.advertise() {
-        None => Ok(local.addresses_of(listen)),
-        Some(advertise) => advertise.value().addresses(listen, &local).map_err(|error| {
-            let remedy = format!("correct {}", advertise.origin());
-            Finding::failure(CHECK, "", error.to_string()).remedied(remedy)
-        }),
+        None => Ok(local.addresses_of(listen, audience)),
+        Some(advertise) => advertise
+            .value()
+            .addresses(listen, &local, audience)
+            .map_err(|error| {
+                let remedy = format!("correct {}", advertise.origin());
+                Finding::failure(CHECK, "", error.to_string()).remedied(remedy)
+            }),
     };
     let published = match published {
         Ok(published) => published,

@@ -1,4 +1,4 @@
-//! What a person reads is escaped: a name from the network must not move a terminal's cursor.
+//! Escaping of text that a person reads: a name from the network must not move a terminal's cursor.
 
 use std::fmt::{self, Write};
 

@@ -31,7 +31,7 @@ impl Invalid {
         }
     }
 
-    /// What the value was meant to be: `service name`, `port`, `metadata key`, …
+    /// The kind of value: `service name`, `port`, `metadata key`, …
     #[must_use]
     pub fn what(&self) -> &'static str {
         self.what
@@ -43,7 +43,7 @@ impl Invalid {
         &self.value
     }
 
-    /// What is wrong with it and what would be right.
+    /// The problem, and what would be right.
     #[must_use]
     pub fn problem(&self) -> &str {
         &self.problem

@@ -7,9 +7,9 @@ use super::invalid::Invalid;
 
 /// Where a server listens: a port on all usable interfaces, or the address it is bound to.
 ///
-/// What is published follows from it: every address of every used interface for a port or an
-/// unspecified address (`0.0.0.0` only IPv4), one address for a specific one. A loopback address
-/// is for this machine only.
+/// The published addresses follow from it: for a port or an unspecified address (`0.0.0.0` only IPv4) those of every
+/// used interface on a LAN, and those of the default routes in a store; for a specific address that one. A loopback
+/// address is for this machine only.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! What an instance says of itself beyond its address.
+//! Pairs of text that an instance says of itself, beyond its address.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::limits::{MAX_METADATA_KEY_LEN, MAX_METADATA_KEYS, MAX_METADATA_VALUE_
 /// Key and value pairs, in the order of their keys.
 ///
 /// A key of ours is 1 to 48 bytes of printable ASCII without `=`, unique ignoring case; a value
-/// is up to 200 bytes of UTF-8. What other programs wrote may be longer.
+/// is up to 200 bytes of UTF-8. Values that other programs wrote may be longer.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 // A map would take half a kilobyte for the first pair.
 pub struct Metadata(Vec<(Box<str>, Box<str>)>);

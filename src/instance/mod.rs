@@ -1,13 +1,14 @@
-//! What is discovered: one running copy of a service, and the words that describe it.
+//! Instances, which are discovered: each is one running copy of a service, with the values that describe it.
 //!
 //! Everything here is parsed once, at the edge: a [`ServiceName`] that exists is valid, an
-//! [`Instance`] that exists fits every backend. This room knows no other room.
+//! [`Instance`] that exists fits every backend. This module depends on no other.
 
 mod address;
-mod by_key;
 mod escape;
 mod generation;
+mod host_id;
 mod invalid;
+mod key;
 mod limits;
 mod listen;
 mod metadata;
@@ -18,10 +19,13 @@ mod state;
 mod written;
 
 pub use address::Address;
-pub(crate) use by_key::{ByKey, Key, Keyed};
 pub use escape::{Escaped, escaped};
 pub use generation::Generation;
+pub use host_id::HostId;
+#[cfg(feature = "mdns")]
+pub(crate) use host_id::fnv1a;
 pub use invalid::Invalid;
+pub(crate) use key::Key;
 pub use limits::{MAX_ADDRESSES, MAX_METADATA_KEYS, MAX_NAME_LEN, MAX_RECORD_LEN};
 pub use listen::Listen;
 pub use metadata::Metadata;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::address::{Address, check_port};
-use super::by_key::Key;
 use super::generation::Generation;
+use super::host_id::HostId;
 use super::invalid::Invalid;
-use super::limits::{self, MAX_ADDRESSES, MAX_VERSION_LEN};
+use super::key::Key;
+use super::limits::{FIXED_LEN, MAX_ADDRESSES, MAX_RECORD_LEN, MAX_TXT_STRING, MAX_VERSION_LEN};
 use super::listen::Listen;
 use super::metadata::Metadata;
 use super::name::{InstanceId, ServiceName};
@@ -46,6 +47,7 @@ pub struct Instance {
     weight: u16,
     state: State,
     generation: Generation,
+    host: Option<HostId>,
 }
 
 impl Instance {
@@ -68,7 +70,7 @@ impl Instance {
 
     /// An instance as a backend found it, with the addresses that it names (16 are kept).
     ///
-    /// What others wrote is read leniently: nothing but that bound is checked.
+    /// Values that others wrote are read leniently: nothing but that bound is checked.
     #[must_use]
     pub fn found(service: ServiceName, id: InstanceId, mut addresses: Vec<Address>) -> Self {
         addresses.truncate(MAX_ADDRESSES);
@@ -84,6 +86,7 @@ impl Instance {
             weight: DEFAULT_WEIGHT,
             state: State::Up,
             generation: Generation::ZERO,
+            host: None,
         }
     }
 
@@ -219,6 +222,14 @@ impl Instance {
         self
     }
 
+    /// Sets the id of the host that it runs on: for backends, which read it from their store. A registry gives its
+    /// own host's to what it registers.
+    #[must_use]
+    pub fn with_host(mut self, host: Option<HostId>) -> Self {
+        self.host = host;
+        self
+    }
+
     /// The service it is a copy of.
     #[must_use]
     pub fn service(&self) -> &ServiceName {
@@ -254,19 +265,6 @@ impl Instance {
         &self.addresses
     }
 
-    /// The nearest that a URL can express: link-local IPv6 addresses are passed over where there is another,
-    /// as URLs have no scope.
-    pub(crate) fn url_address(&self) -> Option<&Address> {
-        let expressible = |address: &&Address| match address {
-            Address::Ip(std::net::SocketAddr::V6(v6)) => !v6.ip().is_unicast_link_local(),
-            _ => true,
-        };
-        self.addresses
-            .iter()
-            .find(expressible)
-            .or_else(|| self.addresses.first())
-    }
-
     /// Its named ports.
     #[must_use]
     pub fn ports(&self) -> &Ports {
@@ -295,6 +293,12 @@ impl Instance {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// The id of the host that it runs on, where that is known: instances with the same one run on the same host.
+    #[must_use]
+    pub fn host(&self) -> Option<HostId> {
+        self.host
     }
 
     /// The addresses given with [`with_address`](Self::with_address), which replace those of the
@@ -359,10 +363,55 @@ impl Instance {
         &mut self.ports
     }
 
+    /// Checks the limits that hold for the whole.
     fn checked(self) -> Result<Self, Invalid> {
-        limits::check(&self)?;
+        let addresses = list_len(self.explicit_addresses().iter());
+        if addresses > MAX_TXT_STRING {
+            return Err(too_long("addresses", addresses));
+        }
+        let ports = list_len(self.ports.iter().map(|(name, port)| format!("{name}:{port}")));
+        if ports > MAX_TXT_STRING {
+            return Err(too_long("named ports", ports));
+        }
+        let pair = |key: usize, value: usize| 1 + key + 1 + value;
+        let metadata = self.metadata.iter();
+        let metadata: usize = metadata
+            .map(|(key, value)| pair(2 + key.len(), value.len()))
+            .sum();
+        let total = FIXED_LEN
+            + pair(1, self.service().as_str().len())
+            + pair(1, self.id().as_str().len())
+            + pair(1, self.version.len())
+            + 1
+            + addresses
+            + 1
+            + ports
+            + metadata;
+        if total > MAX_RECORD_LEN {
+            let problem = format!(
+                "names, version, addresses, ports and metadata must fit into {MAX_RECORD_LEN} bytes together, \
+                 not {total}; put what is larger behind a URL"
+            );
+            return Err(Invalid::new("instance", self.service().as_str(), problem));
+        }
         Ok(self)
     }
+}
+
+/// The length of `k=item,item` with a key of one letter; 0 where there are no items.
+fn list_len<T: ToString>(items: impl Iterator<Item = T>) -> usize {
+    let lengths: Vec<usize> = items.map(|item| item.to_string().len()).collect();
+    match lengths.len() {
+        0 => 0,
+        count => 2 + lengths.iter().sum::<usize>() + count - 1,
+    }
+}
+
+fn too_long(what: &'static str, length: usize) -> Invalid {
+    let problem = format!(
+        "written as a list they must fit into {MAX_TXT_STRING} bytes, not {length}; give fewer or shorter ones"
+    );
+    Invalid::new(what, format!("{length} bytes"), problem)
 }
 
 #[cfg(test)]

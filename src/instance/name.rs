@@ -27,7 +27,7 @@ pub struct ServiceName(Arc<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(Arc<str>);
 
-/// Who can see whom: registries of different namespaces don't see each other.
+/// Parts registries from one another: those of different namespaces don't see each other.
 ///
 /// Empty (the default), or 1 to 63 of the ASCII letters, digits, `-`, `_` and `.`, and neither `.`
 /// nor `..`.

@@ -8,10 +8,10 @@ use serde::{Serialize, Serializer};
 use super::model::Instance;
 use super::state::State;
 
-/// What readers see, as fields by their names; nothing that only its owner knows.
+/// Writes the fields that readers see by their names, and nothing that only its owner knows.
 impl Serialize for Instance {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Instance", 9)?;
+        let mut fields = serializer.serialize_struct("Instance", 10)?;
         fields.serialize_field("service", self.service())?;
         fields.serialize_field("id", self.id())?;
         fields.serialize_field("version", self.version())?;
@@ -21,6 +21,7 @@ impl Serialize for Instance {
         fields.serialize_field("weight", &self.weight())?;
         fields.serialize_field("state", &self.state())?;
         fields.serialize_field("generation", &self.generation())?;
+        fields.serialize_field("host", &self.host())?;
         fields.end()
     }
 }

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::interfaces::Interfaces;
-use super::local::{Local, same_subnet};
+use super::local::{Audience, Local, addresses_where, same_subnet};
 use crate::instance::{Address, Invalid, Listen};
 
-/// What to publish in place of the addresses of all used interfaces (`HEREABOUTS_ADVERTISE`):
+/// Says what to publish in place of the addresses that would be otherwise (`HEREABOUTS_ADVERTISE`):
 /// an address (`10.1.2.3`, `api.example`), one with another port (`10.1.2.3:8080`), those of this
 /// machine in a network (`10.1.0.0/16`), or those of an interface (`eth0`).
 ///
@@ -26,30 +26,46 @@ enum Rule {
 }
 
 impl Advertise {
-    /// The addresses to publish for a server that listens at `listen`.
+    /// Whether it names addresses of this machine: one that is given may be that of a machine before it.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        matches!(self.0, Rule::Network(..) | Rule::Interface(_))
+    }
+
+    /// The addresses to publish for a server that listens at `listen`: those of an interface or a network as far as
+    /// they are of use to `audience`, the default route's first.
     ///
     /// # Errors
     ///
     /// [`Invalid`] where this machine has no such interface, or no address in the network.
-    pub fn addresses(&self, listen: Listen, local: &Local) -> Result<Vec<Address>, Invalid> {
+    pub fn addresses(
+        &self,
+        listen: Listen,
+        local: &Local,
+        audience: Audience,
+    ) -> Result<Vec<Address>, Invalid> {
         let port = listen.port();
         let of_interfaces = |wanted: &dyn Fn(&str, IpAddr) -> bool| {
+            // All of them only where none of those that are used is meant: the one that is named need not be among them,
+            // but a network may hold the address of a bridge too.
             let all = Interfaces::read().unwrap_or_default();
-            let mut addresses: Vec<Address> = all
-                .iter()
-                .flat_map(|interface| interface.addresses.iter().map(move |(ip, _)| (interface, *ip)))
-                .filter(|(interface, ip)| wanted(&interface.name, *ip))
-                .map(|(_, ip)| std::net::SocketAddr::new(ip, port).into())
-                .collect();
-            local.sort(&mut addresses);
+            let used = addresses_where(local.interfaces(), port, wanted);
+            let addresses = match used.is_empty() {
+                true => addresses_where(&all, port, wanted),
+                false => used,
+            };
+            let mut addresses = local.in_order(addresses);
+            local.keep_for(audience, &mut addresses);
             addresses
         };
+        let takes = |ip: IpAddr| ip.is_ipv4() || listen.takes_ipv6();
         let addresses = match &self.0 {
             Rule::Ip(ip) => vec![std::net::SocketAddr::new(*ip, port).into()],
             Rule::Host(name) => vec![Address::host(name, port)?],
             Rule::Address(address) => vec![address.clone()],
-            Rule::Network(network, prefix) => of_interfaces(&|_, ip| same_subnet(*network, ip, *prefix)),
-            Rule::Interface(name) => of_interfaces(&|interface, _| interface == name),
+            Rule::Network(network, prefix) => {
+                of_interfaces(&|_, ip| takes(ip) && same_subnet(*network, ip, *prefix))
+            }
+            Rule::Interface(name) => of_interfaces(&|interface, ip| takes(ip) && interface == name),
         };
         if addresses.is_empty() {
             let names: Vec<String> = Interfaces::read()
@@ -142,7 +158,9 @@ mod tests {
             ("2001:db8::1", "[2001:db8::1]:80"),
         ] {
             let rule: Advertise = rule.parse().unwrap();
-            let addresses = rule.addresses(Listen::Port(80), &local).unwrap();
+            let addresses = rule
+                .addresses(Listen::Port(80), &local, Audience::Anywhere)
+                .unwrap();
             assert_eq!(
                 addresses.iter().map(Address::to_string).collect::<Vec<_>>(),
                 [published]
@@ -154,7 +172,7 @@ mod tests {
     fn an_interface_that_is_not_there_is_named_with_those_that_are() {
         let rule: Advertise = "nosuch0".parse().unwrap();
         let error = rule
-            .addresses(Listen::Port(80), &Local::default())
+            .addresses(Listen::Port(80), &Local::default(), Audience::Links)
             .unwrap_err()
             .to_string();
         assert!(
@@ -162,7 +180,8 @@ mod tests {
             "{error}"
         );
         let rule: Advertise = "203.0.113.0/24".parse().unwrap();
-        assert!(rule.addresses(Listen::Port(80), &Local::default()).is_err());
+        let addresses = rule.addresses(Listen::Port(80), &Local::default(), Audience::Links);
+        assert!(addresses.is_err());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The interfaces of this machine, and which of them are used.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
+use super::local::{is_global, is_link_local};
 use super::route;
 
 /// An interface that is up, with its addresses.
@@ -28,8 +30,9 @@ pub struct Interfaces(Vec<Interface>);
 /// Which interfaces are used.
 ///
 /// By default all except point-to-point links and those that only reach containers and virtual
-/// machines on this host, left out by name: `docker*`, `br-<12 hex>`, `veth*`, `virbr*`, `cni*`,
-/// `podman*`, `flannel*`. The interface of the default route is never left out.
+/// machines on this host, left out by name: `br-<12 hex>`, and names that begin with `cali`, `cilium`, `cni`,
+/// `docker`, `flannel`, `incusbr`, `lxc`, `lxdbr`, `nodelocaldns`, `podman`, `tap`, `vboxnet`, `veth`, `virbr`,
+/// `vmnet`, `vnet` or `weave`. The interface of the default route is never left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selection {
@@ -51,11 +54,9 @@ impl Selection {
             Self::Only(names) => names.contains(&interface.name),
             Self::Usable if interface.is_p2p() => false,
             Self::Usable if !is_virtual(&interface.name) => true,
-            Self::Usable => {
-                // Rare, so it may look at the whole machine.
-                let used = Interfaces::read().unwrap_or_default().used(self);
-                used.by_name(&interface.name).is_some()
-            }
+            // Some hosts have hundreds of these, so only the routes are looked up, and only for addresses by which a
+            // default route may leave.
+            Self::Usable => is_global(interface.ip()) && route::default_sources().contains(&interface.ip()),
         }
     }
 }
@@ -65,13 +66,25 @@ impl Interfaces {
     ///
     /// # Errors
     ///
-    /// What the system says where it can't list them.
+    /// The system's, where it can't list them.
     pub fn read() -> io::Result<Self> {
+        Ok(Self::read_with_all_addresses()?.0)
+    }
+
+    /// Reads them, and the addresses of all interfaces, those that are down among them: a bridge without a port has no
+    /// carrier, and its address is this machine's all the same.
+    pub(super) fn read_with_all_addresses() -> io::Result<(Self, BTreeSet<IpAddr>)> {
+        let all = if_addrs::get_if_addrs()?;
+        // Link-local addresses of interfaces that only reach containers come and go with these, and are nobody's.
+        let is_of_interest =
+            |found: &&if_addrs::Interface| !(is_virtual(&found.name) && is_link_local(found.ip()));
+        let addresses = all
+            .iter()
+            .filter(is_of_interest)
+            .map(if_addrs::Interface::ip)
+            .collect();
         let mut interfaces: Vec<Interface> = Vec::new();
-        for found in if_addrs::get_if_addrs()? {
-            if !found.is_oper_up() {
-                continue;
-            }
+        for found in all.into_iter().filter(|found| found.is_oper_up()) {
             let (ip, prefix) = match &found.addr {
                 if_addrs::IfAddr::V4(v4) => (IpAddr::V4(v4.ip), v4.prefixlen),
                 if_addrs::IfAddr::V6(v6) => (IpAddr::V6(v6.ip), v6.prefixlen),
@@ -91,7 +104,7 @@ impl Interfaces {
             interface.addresses.sort_unstable();
         }
         interfaces.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self(interfaces))
+        Ok((Self(interfaces), addresses))
     }
 
     /// The names of those that can't be used, and why: down, or (where the system lists such) without an
@@ -124,7 +137,7 @@ impl Interfaces {
         all
     }
 
-    /// Those that `selection` uses.
+    /// The interfaces that `selection` uses.
     #[must_use]
     pub fn used(&self, selection: &Selection) -> Self {
         // Only asked for where it matters.
@@ -147,6 +160,12 @@ impl Interfaces {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Interface> {
         self.0.iter()
+    }
+
+    /// The addresses of all of them.
+    pub(super) fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.0.iter().flat_map(|interface| &interface.addresses);
+        addresses.map(|(ip, _)| *ip)
     }
 
     /// The one with this name.
@@ -174,7 +193,25 @@ impl Interfaces {
 
 /// Interfaces that only reach containers and virtual machines on this host.
 fn is_virtual(name: &str) -> bool {
-    const PREFIXES: [&str; 6] = ["docker", "veth", "virbr", "cni", "podman", "flannel"];
+    const PREFIXES: [&str; 17] = [
+        "cali",
+        "cilium",
+        "cni",
+        "docker",
+        "flannel",
+        "incusbr",
+        "lxc",
+        "lxdbr",
+        "nodelocaldns",
+        "podman",
+        "tap",
+        "vboxnet",
+        "veth",
+        "virbr",
+        "vmnet",
+        "vnet",
+        "weave",
+    ];
     let docker_bridge = name
         .strip_prefix("br-")
         .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -207,6 +244,17 @@ mod tests {
             "veth12",
             "virbr0",
             "cni0",
+            "cali12",
+            "cilium_host",
+            "lxcbr0",
+            "lxdbr0",
+            "incusbr0",
+            "nodelocaldns",
+            "vmnet8",
+            "vboxnet0",
+            "vnet3",
+            "tap0",
+            "weave",
         ];
         let mut all: Vec<_> = all.iter().map(|name| interface(name, false)).collect();
         all.push(interface("tun0", true));
@@ -223,6 +271,7 @@ mod tests {
     #[test]
     fn reads_the_interfaces_of_this_machine() {
         let all = Interfaces::read().unwrap();
-        assert!(all.iter().all(|interface| !interface.addresses.is_empty()));
+        let lo = all.by_name("lo").expect("the tests run where `lo` is up");
+        assert!(lo.loopback && lo.addresses.contains(&("127.0.0.1".parse().unwrap(), 8)));
     }
 }

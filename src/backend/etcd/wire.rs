@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::instance::{
-    Address, DEFAULT_WEIGHT, Generation, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS, ServiceName,
-    State,
+    Address, DEFAULT_WEIGHT, Generation, HostId, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS,
+    ServiceName, State,
 };
+use crate::net::is_link_local_address;
 
 /// The version of our object; additions never raise it.
 const VERSION: u32 = 1;
@@ -43,13 +44,16 @@ struct WrittenOurs<'a> {
     weight: u16,
     state: &'static str,
     generation: [u64; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<HostId>,
 }
 
-/// The value of an instance.
+/// The value of an instance. Link-local addresses are left out, since readers elsewhere can't use them.
 pub(super) fn encode(instance: &Instance) -> Vec<u8> {
     let addresses: Vec<String> = instance
         .addresses()
         .iter()
+        .filter(|address| !is_link_local_address(address))
         .map(|address| address.without_scope().to_string())
         .collect();
     let written = Written {
@@ -69,6 +73,7 @@ pub(super) fn encode(instance: &Instance) -> Vec<u8> {
             weight: instance.weight(),
             state: instance.state().as_str(),
             generation: [instance.generation().millis(), instance.generation().revision()],
+            host: instance.host(),
         },
     };
     // Maps of strings to strings and numbers can always be written.
@@ -104,6 +109,7 @@ struct ReadOurs {
     weight: Option<u16>,
     state: Option<String>,
     generation: Option<(u64, u64)>,
+    host: Option<serde_json::Value>,
 }
 
 /// The instances in a value, one for each node; otherwise what is wrong with it.
@@ -162,6 +168,8 @@ fn instance(
     let addresses: Result<Vec<Address>, _> =
         written.into_iter().take(MAX_ADDRESSES).map(str::parse).collect();
     let addresses = addresses.map_err(|_| "a bad address")?;
+    // A scope id is another machine's.
+    let addresses = addresses.iter().map(Address::without_scope).collect();
     let mut instance = Instance::found(service, id, addresses);
     let own = node.metadata.unwrap_or_default();
     for (key, value) in own.iter().chain(shared).take(MAX_METADATA_KEYS) {
@@ -178,7 +186,11 @@ fn instance(
     let state = State::read(ours.state.as_deref().unwrap_or_default());
     instance.set_read(version, ours.weight.unwrap_or(DEFAULT_WEIGHT), state);
     let (millis, revision) = ours.generation.unwrap_or_default();
-    Ok(instance.with_generation(Generation::new(millis, revision)))
+    // One that can't be read is unknown, since nothing depends on it but how near the instance is.
+    let host = ours.host.as_ref().and_then(|host| host.as_str()?.parse().ok());
+    Ok(instance
+        .with_generation(Generation::new(millis, revision))
+        .with_host(host))
 }
 
 #[cfg(test)]
@@ -197,14 +209,33 @@ mod tests {
             .unwrap()
             .with_weight(7)
             .with_generation(Generation::new(1_700_000_000_000, 3))
+            .with_host(Some("00c0ffee00c0ffee".parse().unwrap()))
     }
 
-    const FULL: &str = r#"{"name":"greeter","version":"1.2.0","metadata":{},"endpoints":[],"nodes":[{"id":"greeter-1","address":"10.0.0.1:8080","metadata":{"region":"eü"}}],"hereabouts":{"v":1,"addresses":["10.0.0.1:8080","[2001:db8::1]:8080"],"ports":{"metrics":9090},"weight":7,"state":"starting","generation":[1700000000000,3]}}"#;
+    const FULL: &str = r#"{"name":"greeter","version":"1.2.0","metadata":{},"endpoints":[],"nodes":[{"id":"greeter-1","address":"10.0.0.1:8080","metadata":{"region":"eü"}}],"hereabouts":{"v":1,"addresses":["10.0.0.1:8080","[2001:db8::1]:8080"],"ports":{"metrics":9090},"weight":7,"state":"starting","generation":[1700000000000,3],"host":"00c0ffee00c0ffee"}}"#;
 
     #[test]
     fn golden_values_do_not_change() {
         assert_eq!(String::from_utf8(encode(&full())).unwrap(), FULL);
         assert_eq!(decode(FULL.as_bytes()).unwrap(), [full().into_found()]);
+        // Peers of before wrote no host, and one that is unknown is not written.
+        let without = FULL.replace(r#","host":"00c0ffee00c0ffee""#, "");
+        let unknown = full().with_host(None);
+        assert_eq!(String::from_utf8(encode(&unknown)).unwrap(), without);
+        assert_eq!(decode(without.as_bytes()).unwrap(), [unknown.into_found()]);
+        let other = FULL.replace("00c0ffee00c0ffee", "not a host id");
+        assert_eq!(decode(other.as_bytes()).unwrap()[0].host(), None);
+        let other = FULL.replace(r#""00c0ffee00c0ffee""#, "[7]");
+        assert_eq!(decode(other.as_bytes()).unwrap()[0].host(), None);
+    }
+
+    #[test]
+    fn link_local_addresses_are_not_written() {
+        let address = |text: &str| text.parse::<Address>().unwrap();
+        let all = ["[fe80::1%2]:80", "169.254.1.1:80", "10.0.0.1:80"].map(address);
+        let instance = full().at(all.to_vec());
+        let [read] = decode(&encode(&instance)).unwrap().try_into().unwrap();
+        assert_eq!(read.addresses(), [address("10.0.0.1:80")]);
     }
 
     #[test]

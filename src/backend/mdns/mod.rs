@@ -39,7 +39,7 @@ use self::driver::{Command, Driver};
 use super::{Backend, Feed, Limits, Published, Scope, Ticket, Update, Verdict};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Namespace};
-use crate::net::{Interfaces, Selection};
+use crate::net::{Audience, Interfaces, Selection};
 
 /// The multicast DNS backend (RFC 6762, RFC 6763): the default one.
 ///
@@ -227,9 +227,8 @@ impl Backend for Mdns {
         self.interfaces.clone()
     }
 
-    fn reaches_other_hosts(&self) -> bool {
-        let used = Interfaces::read().unwrap_or_default().used(&self.interfaces);
-        used.reach_others()
+    fn audience(&self) -> Audience {
+        Audience::Links
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

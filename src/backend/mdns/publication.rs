@@ -14,7 +14,7 @@ use super::wire;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Namespace, State};
-use crate::net::Local;
+use crate::net::{Audience, Local};
 
 /// One publication.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ impl Publication {
         let instance = Instance::clone(&self.instance);
         match (self.place, instance.listen()) {
             (Place::Interfaces { .. }, Some(listen)) if instance.explicit_addresses().is_empty() => {
-                instance.at(local.addresses_of(listen))
+                instance.at(local.addresses_of(listen, Audience::Links))
             }
             _ => instance,
         }

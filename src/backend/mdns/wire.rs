@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use crate::instance::{
-    Address, DEFAULT_WEIGHT, Generation, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS, Namespace,
-    ServiceName, State,
+    Address, DEFAULT_WEIGHT, Generation, HostId, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS,
+    Namespace, ServiceName, State, fnv1a,
 };
 
 /// The version of this layout; additions never raise it.
@@ -29,13 +29,6 @@ pub(super) fn type_of(namespace: &Namespace) -> String {
         name.push(char::from(ALPHABET[(five_bits & 31) as usize]));
     }
     name + "._tcp.local."
-}
-
-/// FNV-1a, 64 bits (draft-eastlake-fnv).
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// The DNS label of one publication: it is for people to recognise, and unique by its UUID (32
@@ -91,6 +84,9 @@ pub(super) fn encode(instance: &Instance, namespace: &Namespace) -> Vec<(String,
                     .map(|(name, port)| format!("{name}:{port}")),
             ),
         );
+    }
+    if let Some(host) = instance.host() {
+        push("h", host.to_string());
     }
     for (key, value) in instance.metadata().iter() {
         push(&format!("m.{key}"), value.to_owned());
@@ -171,7 +167,10 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
         None => DEFAULT_WEIGHT,
         Some(weight) => weight.parse().map_err(|_| Skip::Bad("a bad weight"))?,
     };
-    let mut instance = Instance::found(service, id, addresses).with_generation(generation);
+    // One that can't be read is unknown, since nothing depends on it but how near the instance is.
+    let host: Option<HostId> = text("h").ok().flatten().and_then(|host| host.parse().ok());
+    let found = Instance::found(service, id, addresses);
+    let mut instance = found.with_generation(generation).with_host(host);
     instance.set_read(version, weight, State::read(text("st")?.unwrap_or_default()));
     for item in text("p")?
         .unwrap_or_default()

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::slice;
 use std::sync::Arc;
 
-use crate::instance::{Instance, Key, Keyed};
+use crate::instance::{Instance, Key};
 
 /// Labels by key.
 #[derive(Debug, Default)]
-pub(super) struct Owners(HashMap<Keyed, Labels>);
+pub(super) struct Owners(HashMap<Key, Labels>);
 
 /// At least one label. As small as a label is, since there are many that are the only one.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Owners {
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.0.keys().map(|Keyed(instance)| instance.key())
+        self.0.keys()
     }
 
     /// A label has an instance, also where it had another one of the same key.
@@ -48,12 +48,10 @@ impl Owners {
                 Labels::More(others)
             }
         };
-        // By this instance from now on: that before it is needed no longer.
-        self.0.insert(Keyed(instance.clone()), labels);
+        self.0.insert(instance.key().clone(), labels);
     }
 
-    /// A label has the instance of a key no longer. Where others are left, that by which they are found may be of one
-    /// that is not: one for each key, until something is heard of them.
+    /// Removes a label from those of a key.
     pub(super) fn remove(&mut self, key: &Key, label: &str) {
         let Some(labels) = self.0.get_mut(key) else {
             return;

@@ -45,6 +45,7 @@ fn full() -> Instance {
         .and_then(|i| i.with_metadata("empty", ""))
         .unwrap()
         .with_weight(0)
+        .with_host(Some("00c0ffee00c0ffee".parse().unwrap()))
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn golden_vectors_do_not_change() {
         b"\x09txtvers=1\x09s=greeter\x05i=one\x11g=1700000000000.0"
     );
     let golden = "\x09txtvers=1\x09s=greeter\x05i=one\x11g=1700000000000.0\x08n=team-a\x07v=1.2.0\x0bst=starting\x03w=0\
-         \x1ea=10.1.2.3:80,[2001:db8::1]:81\x0ep=metrics:9090\x0cm.Region=eü\x08m.empty=";
+         \x1ea=10.1.2.3:80,[2001:db8::1]:81\x0ep=metrics:9090\x12h=00c0ffee00c0ffee\x0cm.Region=eü\x08m.empty=";
     let written = bytes(&encode(&full(), &namespace("team-a")));
     assert_eq!(String::from_utf8(written).unwrap(), golden);
 }
@@ -137,6 +138,7 @@ fn what_can_not_be_read_says_why() {
     ] {
         assert!(matches!(with(key, value), Err(Skip::Bad(_))), "{key}={value}");
     }
+    assert_eq!(with("h", "no host id").unwrap().host(), None);
     assert_eq!(with("future", "key").unwrap().id(), &"one");
     assert_eq!(with("st", "sleeping").unwrap().state(), State::Unknown);
 }

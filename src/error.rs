@@ -211,7 +211,7 @@ pub struct NoInstance {
     pub not_up: usize,
     /// Instances of the service that are up, and left out by the resolver's filter.
     pub unwanted: usize,
-    /// The services that are known instead.
+    /// The services that are known instead: those that this registry observes already, and its own.
     pub known: Vec<crate::instance::ServiceName>,
     /// Why the backend can't be reached, if it can't.
     pub outage: Option<Arc<Error>>,
@@ -240,7 +240,7 @@ impl fmt::Display for NoInstance {
             write!(f, "; what is known is stale: {}", outage.in_full())?;
         }
         if self.known.is_empty() {
-            f.write_str("; no other service is known")?;
+            f.write_str("; this registry knows no other service")?;
         } else {
             let shown: Vec<String> = self
                 .known

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use futures_core::stream::BoxStream;
 
 use super::update::{Outage, Scope, Update};
-use crate::instance::{ByKey, Instance, InstanceId, Key, ServiceName};
+use crate::instance::{Instance, InstanceId, Key, ServiceName};
 
 /// The current state of a backend, told to any number of observers at their own pace.
 ///
@@ -25,7 +25,7 @@ pub struct Feed(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    instances: ByKey,
+    instances: HashMap<Key, Arc<Instance>>,
     synced: bool,
     stale: Option<Outage>,
     closed: bool,
@@ -33,7 +33,7 @@ struct State {
     next_reader: u64,
 }
 
-/// What one observer has still to be told.
+/// The part of the state that one observer has still to be told.
 struct Reader {
     scope: Scope,
     reset: bool,
@@ -42,7 +42,7 @@ struct Reader {
     changed: VecDeque<Key>,
     /// The keys in `changed`.
     queued: HashSet<Key>,
-    /// Those of them that were removed in between, so that a lower generation can follow.
+    /// The keys among them that were removed in between, so that a lower generation can follow.
     removed: HashSet<Key>,
     waker: Option<Waker>,
 }
@@ -61,9 +61,9 @@ impl Feed {
         if known.is_some_and(|known| **known == *instance) {
             return;
         }
-        // Whoever is woken by this reads it once the lock is free.
+        // A reader that is woken by this reads it once the lock is free.
         state.tell(instance.key(), false);
-        state.instances.put(instance);
+        state.instances.insert(instance.key().clone(), instance);
     }
 
     /// An instance has left. Nothing is told where it was not there.
@@ -78,7 +78,8 @@ impl Feed {
     /// The whole state; ends an outage.
     pub fn reset(&self, instances: impl IntoIterator<Item = Arc<Instance>>) {
         let mut state = self.lock();
-        state.instances = instances.into_iter().collect();
+        let instances = instances.into_iter();
+        state.instances = instances.map(|i| (i.key().clone(), i)).collect();
         state.stale = None;
         state.synced = false;
         for reader in state.readers.values_mut() {
@@ -141,7 +142,7 @@ impl Feed {
         }
     }
 
-    /// What is there, then what changes. Dropping the stream ends it.
+    /// Subscribes to the state: the whole of it, then what changes. Dropping the stream ends it.
     #[must_use]
     pub fn subscribe(&self, scope: Scope) -> BoxStream<'static, Update> {
         let mut state = self.lock();
@@ -164,14 +165,14 @@ impl Feed {
         })
     }
 
-    /// Forgets everything where nobody reads it; whether it did. Whoever comes later finds a state that is
+    /// Forgets everything where nobody reads it; whether it did. A later reader finds a state that is
     /// not complete yet.
     #[cfg(feature = "etcd")]
     pub(super) fn forget_unread(&self) -> bool {
         let mut state = self.lock();
         let unread = state.readers.is_empty();
         if unread {
-            state.instances = ByKey::default();
+            state.instances = HashMap::new();
             state.synced = false;
             state.stale = None;
         }

@@ -1,40 +1,51 @@
-//! What all handles of one registry share.
+//! The state that all handles of one registry share.
 
 mod closing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(super) use self::closing::KEEPERS_DEADLINE;
-use self::closing::{EndsWithRuntime, Outcome, live};
-use super::fold::Fold;
+use self::closing::{EndsWithRuntime, Outcome, close_when_told};
+use super::context::Context;
+use super::lock::lock;
+use super::observation::ObservationHandle;
+use super::observations::Observations;
 use super::overlay::Overlay;
-use super::room::{self, Reader, Room};
 use crate::backend::{Backend, Scope, Verdict};
 use crate::error::{Error, Result};
-use crate::instance::{Generation, Instance, Key, Namespace};
-use crate::net::{Advertise, Local};
+use crate::instance::{Address, Generation, HostId, Instance, Invalid, Key, Namespace, ServiceName};
+use crate::net::{Advertise, Audience, Local, host_id, is_link_local_address};
 
-/// What all handles of one registry share.
+/// How often this machine's addresses are read: a changed one is published again within 5 s, connecting anew included.
+const LOCAL_INTERVAL: Duration = Duration::from_secs(1);
+/// The reading takes 50 µs, and some milliseconds with 200 interfaces of containers: it is done less often where it would
+/// take more than this part of the time, 1 in 400.
+const MAX_LOCAL_SHARE: u32 = 400;
+
+/// How long the addresses must stay what they are before a change is believed.
+const SETTLING_TIME: Duration = Duration::from_millis(100);
+/// How often they are read until they do; where they go on changing, the last reading is used.
+const MAX_SETTLING_READS: usize = 5;
+
+/// The state that all handles of one registry share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(super) backend: Box<dyn Backend>,
+    pub(super) backend: Arc<dyn Backend>,
     pub(super) advertise: Option<Advertise>,
     pub(super) deadline: Duration,
     runtime: Handle,
-    /// Locked in this order: overlay, rooms, the fold of a room.
-    overlay: Mutex<Overlay>,
-    rooms: Mutex<HashMap<Scope, Arc<Room>>>,
-    local: Mutex<(Instant, Arc<Local>)>,
-    /// What is published or about to be, so that a failed close can name it.
+    observations: Arc<Observations>,
+    /// This machine's addresses, read again and again.
+    local: watch::Sender<Arc<Local>>,
+    /// The instances that are published or about to be, so that a failed close can name them.
     published: Mutex<BTreeMap<Key, Claims>>,
     /// No new calls.
     pub(super) closing: CancellationToken,
@@ -75,27 +86,48 @@ impl Shared {
         deadline: Duration,
     ) -> Result<Arc<Core>> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime("Registry::new"))?;
-        let local = Arc::new(Local::read(&backend.interfaces()).unwrap_or_default());
-        let closing = CancellationToken::new();
+        let backend: Arc<dyn Backend> = backend.into();
+        let host = host_id();
+        let local =
+            Local::read_as(&backend.interfaces(), host).unwrap_or_else(|_| Local::without_interfaces(host));
+        let (local, local_changes) = watch::channel(Arc::new(local));
+        let (closing, closed, tasks) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            TaskTracker::new(),
+        );
+        let context = Context {
+            backend: backend.clone(),
+            local: local_changes,
+            closing: closing.clone(),
+            closed: closed.clone(),
+            overlay: Mutex::default(),
+        };
+        let observations = Arc::new(Observations {
+            context: Arc::new(context),
+            tasks: tasks.clone(),
+            runtime: runtime.clone(),
+            all: Mutex::default(),
+        });
         let shared = Arc::new(Self {
             backend,
             advertise,
             deadline,
-            overlay: Mutex::default(),
-            rooms: Mutex::default(),
-            local: Mutex::new((Instant::now(), local)),
+            observations,
+            local,
             published: Mutex::default(),
             leaving: closing.child_token(),
             closing,
             all_withdrawn: Notify::new(),
             has_published: AtomicBool::new(false),
-            closed: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            closed,
+            tasks,
             keepers: TaskTracker::new(),
             outcome: watch::channel(None).0,
             runtime: runtime.clone(),
         });
-        runtime.spawn(live(EndsWithRuntime(shared.clone())));
+        runtime.spawn(close_when_told(EndsWithRuntime(shared.clone())));
+        shared.spawn(follow_local(Arc::downgrade(&shared), host, shared.closed.clone()));
         Ok(Arc::new(Core(shared)))
     }
 
@@ -135,59 +167,26 @@ impl Shared {
     }
 
     pub(crate) fn needs_multicast(&self) -> bool {
-        self.backend.name() == "mdns"
+        self.backend.audience() == Audience::Links
     }
 
     pub(crate) async fn verify(&self, instance: Arc<Instance>) -> Verdict {
         self.backend.verify(instance).await
     }
 
-    /// A reader of `scope`, which is observed from now on.
-    pub(crate) fn reader(self: &Arc<Self>, scope: Scope) -> Result<Reader> {
+    /// A handle to `scope`, which is observed from now on.
+    pub(crate) fn observe(&self, scope: Scope) -> Result<ObservationHandle> {
         self.check_open()?;
-        let overlay = self.overlay();
-        let mut rooms = lock(&self.rooms);
-        if let Some(room) = rooms.get(&scope) {
-            return Ok(room.reader());
-        }
-        let fold = Fold::new(scope.clone(), self.local_now(), &overlay);
-        let room = Room::new(fold, scope.clone());
-        let reader = room.reader();
-        rooms.insert(scope, room.clone());
-        drop((overlay, rooms));
-        let task = room::follow(self.clone(), room);
-        self.spawn(task);
-        Ok(reader)
+        Ok(self.observations.handle(scope))
     }
 
-    /// The room of all services, where `scope` is to be filtered from it: it is there already, or
-    /// the backend would have to be asked for more services than it should.
-    pub(super) fn all_for(self: &Arc<Self>, scope: &Scope) -> Option<Reader> {
-        if *scope == Scope::All {
-            return None;
-        }
-        let rooms = lock(&self.rooms);
-        if let Some(room) = rooms.get(&Scope::All) {
-            return Some(room.reader());
-        }
-        let full = rooms.len() > MAX_OBSERVED_SERVICES;
-        drop(rooms);
-        if full { self.reader(Scope::All).ok() } else { None }
-    }
-
-    pub(super) fn remove_if_unread(&self, scope: &Scope) -> bool {
-        let mut rooms = lock(&self.rooms);
-        match rooms.get(scope) {
-            Some(room) if room.has_readers() => false,
-            _ => {
-                rooms.remove(scope);
-                true
-            }
-        }
+    /// The services that are known without asking the backend for more.
+    pub(crate) fn known_services(&self) -> Vec<ServiceName> {
+        self.observations.known_services().into_iter().collect()
     }
 
     pub(super) fn observed(&self) -> usize {
-        lock(&self.rooms).len()
+        self.observations.len()
     }
 
     pub(super) fn published(&self) -> usize {
@@ -195,37 +194,19 @@ impl Shared {
     }
 
     pub(super) fn overlay(&self) -> MutexGuard<'_, Overlay> {
-        lock(&self.overlay)
+        self.observations.overlay()
     }
 
     /// Changes what this registry lays over the backend's state, for all its readers at once.
     pub(super) fn change_overlay(&self, key: &Key, change: impl FnOnce(&mut Overlay)) {
-        let mut overlay = self.overlay();
-        change(&mut overlay);
-        let rooms: Vec<Arc<Room>> = {
-            let rooms = lock(&self.rooms);
-            let of_service = rooms.get(&Scope::Service(key.service.clone()));
-            of_service
-                .into_iter()
-                .chain(rooms.get(&Scope::All))
-                .cloned()
-                .collect()
-        };
-        for room in rooms {
-            room.change(|fold| fold.show(key, &overlay));
-        }
+        self.observations.change_overlay(key, change);
     }
 
     /// A generation for a registration that begins, later than all that is known of its id.
     pub(super) fn claim(&self, instance: &Instance) -> Generation {
         self.has_published.store(true, Ordering::Relaxed);
         let key = instance.key();
-        let known = {
-            let overlay = self.overlay();
-            let rooms = lock(&self.rooms);
-            let found = rooms.values().map(|room| room.generation(key)).max();
-            found.unwrap_or_default().max(overlay.generation(key))
-        };
+        let known = self.observations.generation(key);
         let mut published = lock(&self.published);
         let claims = published.entry(key.clone()).or_default();
         claims.count += 1;
@@ -241,35 +222,58 @@ impl Shared {
         claims.last
     }
 
-    /// This machine's addresses, read again where they may have changed.
+    /// This machine's addresses, as they were read last.
     pub(super) fn local_now(&self) -> Arc<Local> {
-        let mut cached = lock(&self.local);
-        if cached.0.elapsed() >= LOCAL_IS_FRESH {
-            // Where they can't be read, those that were are the best there is.
-            let read = Local::read(&self.backend.interfaces()).ok();
-            let changed = read.filter(|read| read.interfaces() != cached.1.interfaces());
-            let local = changed.map_or_else(|| cached.1.clone(), Arc::new);
-            *cached = (Instant::now(), local);
-        }
-        cached.1.clone()
+        self.local.borrow().clone()
     }
 
-    /// The instance as it is to be published now, with its addresses.
+    /// This machine's addresses as they change.
+    pub(super) fn local_changes(&self) -> watch::Receiver<Arc<Local>> {
+        self.local.subscribe()
+    }
+
+    /// Whether an instance is published with addresses of this machine that only the registry follows: a backend that
+    /// speaks on links follows these by itself.
+    pub(super) fn follows_addresses(&self, instance: &Instance) -> bool {
+        let is_explicit = instance.listen().is_none() || !instance.explicit_addresses().is_empty();
+        !is_explicit && (self.advertise.is_some() || self.backend.audience() != Audience::Links)
+    }
+
+    /// The instance as it is to be published now, with its host and addresses.
     pub(super) fn locate(&self, instance: &Instance) -> Result<Instance> {
-        let Some(listen) = instance
-            .listen()
-            .filter(|_| instance.explicit_addresses().is_empty())
-        else {
+        let local = self.local_now();
+        let audience = self.backend.audience();
+        let listen = instance.listen();
+        let Some(listen) = listen.filter(|_| instance.explicit_addresses().is_empty()) else {
+            check_usable(instance.explicit_addresses(), audience)?;
+            // An address that was given may be another machine's.
             return Ok(instance.clone());
         };
-        let local = self.local_now();
+        let is_own = self.advertise.as_ref().is_none_or(Advertise::is_of_this_machine);
+        let instance = instance.clone().with_host(local.host().filter(|_| is_own));
         let Some(advertise) = &self.advertise else {
-            return Ok(instance.clone().at(local.addresses_of(listen)));
+            let mut addresses = local.addresses_of(listen, audience);
+            if listen.specific_ip().is_none() && addresses.iter().all(Address::is_loopback) {
+                // There may be a network since the addresses were read, as on a machine that starts.
+                let now = Local::read_as(&self.backend.interfaces(), local.host());
+                addresses = now.map_or(addresses, |now| now.addresses_of(listen, audience));
+            }
+            check_usable(&addresses, audience)?;
+            return Ok(instance.at(addresses));
         };
-        let addresses = advertise.addresses(listen, &local)?;
-        Ok(addresses
-            .into_iter()
-            .try_fold(instance.clone(), Instance::with_address)?)
+        let mut addresses = advertise.addresses(listen, &local, audience)?.into_iter();
+        let mut located = match addresses.next() {
+            Some(first) => instance.with_address(first)?,
+            None => instance,
+        };
+        // As many as fit: an interface may have many by IPv6 privacy extensions.
+        while let Some(with_more) = addresses.next().map(|next| located.clone().with_address(next)) {
+            match with_more {
+                Ok(with_more) => located = with_more,
+                Err(_) => break,
+            }
+        }
+        Ok(located)
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -295,11 +299,61 @@ impl Shared {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No lock here is held over code that can leave its value half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Checks that readers have a use for at least one of the addresses that are published.
+fn check_usable(addresses: &[Address], audience: Audience) -> Result<(), Invalid> {
+    let is_useless = |address: &Address| is_link_local_address(address);
+    match addresses.first() {
+        Some(first) if audience == Audience::Anywhere && addresses.iter().all(is_useless) => {
+            Err(Invalid::new(
+                "address",
+                first.to_string(),
+                "it is link-local, which readers of a store can't use: bind the server to 0.0.0.0 or [::], or say with \
+             HEREABOUTS_ADVERTISE which address to publish",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Services that a backend is asked for one by one, at most; beyond, it is asked for all.
-const MAX_OBSERVED_SERVICES: usize = 256;
-const LOCAL_IS_FRESH: Duration = Duration::from_secs(5);
+/// Reads this machine's addresses over and over, and tells where they have changed.
+async fn follow_local(shared: Weak<Shared>, host: Option<HostId>, closed: CancellationToken) {
+    let mut took = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = closed.cancelled() => return,
+            () = tokio::time::sleep(LOCAL_INTERVAL.max(took * MAX_LOCAL_SHARE)) => {}
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        let read = || Local::read_as(&shared.backend.interfaces(), host).ok();
+        // Where they can't be read, those that were are the best there is.
+        let began = std::time::Instant::now();
+        let first = read();
+        took = began.elapsed();
+        let Some(mut now) = first.filter(|now| *now != **shared.local.borrow()) else {
+            continue;
+        };
+        // An address that is replaced is missing for a moment, which is nothing to publish.
+        for _ in 0..MAX_SETTLING_READS {
+            tokio::select! {
+                () = closed.cancelled() => return,
+                () = tokio::time::sleep(SETTLING_TIME) => {}
+            }
+            let Some(next) = read() else { break };
+            if next == now {
+                break;
+            }
+            now = next;
+        }
+        if now.has_lost_an_address_since(&shared.local_now()) {
+            // First, so that what is published because of this goes over connections that work.
+            shared.backend.reconnect();
+        }
+        shared.local.send_if_modified(|local| {
+            let has_changed = **local != now;
+            if has_changed {
+                *local = Arc::new(now);
+            }
+            has_changed
+        });
+    }
+}

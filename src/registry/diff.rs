@@ -1,14 +1,14 @@
-//! What happened between two snapshots.
+//! The events between two snapshots.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::instance_list::Difference;
 use super::snapshot::Snapshot;
 use crate::backend::Outage;
-use crate::instance::{Instance, InstanceId, ServiceName};
+use crate::instance::{Instance, Key};
 
-/// What happened between two snapshots.
+/// A change between two snapshots.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -16,9 +16,9 @@ pub enum Event {
     Added(Arc<Instance>),
     /// An instance has changed in place.
     Updated {
-        /// What it was.
+        /// The instance before.
         old: Arc<Instance>,
-        /// What it is.
+        /// The instance now.
         new: Arc<Instance>,
     },
     /// An instance has left; this is what it was.
@@ -34,7 +34,7 @@ pub enum Event {
 
 /// The events that lead from `old` to `new`: applying them to `old` gives `new`.
 ///
-/// Takes time linear in the size of both.
+/// Takes time linear in what differs, where `new` was made of `old`; at most linear in the size of both.
 #[must_use]
 pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
     let mut events = Vec::new();
@@ -51,79 +51,38 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Vec<Event> {
     events
 }
 
-/// Walks both in their common order. What has moved, since its distance changed, shows as gone in
-/// one place and there in another, and is put together at the end.
+/// Adds the events of instances: updates, then removals, then additions. An instance whose distance changed has left
+/// one place of the order and come to another, and is an update too.
 fn instances(old: &Snapshot, new: &Snapshot, events: &mut Vec<Event>) {
-    let (mut i, mut j) = (0, 0);
-    let mut gone: Vec<&Arc<Instance>> = Vec::new();
-    let mut come: Vec<&Arc<Instance>> = Vec::new();
-    loop {
-        let order = match (old.get_at(i), new.get_at(j)) {
-            (None, None) => break,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, a_far)), Some((b, b_far))) => {
-                if Arc::ptr_eq(a, b) && a_far == b_far {
-                    Ordering::Equal
-                } else {
-                    (a.service(), a_far, a.id()).cmp(&(b.service(), b_far, b.id()))
-                }
-            }
-        };
-        match order {
-            Ordering::Less => {
-                gone.push(&old[i]);
-                i += 1;
-            }
-            Ordering::Greater => {
-                come.push(&new[j]);
-                j += 1;
-            }
-            Ordering::Equal => {
-                changed(&old[i], &new[j], events);
-                i += 1;
-                j += 1;
+    let Difference { old, new } = old.list().difference(new.list());
+    let mut removed: HashMap<&Key, &Arc<Instance>> = HashMap::new();
+    for (old, new) in &old {
+        match new {
+            Some(new) => push_update(&old.instance, &new.instance, events),
+            None => {
+                removed.insert(old.instance.key(), &old.instance);
             }
         }
     }
-    // What is gone in one place, until it is found to have come in another.
-    let mut moved: HashMap<(&ServiceName, &InstanceId), usize> = HashMap::new();
-    if !come.is_empty() {
-        let keys = gone.iter().enumerate();
-        moved.extend(keys.map(|(position, i)| ((i.service(), i.id()), position)));
-    }
-    let mut stays = vec![false; gone.len()];
     let mut added = Vec::new();
-    for instance in come {
-        match moved.get(&(instance.service(), instance.id())) {
-            Some(&position) => {
-                stays[position] = true;
-                changed(gone[position], instance, events);
-            }
-            None => added.push(Event::Added(instance.clone())),
+    for new in new {
+        match removed.remove(new.instance.key()) {
+            Some(old) => push_update(old, &new.instance, events),
+            None => added.push(Event::Added(new.instance.clone())),
         }
     }
-    let left = gone.into_iter().zip(stays).filter(|(_, stays)| !stays);
-    events.extend(left.map(|(instance, _)| Event::Removed(instance.clone())));
+    let removed_in_order = old.iter().map(|(old, _)| &old.instance);
+    let removed_in_order = removed_in_order.filter(|instance| removed.contains_key(instance.key()));
+    events.extend(removed_in_order.cloned().map(Event::Removed));
     events.append(&mut added);
 }
 
-fn changed(old: &Arc<Instance>, new: &Arc<Instance>, events: &mut Vec<Event>) {
+fn push_update(old: &Arc<Instance>, new: &Arc<Instance>, events: &mut Vec<Event>) {
     if !Arc::ptr_eq(old, new) && **old != **new {
         events.push(Event::Updated {
             old: old.clone(),
             new: new.clone(),
         });
-    }
-}
-
-impl Snapshot {
-    fn get_at(&self, position: usize) -> Option<(&Arc<Instance>, crate::net::Distance)> {
-        Some((self.get_index(position)?, self.distance(position)?))
-    }
-
-    fn get_index(&self, position: usize) -> Option<&Arc<Instance>> {
-        (**self).get(position)
     }
 }
 
@@ -133,6 +92,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::instance_list::Entry;
     use super::*;
     use crate::backend::Scope;
     use crate::instance::Generation;
@@ -142,19 +102,16 @@ mod tests {
     type Model = BTreeMap<(u8, u8), (u8, u64)>;
 
     fn snapshot(model: &Model) -> Snapshot {
-        let mut all: Vec<(Arc<Instance>, Distance)> = model
-            .iter()
-            .map(|((service, id), (far, revision))| {
-                let far = [Distance::ThisHost, Distance::ThisSubnet, Distance::Rest][usize::from(*far) % 3];
-                let instance = Instance::new(format!("s{service}"), 80)
-                    .and_then(|i| i.with_id(format!("i{id}")))
-                    .unwrap()
-                    .with_generation(Generation::new(1, *revision));
-                (Arc::new(instance), far)
-            })
-            .collect();
-        all.sort_by_key(|(i, far)| (i.service().clone(), *far, i.id().clone()));
-        Snapshot::empty(Scope::All).with_instances(all.iter().map(|(i, far)| (i, *far)))
+        let entries = model.iter().map(|((service, id), (far, revision))| {
+            let distance = [Distance::ThisHost, Distance::ThisSubnet, Distance::Rest][usize::from(*far) % 3];
+            let instance = Instance::new(format!("s{service}"), 80)
+                .and_then(|i| i.with_id(format!("i{id}")))
+                .unwrap()
+                .with_generation(Generation::new(1, *revision));
+            let instance = Arc::new(instance);
+            Entry { instance, distance }
+        });
+        Snapshot::empty(Scope::All).with_instances(entries.collect())
     }
 
     fn model() -> impl Strategy<Value = Model> {

@@ -1,17 +1,18 @@
 //! An instance is only picked while its own check says that it does well.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::keeper::Command;
+use super::command::Command;
+use super::lock::lock;
 use crate::instance::{Instance, State};
 
-/// What the check of one registration changes. It does not keep the registration.
+/// The part of one registration that its check changes. It does not keep the registration.
 pub(super) struct Health {
     pub(super) wanted: Arc<Mutex<Arc<Instance>>>,
     pub(super) updating: Arc<tokio::sync::Mutex<()>>,
@@ -53,7 +54,7 @@ impl Health {
         F: Future<Output = bool>,
     {
         let begins_up = {
-            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let wanted = lock(&self.wanted);
             wanted.state() == State::Up
         };
         let mut row = Row {
@@ -85,7 +86,7 @@ impl Health {
             return false;
         };
         {
-            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut wanted = lock(&self.wanted);
             let now = wanted.state();
             if now == state || !matches!(now, State::Up | State::Starting) {
                 return true;

@@ -2,35 +2,26 @@
 
 mod leaving;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::command::{Command, Reply};
 use super::core::Shared;
-use super::registration::Status;
+use super::lock::lock;
+use super::status::Status;
 use crate::backend::Retry;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
-use crate::instance::{Generation, Instance, Key, escaped};
-
-pub(super) type Reply = oneshot::Sender<Result<()>>;
-
-/// What a registration asks of its keeper. Dropping the sender withdraws in the background.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Publish what is wanted now, and say when that is done.
-    Publish(Reply),
-    /// Withdraw, and say when that is done.
-    Withdraw(Reply),
-}
+use crate::instance::{Address, Generation, Instance, Key, escaped};
 
 pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
-    /// What the owner wants to be published.
+    /// The instance as its owner wants it to be published.
     pub(super) wanted: Arc<Mutex<Arc<Instance>>>,
     pub(super) commands: mpsc::Receiver<Command>,
     /// The generation that was published last.
@@ -44,7 +35,7 @@ enum End {
     Superseded(Arc<Instance>),
 }
 
-/// What is published at the moment, and how to try when it is not.
+/// The present publication, and how to try again where there is none.
 struct Progress {
     key: Key,
     ticket: Option<Ticket>,
@@ -58,9 +49,11 @@ struct Progress {
     began: Instant,
     /// It has taken the id over from an owner whose clock is ahead.
     has_overtaken: bool,
+    /// The addresses that were published last, where they are this machine's.
+    located: Option<Vec<Address>>,
 }
 
-/// What the owner has asked for while something was being published.
+/// The owner's commands while something was being published.
 #[derive(Default)]
 struct Meanwhile {
     asked: Vec<Reply>,
@@ -80,6 +73,7 @@ impl Keeper {
             was_published: false,
             began: Instant::now(),
             has_overtaken: false,
+            located: None,
         };
         let end = self.keep(&mut progress).await;
         let wanted = self.wanted();
@@ -127,8 +121,8 @@ impl Keeper {
                 if let Some(reply) = reply {
                     let _ = reply.send(result);
                 }
-                // What the backend still says of it is a ghost; but not for ever.
-                let (ends, shared) = (tokio::time::sleep(GHOST_TIME), self.shared.clone());
+                // The backend may still say it for a while, but not for ever.
+                let (ends, shared) = (tokio::time::sleep(TOMBSTONE_TIME), self.shared.clone());
                 tokio::select! {
                     () = ends => {}
                     () = shared.closing.cancelled() => {}
@@ -143,6 +137,7 @@ impl Keeper {
 
     /// Keeps it published until it is to end.
     async fn keep(&mut self, progress: &mut Progress) -> End {
+        let mut local = self.shared.local_changes();
         loop {
             let due = progress.due;
             let wait = async {
@@ -172,8 +167,49 @@ impl Keeper {
                 () = wait => if let Some(end) = self.publish(progress).await {
                     return end;
                 },
+                Ok(()) = local.changed() => self.relocate(progress),
             }
         }
+    }
+
+    /// Publishes again where this machine's addresses have changed. While it has none that others reach, what was
+    /// published stays, since nothing better is known.
+    fn relocate(&self, progress: &mut Progress) {
+        if progress.due.is_some() {
+            // Where it could not be published, it may be now; it is with the addresses of then.
+            if self.shared.follows_addresses(&self.wanted()) {
+                progress.retry.reset();
+                progress.due = Some(Instant::now());
+            }
+            return;
+        }
+        let Some(published) = &progress.located else {
+            return;
+        };
+        let wanted = self.wanted();
+        let located = match self.shared.locate(&wanted) {
+            Ok(located) => located,
+            Err(error) => {
+                let (service, id) = (wanted.service(), wanted.id());
+                let why = error.in_full();
+                tracing::warn!("{service} {id} stays published as it was: {}", escaped(&why));
+                return;
+            }
+        };
+        let is_of_use = |addresses: &[Address]| addresses.iter().any(|address| !address.is_loopback());
+        if located.addresses() == published || !is_of_use(located.addresses()) {
+            return;
+        }
+        let local = self.shared.local_now();
+        let is_guess = self.shared.advertise.is_none() && !local.has_default_route();
+        if is_guess && published.iter().all(|address| local.is_up(address)) {
+            // The default route may be back in a moment, as when a DHCP lease is renewed.
+            return;
+        }
+        let shown = located.into_found();
+        tracing::info!("the addresses of this machine have changed: publishing {shown} again");
+        progress.due = Some(Instant::now());
+        self.bump();
     }
 
     fn lost(&self, progress: &mut Progress, error: Error) {
@@ -267,6 +303,8 @@ impl Keeper {
                     None => progress.lost = lost,
                 }
                 progress.retry.reset();
+                let follows = self.shared.follows_addresses(wanted);
+                progress.located = follows.then(|| located.addresses().to_vec());
                 self.tell_published(progress, &located);
                 for reply in progress.waiting.drain(..) {
                     let _ = reply.send(Ok(()));
@@ -282,13 +320,13 @@ impl Keeper {
                 let status = if transient {
                     error
                 } else {
-                    // Who waits need not wait for its deadline; the first one gets the error itself.
+                    // Nobody has to wait for a deadline; the first one gets the error itself.
                     let name = self.shared.backend.name();
                     let text = error.in_full();
                     let mut errors = std::iter::once(error)
                         .chain(std::iter::repeat_with(|| Error::backend(name, text.clone())));
                     for (reply, error) in progress.waiting.drain(..).zip(&mut errors) {
-                        // Who no longer waits need not know.
+                        // An owner that no longer waits need not know.
                         let _ = reply.send(Err(error));
                     }
                     Error::backend(name, text.clone())
@@ -300,7 +338,7 @@ impl Keeper {
         }
     }
 
-    /// What was there already says that it is later. Where it says so by a time that is still to come, the
+    /// Resolves a conflict with an owner that was there already and says that it is later. Where it says so by a time that is still to come, the
     /// other's clock is ahead, as that of a process that has crashed may have been; and of a registration
     /// that has just begun it is not true.
     fn comes_second(&self, progress: &mut Progress, by: Arc<Instance>) {
@@ -320,7 +358,7 @@ impl Keeper {
         );
         let later = self.shared.claim_after(key, by.generation());
         self.shared.change_overlay(key, |overlay| {
-            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut wanted = lock(&self.wanted);
             overlay.forget(key, wanted.generation());
             *wanted = Arc::new(Instance::clone(&wanted).with_generation(later));
         });
@@ -339,13 +377,11 @@ impl Keeper {
         }
         progress.was_published = true;
         progress.last_error = None;
-        let mut shown = shown;
-        let mut addresses = shown.addresses().to_vec();
-        self.shared.local_now().sort(&mut addresses);
-        shown = shown.at(addresses);
+        let addresses = self.shared.local_now().addresses_for(&shown);
+        let shown = shown.at(addresses);
         self.shared
             .change_overlay(&progress.key, |o| o.publish(Arc::new(shown)));
-        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = located.generation();
+        *lock(&self.confirmed) = located.generation();
         let wanted = self.wanted();
         let later = wanted.generation() > located.generation();
         self.status.send_modify(|status| {
@@ -375,18 +411,18 @@ impl Keeper {
 
     /// A higher revision, so that what is published again goes before what is still cached.
     fn bump(&self) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = lock(&self.wanted);
         let next = wanted.generation().next_revision();
         *wanted = Arc::new(Instance::clone(&wanted).with_generation(next));
     }
 
     fn wanted(&self) -> Arc<Instance> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.wanted).clone()
     }
 }
 
 /// How long what was withdrawn stays hidden, though the backend may still say it.
-const GHOST_TIME: Duration = Duration::from_secs(5);
+const TOMBSTONE_TIME: Duration = Duration::from_secs(5);
 /// Younger than this, a registration goes before a generation that lies in this host's future. One that
 /// waited longer may have been overtaken meanwhile.
 const CLOCKS_APART: Duration = Duration::from_secs(2);

@@ -1,21 +1,28 @@
 //! The handle that an application holds: it registers, lists, watches and resolves.
 //!
 //! All that backends have in common lives here once: publishing again what was lost, laying a
-//! registry's own publications over what the backend says, folding updates into snapshots, and
+//! registry's own publications over what the backend says, making snapshots of updates, and
 //! sharing one observation among all readers of a scope.
 
+mod burst;
+mod command;
+mod context;
 mod core;
 mod diff;
-mod fold;
+mod filter;
 mod health;
+mod instance_list;
 mod keeper;
+mod lock;
+mod observation;
+mod observations;
 mod overlay;
 mod registration;
-mod room;
+mod scope_state;
 mod shutdown;
 mod snapshot;
-mod sorted;
 mod stats;
+mod status;
 mod watch;
 
 use std::sync::Arc;
@@ -23,18 +30,19 @@ use std::time::Duration;
 
 pub(crate) use self::core::{Core, Shared};
 pub use diff::{Event, diff};
-pub use registration::{Registration, Status};
-pub(crate) use room::Reader;
+pub(crate) use instance_list::Entry;
+pub(crate) use observation::ObservationHandle;
+pub use registration::Registration;
 pub use shutdown::Shutdown;
 pub use snapshot::Snapshot;
 pub use stats::Stats;
+pub use status::Status;
 pub use watch::{Snapshots, Watch};
 
 use crate::backend::{Backend, Scope};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Namespace, ServiceName};
-use crate::net::Advertise;
-use crate::resolver::{Resolver, ResolverBuilder};
+use crate::net::{Advertise, Audience};
 
 /// The handle that an application holds. Cheap to clone; all clones are the same registry.
 ///
@@ -56,7 +64,7 @@ use crate::resolver::{Resolver, ResolverBuilder};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Registry {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 /// Makes a [`Registry`] with other settings than the default ones.
@@ -72,7 +80,7 @@ pub struct RegistryBuilder {
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 
 impl RegistryBuilder {
-    /// What to publish in place of the addresses of this machine's interfaces.
+    /// Sets what to publish in place of the addresses of this machine's interfaces.
     pub fn advertise(mut self, advertise: Advertise) -> Self {
         self.advertise = Some(advertise);
         self
@@ -126,6 +134,10 @@ impl Registry {
     /// [`Error::Timeout`] after the deadline (5 s by default) with the last reason;
     /// at once what a backend refuses with, such as [`Error::Unsupported`] where it is read-only;
     /// [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the registration up: nothing stays published.
     pub async fn register(&self, instance: Instance) -> Result<Registration> {
         let registration = self.start(instance)?;
         registration.publish("registering").await?;
@@ -147,16 +159,19 @@ impl Registry {
     fn start(&self, instance: Instance) -> Result<Registration> {
         let shared = &self.core.0;
         shared.check_staying()?;
-        let unreachable = instance.listen().filter(|listen| {
-            shared.advertise.is_none()
-                && instance.explicit_addresses().is_empty()
-                && !shared.local_now().is_reachable(*listen)
-                && shared.backend.reaches_other_hosts()
-        });
+        let local = shared.local_now();
+        let is_read_elsewhere = match shared.backend.audience() {
+            Audience::ThisHost => false,
+            Audience::Links => local.interfaces().reach_others(),
+            Audience::Anywhere => true,
+        };
+        let is_chosen = shared.advertise.is_some() || !instance.explicit_addresses().is_empty();
+        let bound = instance.listen().filter(|_| is_read_elsewhere && !is_chosen);
+        let unreachable = bound.filter(|listen| !local.is_reachable(*listen, shared.backend.audience()));
         if let Some(ip) = unreachable.and_then(|listen| listen.specific_ip()) {
             tracing::warn!(
-                "{} listens on {ip}, which no other host can reach through the interfaces in use; bind it to 0.0.0.0 or [::], \
-                 or say with HEREABOUTS_ADVERTISE which address to publish",
+                "{} listens on {ip}, where readers on other hosts can't reach it; bind it to 0.0.0.0 or [::], or say with \
+                 HEREABOUTS_ADVERTISE which address to publish",
                 instance.service()
             );
         }
@@ -172,6 +187,10 @@ impl Registry {
     ///
     /// [`Error::Invalid`] for a bad name; [`Error::Timeout`] where the backend has not answered
     /// within the deadline; [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn instances<S>(&self, scope: S) -> Result<Arc<Snapshot>>
     where
         S: TryInto<Scope>,
@@ -180,8 +199,8 @@ impl Registry {
         let scope = scope.try_into()?;
         let shared = &self.core.0;
         let doing = format!("listing {scope}");
-        let reader = shared.reader(scope)?;
-        let mut changes = reader.changes();
+        let handle = shared.observe(scope)?;
+        let mut changes = handle.changes();
         let settled = |s: &Arc<Snapshot>| s.is_synced() || (s.stale().is_some() && s.was_complete());
         let waited = shared.within(shared.deadline, changes.wait_for(settled)).await?;
         match waited {
@@ -190,7 +209,7 @@ impl Registry {
             None => Err(Error::Timeout {
                 doing,
                 after: shared.deadline,
-                source: reader.snapshot().stale().map(|outage| outage.error.clone()),
+                source: handle.snapshot().stale().map(|outage| outage.error.clone()),
             }),
         }
     }
@@ -198,6 +217,10 @@ impl Registry {
     /// The names of all services that have an instance, sorted.
     ///
     /// # Errors
+    ///
+    /// As for [`instances`](Self::instances).
+    ///
+    /// # Cancel safety
     ///
     /// As for [`instances`](Self::instances).
     pub async fn services(&self) -> Result<Vec<ServiceName>> {
@@ -214,37 +237,11 @@ impl Registry {
         S: TryInto<Scope>,
         Error: From<S::Error>,
     {
-        let reader = self.core.0.reader(scope.try_into()?)?;
-        Ok(Watch::new(self.core.clone(), reader))
+        let handle = self.core.0.observe(scope.try_into()?)?;
+        Ok(Watch::new(self.core.clone(), handle))
     }
 
-    /// Turns a service name into a choice of instance, over and over.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] for a bad name; [`Error::Closed`].
-    pub fn resolver<N>(&self, service: N) -> Result<Resolver>
-    where
-        N: TryInto<ServiceName>,
-        Error: From<N::Error>,
-    {
-        self.resolver_builder(service)?.build()
-    }
-
-    /// The same with another strategy than the default one, a filter, or other settings.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] for a bad name.
-    pub fn resolver_builder<N>(&self, service: N) -> Result<ResolverBuilder>
-    where
-        N: TryInto<ServiceName>,
-        Error: From<N::Error>,
-    {
-        Ok(ResolverBuilder::new(self.core.clone(), service.try_into()?))
-    }
-
-    /// What has been counted.
+    /// The counters of this registry and its backend.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::read(&self.core.0)
@@ -289,12 +286,16 @@ impl Registry {
     /// Withdraws every instance and closes all clones. Afterwards every call answers
     /// [`Error::Closed`], and no task, thread, socket or lease is left.
     ///
-    /// Goes on in the background when its future is dropped; a second call waits for the first.
+    /// A second call waits for the first.
     ///
     /// # Errors
     ///
     /// [`Error::Incomplete`] that names what could not be withdrawn. It waits at most 12 s: 5 for
     /// the registrations, 6 for the backend, 1 for the rest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Closing goes on in the background when the future is dropped.
     pub async fn close(&self) -> Result<()> {
         self.core.0.close().await
     }

@@ -1,29 +1,29 @@
-//! What this registry itself has published and withdrawn, over what the backend says.
+//! This registry's own publications and withdrawals, laid over the backend's state.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::instance::{ByKey, Generation, Instance, Key};
+use crate::instance::{Generation, Instance, Key};
 
-/// What this registry itself has published and withdrawn, shared by all scopes.
+/// This registry's own publications and withdrawals, shared by all scopes.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     /// Published, and shown whatever the backend says (C2), until a later owner takes over.
-    own: ByKey,
-    /// Withdrawn: what the backend still says of it is a ghost.
-    withdrawn: HashMap<Key, Vec<Ghost>>,
+    own: HashMap<Key, Arc<Instance>>,
+    /// Withdrawn: the backend may still say it for a while.
+    withdrawn: HashMap<Key, Vec<Tombstone>>,
 }
 
 /// A registration whose withdrawal is not confirmed: the generations that are not shown, though the
 /// backend may still say them.
 #[derive(Clone, Copy, Debug)]
-struct Ghost {
+struct Tombstone {
     /// Milliseconds: zero where it was published, as it then took the place of all before it.
     from: u64,
     until: Generation,
 }
 
-impl Ghost {
+impl Tombstone {
     /// Whether it is the registration that a generation belongs to.
     fn is_of(&self, generation: Generation) -> bool {
         self.until.millis() == generation.millis()
@@ -39,8 +39,8 @@ impl Overlay {
     /// Lays `instance` over, unless its owner has withdrawn it while it was being published.
     pub(super) fn publish(&mut self, instance: Arc<Instance>) {
         if !self.hides(&instance) {
-            // What hides earlier registrations of the id goes on: they may still be on their way out.
-            self.own.put(instance);
+            // Tombstones of earlier registrations of the id stay: the backend may still say these.
+            self.own.insert(instance.key().clone(), instance);
         }
     }
 
@@ -53,13 +53,13 @@ impl Overlay {
         }
         let until = instance.generation();
         let from = if published { 0 } else { until.millis() };
-        let ghosts = self.withdrawn.entry(instance.key().clone()).or_default();
-        match ghosts.iter_mut().find(|ghost| ghost.is_of(until)) {
-            Some(ghost) => {
-                ghost.from = ghost.from.min(from);
-                ghost.until = ghost.until.max(until);
+        let tombstones = self.withdrawn.entry(instance.key().clone()).or_default();
+        match tombstones.iter_mut().find(|tombstone| tombstone.is_of(until)) {
+            Some(tombstone) => {
+                tombstone.from = tombstone.from.min(from);
+                tombstone.until = tombstone.until.max(until);
             }
-            None => ghosts.push(Ghost { from, until }),
+            None => tombstones.push(Tombstone { from, until }),
         }
     }
 
@@ -73,28 +73,34 @@ impl Overlay {
     /// The backend has confirmed the withdrawal of a registration, or had time enough for it. Another
     /// one of the same id that is leaving too stays hidden.
     pub(super) fn forget(&mut self, key: &Key, generation: Generation) {
-        if let Some(ghosts) = self.withdrawn.get_mut(key) {
-            ghosts.retain(|ghost| !ghost.is_of(generation));
-            if ghosts.is_empty() {
+        if let Some(tombstones) = self.withdrawn.get_mut(key) {
+            tombstones.retain(|tombstone| !tombstone.is_of(generation));
+            if tombstones.is_empty() {
                 self.withdrawn.remove(key);
             }
         }
     }
 
-    /// What is shown of the registration that `instance` belongs to.
+    /// The publication of the registration that `instance` belongs to.
     pub(super) fn own(&self, instance: &Instance) -> Option<Arc<Instance>> {
         let own = self.own.get(instance.key());
         own.filter(|_| self.is_own(instance)).cloned()
     }
 
-    /// All that it has published.
-    pub(super) fn published(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.own.values()
+    /// The keys that this registry publishes.
+    pub(super) fn published(&self) -> impl Iterator<Item = &Key> {
+        self.own.keys()
+    }
+
+    /// The keys of which it shows or hides something.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        let withdrawn = self.withdrawn.keys().filter(|key| !self.own.contains_key(key));
+        self.own.keys().chain(withdrawn)
     }
 
     /// Whether it shows or hides anything of a key.
     pub(super) fn knows(&self, key: &Key) -> bool {
-        self.own.get(key).is_some() || self.withdrawn.contains_key(key)
+        self.own.contains_key(key) || self.withdrawn.contains_key(key)
     }
 
     /// Whether nothing is hidden.
@@ -106,11 +112,11 @@ impl Overlay {
     pub(super) fn generation(&self, key: &Key) -> Generation {
         let own = self.own.get(key).map(|i| i.generation());
         let withdrawn = self.withdrawn.get(key).into_iter().flatten();
-        own.max(withdrawn.map(|ghost| ghost.until).max())
+        own.max(withdrawn.map(|tombstone| tombstone.until).max())
             .unwrap_or_default()
     }
 
-    /// What is shown where the backend says `found`.
+    /// The instance that is shown where the backend says `found`.
     pub(super) fn shown<'a>(
         &'a self,
         key: &Key,
@@ -125,8 +131,8 @@ impl Overlay {
     }
 
     fn hides(&self, instance: &Instance) -> bool {
-        let mut ghosts = self.withdrawn.get(instance.key()).into_iter().flatten();
-        ghosts.any(|ghost| ghost.hides(instance))
+        let mut tombstones = self.withdrawn.get(instance.key()).into_iter().flatten();
+        tombstones.any(|tombstone| tombstone.hides(instance))
     }
 
     fn is_own(&self, instance: &Instance) -> bool {

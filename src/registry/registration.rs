@@ -1,39 +1,20 @@
 //! The guard that keeps one instance published.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::command::Command;
 use super::core::Core;
 use super::health::Health;
-use super::keeper::{Command, Keeper};
+use super::keeper::Keeper;
+use super::lock::lock;
+use super::status::Status;
 use crate::error::{Error, Result};
 use crate::instance::{Generation, Instance, InstanceId, Invalid, Key, ServiceName, State};
-
-/// How a registration stands.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Status {
-    /// It is published, as it is wanted.
-    Published,
-    /// It is not published, or not as it is wanted, and this is being repaired.
-    Pending {
-        /// Since when.
-        since: SystemTime,
-        /// The last error; none before the first try has ended.
-        why: Option<Arc<Error>>,
-    },
-    /// A later owner has taken the id over. Final: register with another id.
-    Superseded {
-        /// What the other owner publishes.
-        by: Arc<Instance>,
-    },
-    /// It was withdrawn, or its registry was closed. Final.
-    Withdrawn,
-}
 
 /// The guard that keeps one instance published, whatever happens to the backend.
 ///
@@ -117,7 +98,7 @@ impl Registration {
         });
         let asked = asked.await?;
         if asked.is_none() {
-            self.is_late();
+            self.mark_late();
         }
         match asked {
             Some(result) => result,
@@ -132,15 +113,15 @@ impl Registration {
         }
     }
 
-    /// What is wanted takes longer than its owner waits, which the status says from now on.
-    fn is_late(&self) {
+    /// Marks the registration as pending, since a publication takes longer than its owner waits.
+    fn mark_late(&self) {
         let Some(shown) = self.shown.upgrade() else {
             return;
         };
         let wanted = self.instance().generation();
         shown.send_if_modified(|status| {
             // Set before the status, so that what is published meanwhile is not hidden.
-            let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+            let confirmed = *lock(&self.confirmed);
             let late = matches!(status, Status::Published) && confirmed < wanted;
             if late {
                 let since = SystemTime::now();
@@ -172,10 +153,10 @@ impl Registration {
     /// The instance as it is wanted now.
     #[must_use]
     pub fn instance(&self) -> Arc<Instance> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.wanted).clone()
     }
 
-    /// What was published last, with its addresses; none before that, and once it is withdrawn or
+    /// The instance as it was published last, with its addresses; none before that, and once it is withdrawn or
     /// superseded.
     #[must_use]
     pub fn published(&self) -> Option<Arc<Instance>> {
@@ -225,7 +206,7 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// What `change` returns, then nothing has changed. [`Error::Invalid`] where it changes
+    /// The error of `change`, then nothing has changed. [`Error::Invalid`] where it changes
     /// service or id. [`Error::Timeout`] where the backend does not take it within the deadline:
     /// it goes on trying. [`Error::Superseded`], [`Error::Closed`].
     pub async fn update<E>(&self, change: impl FnOnce(Instance) -> Result<Instance, E>) -> Result<()>
@@ -246,7 +227,7 @@ impl Registration {
                 )
                 .into());
             }
-            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut wanted = lock(&self.wanted);
             let next = wanted.generation().next_revision();
             *wanted = Arc::new(changed.with_generation(next));
         }
@@ -302,7 +283,7 @@ impl Registration {
             }
         });
         // Drops the guard of the one before.
-        *self.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop.drop_guard());
+        *lock(&self.check) = Some(stop.drop_guard());
     }
 
     /// Withdraws the instance and waits until that is confirmed.
@@ -338,7 +319,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if !self.over && !matches!(*self.status.borrow(), Status::Superseded { .. }) {
-            // No ghost for readers of this registry; the keeper withdraws when it sees the
+            // Readers of this registry no longer see it; the keeper withdraws when it sees the
             // command channel closed.
             // Read under the overlay's lock, as the keeper may be taking the id over.
             self.core

@@ -75,7 +75,7 @@ impl Shared {
         let mut withdrawn = std::pin::pin!(self.all_withdrawn.notified());
         withdrawn.as_mut().enable();
         if self.published() > 0 {
-            // What can't be withdrawn has said so.
+            // Where something can't be withdrawn, it has been logged.
             let _ = tokio::time::timeout(KEEPERS_DEADLINE, withdrawn).await;
         }
     }

@@ -1,7 +1,9 @@
 //! The instances of a scope at one moment.
 
+use std::ops::Index;
 use std::sync::Arc;
 
+use super::instance_list::{Entry, InstanceList};
 use crate::backend::{Outage, Scope};
 use crate::instance::{Instance, InstanceId, ServiceName};
 use crate::net::Distance;
@@ -9,40 +11,29 @@ use crate::net::Distance;
 /// The instances of a scope at one moment: immutable, and sorted by service, then the nearest
 /// first, then by id.
 ///
-/// It dereferences to a slice of instances.
+/// Snapshots share what did not change between them, so each of them is small.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     scope: Scope,
-    instances: Vec<Arc<Instance>>,
-    /// How far each of them is, in the same order.
-    distances: Vec<Distance>,
+    instances: InstanceList,
     synced: bool,
     complete: bool,
     stale: Option<Outage>,
 }
 
 impl Snapshot {
-    pub(super) fn empty(scope: Scope) -> Self {
+    pub(crate) fn empty(scope: Scope) -> Self {
         Self {
             scope,
-            instances: Vec::new(),
-            distances: Vec::new(),
+            instances: InstanceList::default(),
             synced: false,
             complete: false,
             stale: None,
         }
     }
 
-    pub(super) fn with_instances<'a>(
-        mut self,
-        sorted: impl ExactSizeIterator<Item = (&'a Arc<Instance>, Distance)>,
-    ) -> Self {
-        self.instances.reserve_exact(sorted.len());
-        self.distances.reserve_exact(sorted.len());
-        for (instance, distance) in sorted {
-            self.instances.push(instance.clone());
-            self.distances.push(distance);
-        }
+    pub(crate) fn with_instances(mut self, instances: InstanceList) -> Self {
+        self.instances = instances;
         self
     }
 
@@ -53,41 +44,70 @@ impl Snapshot {
         self
     }
 
-    /// What it is a snapshot of.
+    pub(crate) fn list(&self) -> &InstanceList {
+        &self.instances
+    }
+
+    /// The scope that it is a snapshot of.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// The instances of one service, the nearest first.
+    /// How many instances there are.
     #[must_use]
-    pub fn of(&self, service: &ServiceName) -> &[Arc<Instance>] {
-        let start = self.instances.partition_point(|i| i.service() < service);
-        let rest = &self.instances[start..];
-        &rest[..rest.partition_point(|i| i.service() == service)]
+    pub fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Whether there is no instance.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.instances.len() == 0
+    }
+
+    /// The instances in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Instance>> + Clone {
+        self.instances.iter().map(|entry| &entry.instance)
+    }
+
+    /// The instances in their order, each with its distance from this host.
+    pub fn iter_with_distance(&self) -> impl Iterator<Item = (&Arc<Instance>, Distance)> + Clone {
+        self.instances
+            .iter()
+            .map(|entry| (&entry.instance, entry.distance))
+    }
+
+    /// The first instance, which is the nearest one where the scope is one service.
+    #[must_use]
+    pub fn first(&self) -> Option<&Arc<Instance>> {
+        self.instances.at(0).map(|entry| &entry.instance)
+    }
+
+    /// The instances of one service, the nearest first.
+    pub fn of<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = &'a Arc<Instance>> + Clone {
+        self.instances.of(service).map(|entry| &entry.instance)
     }
 
     /// The instance of a service with an id.
     #[must_use]
     pub fn get(&self, service: &ServiceName, id: &InstanceId) -> Option<&Arc<Instance>> {
-        self.of(service).iter().find(|i| i.id() == id)
+        self.instances.get(service, id).map(|entry| &entry.instance)
     }
 
     /// The services that have an instance, sorted.
     #[must_use]
     pub fn services(&self) -> Vec<ServiceName> {
-        let mut services: Vec<ServiceName> = self.iter().map(|i| i.service().clone()).collect();
-        services.dedup();
+        let mut services: Vec<ServiceName> = Vec::new();
+        for instance in self.iter() {
+            if services.last() != Some(instance.service()) {
+                services.push(instance.service().clone());
+            }
+        }
         services
     }
 
-    /// How far the instance at a position is.
-    #[must_use]
-    pub fn distance(&self, position: usize) -> Option<Distance> {
-        self.distances.get(position).copied()
-    }
-
-    /// Whether absence means absence: what is not in it was not there.
+    /// Whether absence means absence: an instance that is not in it was not there.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.synced
@@ -105,19 +125,27 @@ impl Snapshot {
     }
 }
 
-impl std::ops::Deref for Snapshot {
-    type Target = [Arc<Instance>];
+impl Index<usize> for Snapshot {
+    type Output = Arc<Instance>;
 
-    fn deref(&self) -> &[Arc<Instance>] {
-        &self.instances
+    /// The instance at a position, as in a slice.
+    ///
+    /// # Panics
+    ///
+    /// Where there is none.
+    fn index(&self, position: usize) -> &Arc<Instance> {
+        match self.instances.at(position) {
+            Some(Entry { instance, .. }) => instance,
+            None => panic!("there is no instance {position}: the snapshot has {}", self.len()),
+        }
     }
 }
 
 impl<'a> IntoIterator for &'a Snapshot {
     type Item = &'a Arc<Instance>;
-    type IntoIter = std::slice::Iter<'a, Arc<Instance>>;
+    type IntoIter = Box<dyn Iterator<Item = &'a Arc<Instance>> + 'a>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.instances.iter()
+        Box::new(self.iter())
     }
 }

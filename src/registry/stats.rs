@@ -1,8 +1,8 @@
-//! What a registry has counted.
+//! The counters of a registry.
 
 use super::core::Shared;
 
-/// What a registry and its backend have counted, at one moment.
+/// The counters of a registry and its backend at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -52,7 +52,7 @@ async fn servers_end_after_everybody_has_learnt_that_they_do() {
         "they have had time"
     );
     other.await;
-    // Who does not know yet is told, and not after a while.
+    // An owner who does not know yet is told at once.
     let began = Instant::now();
     one.deregister().await.unwrap();
     assert!(matches!(
@@ -64,7 +64,7 @@ async fn servers_end_after_everybody_has_learnt_that_they_do() {
         "{:?}",
         began.elapsed()
     );
-    // What is still served may need this.
+    // Calls that are still being served may need this.
     let _third = client.register(instance("three")).await.unwrap();
     server
         .resolver("greeter")
@@ -163,7 +163,7 @@ async fn a_backend_is_told_what_its_owner_has_given_up_meanwhile() {
         let registry = Registry::new(backend.clone()).unwrap();
         let registration = registry.register_in_background(instance("one")).unwrap();
         backend.begun.notified().await;
-        // What is only changed is still wanted.
+        // An instance that is only changed is still wanted.
         let update = registration.update(|i| i.with_version("2"));
         assert!(
             tokio::time::timeout(Duration::from_secs(1), update)

@@ -12,12 +12,12 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::core::Core;
 use super::diff::{Event, diff};
-use super::room::Reader;
+use super::observation::ObservationHandle;
 use super::snapshot::Snapshot;
 use crate::backend::Scope;
 use crate::error::{Error, Result};
 
-/// What is there, then what changes: a stream of [`Event`]s.
+/// A stream of [`Event`]s: the whole state first, then what changes.
 ///
 /// A slow reader loses states in between, never the last one, and never slows down another. After
 /// an outage it goes on with the difference. It ends after one [`Error::Closed`], when its
@@ -44,9 +44,9 @@ use crate::error::{Error, Result};
 /// ```
 pub struct Watch {
     states: Snapshots,
-    /// What the events have led to.
+    /// The state that the events so far lead to.
     last: Arc<Snapshot>,
-    /// What `until` has seen since.
+    /// The state that `until` has seen since.
     ahead: Option<Arc<Snapshot>>,
     events: VecDeque<Event>,
 }
@@ -56,16 +56,16 @@ pub struct Watch {
 /// It ends as a [`Watch`] does.
 pub struct Snapshots {
     core: Arc<Core>,
-    reader: Reader,
+    handle: ObservationHandle,
     states: BoxStream<'static, Option<Arc<Snapshot>>>,
     ended: bool,
 }
 
 impl Watch {
-    pub(super) fn new(core: Arc<Core>, reader: Reader) -> Self {
-        let scope = reader.snapshot().scope().clone();
+    pub(super) fn new(core: Arc<Core>, handle: ObservationHandle) -> Self {
+        let scope = handle.snapshot().scope().clone();
         Self {
-            states: Snapshots::new(core, reader),
+            states: Snapshots::new(core, handle),
             last: Arc::new(Snapshot::empty(scope)),
             ahead: None,
             events: VecDeque::new(),
@@ -80,7 +80,7 @@ impl Watch {
     /// The state now, which may be ahead of the events.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.states.reader.snapshot()
+        self.states.handle.snapshot()
     }
 
     /// Waits for a state that `wanted` accepts, the present one first. The next events are the
@@ -114,7 +114,7 @@ impl Watch {
         self.states
     }
 
-    /// What is watched.
+    /// The scope that is watched.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         self.last.scope()
@@ -149,9 +149,9 @@ impl Stream for Watch {
 }
 
 impl Snapshots {
-    fn new(core: Arc<Core>, reader: Reader) -> Self {
+    fn new(core: Arc<Core>, handle: ObservationHandle) -> Self {
         let closed = core.0.closed.clone();
-        let changes = reader.changes();
+        let changes = handle.changes();
         let states = futures_util::stream::unfold(Some((changes, closed, true)), |state| async {
             let (mut changes, closed, first) = state?;
             let changed = async { first || changes.changed().await.is_ok() };
@@ -168,7 +168,7 @@ impl Snapshots {
         });
         Self {
             core,
-            reader,
+            handle,
             states: states.boxed(),
             ended: false,
         }

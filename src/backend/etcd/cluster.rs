@@ -279,6 +279,14 @@ impl Cluster {
         }
     }
 
+    /// Lets go of the connections: calls that begin now make new ones.
+    pub(super) fn reconnect(&self) {
+        let current = self.current().clone();
+        for endpoint in self.members.known().iter().chain(&current) {
+            endpoint.reconnect();
+        }
+    }
+
     /// Whom to ask: the current one, then the others, then those that failed lately.
     fn in_order(&self, endpoints: &Endpoints) -> Vec<usize> {
         let count = endpoints.len();

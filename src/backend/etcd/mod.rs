@@ -253,6 +253,13 @@ impl Backend for Etcd {
         left.and(revoked)
     }
 
+    /// Lets go of the connections, and reads the state anew over another one.
+    fn reconnect(&self) {
+        self.0.cluster.reconnect();
+        // Where the watcher has ended, there is nothing to read any more.
+        let _ = self.0.wishes.send(Wish::Reconnect);
+    }
+
     fn describe(&self) -> String {
         format!("etcd at {}", self.0.cluster.describe())
     }

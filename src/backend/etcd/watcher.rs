@@ -27,6 +27,8 @@ pub(super) enum Wish {
     Observe,
     /// A key of our own, so that it is published again when it is lost.
     Own(Vec<u8>),
+    /// A new connection, since the one in use may be dead though nothing says so.
+    Reconnect,
 }
 
 pub(super) struct Watcher {
@@ -110,7 +112,7 @@ impl Watcher {
             if !self.observes && self.inner.own_keys().is_empty() {
                 match self.wishes.recv().await {
                     Some(Wish::Observe) => self.observes = true,
-                    Some(Wish::Own(_)) => {}
+                    Some(Wish::Own(_) | Wish::Reconnect) => {}
                     None => return,
                 }
                 continue;
@@ -207,6 +209,7 @@ impl Watcher {
                         self.observes = true;
                         return Ok(End::Again);
                     }
+                    Some(Wish::Reconnect) => return Ok(End::Again),
                     Some(Wish::Own(key)) => if let Some(end) = self.follow_own(key, &mut stream).await {
                         return Ok(end);
                     },

@@ -46,11 +46,11 @@ fn print(snapshot: &Snapshot, interfaces: &Interfaces) -> std::io::Result<()> {
         "ID",
         "METADATA",
     ]);
-    for (position, instance) in snapshot.iter().enumerate() {
+    for (instance, distance) in snapshot.iter_with_distance() {
         table.add(vec![
             escaped(instance.service().as_str()).to_string(),
             instance.state().as_str().to_owned(),
-            near(snapshot.distance(position)).to_owned(),
+            near(distance).to_owned(),
             age_of(instance),
             escaped(instance.version()).to_string(),
             addresses_of(instance, interfaces),

@@ -181,10 +181,10 @@ pub(crate) fn colored(state: State) -> String {
 }
 
 /// How near it is, in words.
-pub(crate) fn near(distance: Option<Distance>) -> &'static str {
+pub(crate) fn near(distance: Distance) -> &'static str {
     match distance {
-        Some(Distance::ThisHost) => "this host",
-        Some(Distance::ThisSubnet) => "this subnet",
+        Distance::ThisHost => "this host",
+        Distance::ThisSubnet => "this subnet",
         _ => "farther",
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn run(session: &Session, what: &Resolve) -> Result<ExitCode, F
             vec![known.unwrap_or_else(|| pick.instance()).clone()]
         }
         None if one => Vec::new(),
-        None => look.snapshot.to_vec(),
+        None => look.snapshot.iter().cloned().collect(),
     };
     if instances.is_empty() {
         let cut = if look.cut_short {

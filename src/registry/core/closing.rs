@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Shared, lock};
+use super::super::lock::lock;
+use super::Shared;
 use crate::error::{Error, Result};
 use crate::instance::Key;
 
@@ -93,8 +94,8 @@ impl Drop for EndsWithRuntime {
     }
 }
 
-/// Lives as long as the registry, and then closes it.
-pub(super) async fn live(registry: EndsWithRuntime) {
+/// Waits until the registry is to close, and closes it.
+pub(super) async fn close_when_told(registry: EndsWithRuntime) {
     let shared = &registry.0;
     shared.closing.cancelled().await;
     let outcome = shared.shut_down().await;

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Command, Keeper, Reply, Status};
+use super::super::command::{Command, Reply};
+use super::super::status::Status;
+use super::Keeper;
 use crate::backend::{Retry, Ticket};
 use crate::error::{Error, Result};
 
 impl Keeper {
     /// Withdraws what `ticket` put, trying again what may succeed later, until the registry has
-    /// been closing for a while. Whoever waits for the reply is told earlier that it takes longer.
+    /// been closing for a while. An owner that waits for the reply is told earlier that it takes longer.
     pub(super) async fn withdraw(&self, ticket: Option<Ticket>, reply: &mut Option<Reply>) -> Result<()> {
         let Some(ticket) = ticket else { return Ok(()) };
         let mut retry = Retry::new();
@@ -20,7 +22,7 @@ impl Keeper {
         loop {
             let error = match self.shared.backend.withdraw(ticket).await {
                 Ok(()) => return Ok(()),
-                // What is left is told by the one who closes.
+                // Closing tells what is left.
                 Err(Error::Closed) if self.shared.closing.is_cancelled() => return Err(Error::Closed),
                 Err(error) => error,
             };

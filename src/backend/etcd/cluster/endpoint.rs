@@ -135,7 +135,12 @@ impl Endpoint {
         {
             return;
         }
-        // Who holds it is connecting at the moment.
+        self.reconnect();
+    }
+
+    /// Lets go of the connection: the next call makes a new one.
+    pub(super) fn reconnect(&self) {
+        // Where it is locked, it is being made at the moment.
         if let Ok(mut client) = self.client.try_lock() {
             *client = None;
         }

@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// What share of all draws each index gets: exactly, out of its cells.
+    /// The share of all draws that each index gets: exactly, out of its cells.
     fn shares(table: &Alias, count: usize) -> Vec<f64> {
         let mut shares = vec![0.0; count];
         for (index, (share, other)) in table.cells.iter().enumerate() {

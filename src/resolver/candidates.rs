@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::load::Load;
+use super::endpoint::EndpointState;
 use super::{Pick, Resolver};
 use crate::error::Result;
 
@@ -31,7 +31,7 @@ use crate::error::Result;
 #[derive(Clone)]
 pub struct Candidates {
     resolver: Resolver,
-    tried: Vec<Arc<Load>>,
+    tried: Vec<Arc<EndpointState>>,
 }
 
 impl Candidates {
@@ -47,12 +47,16 @@ impl Candidates {
     /// # Errors
     ///
     /// As for [`Resolver::pick`] where there is no instance. When all have been tried, it is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the same candidate comes with the next call.
     pub async fn next_within(&mut self, deadline: Duration) -> Result<Option<Pick>> {
         if !self.tried.is_empty() {
             return Ok(self.next());
         }
         let pick = self.resolver.pick_within(deadline).await?;
-        self.tried.push(pick.load().clone());
+        self.tried.push(pick.state().clone());
         Ok(Some(pick))
     }
 }
@@ -62,9 +66,10 @@ impl Iterator for Candidates {
 
     /// None when all have been tried, or there is none now.
     fn next(&mut self) -> Option<Pick> {
-        let entry = self.resolver.choice().choose_untried(&self.tried)?;
-        self.tried.push(entry.load.clone());
-        Some(Pick::new(entry))
+        let picker = self.resolver.picker();
+        let endpoint = picker.choose_untried(&self.tried)?;
+        self.tried.push(endpoint.state.clone());
+        Some(Pick::new(endpoint, picker.call_begins()))
     }
 }
 

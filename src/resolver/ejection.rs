@@ -1,138 +1,204 @@
-//! After a failed call: for how long an instance is left out, and whether it still lives.
+//! After failures: for how long an instance is ejected, and whether it accepts connections again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::choice::{Choice, Entry};
-use super::load::Load;
+use super::endpoint::{Endpoint, EndpointState};
+use super::picker::Picker;
 use crate::backend::Verdict;
-use crate::instance::Instance;
+use crate::instance::InstanceId;
 use crate::net;
 
-/// How often an instance has failed lately.
+/// Failures in a row that eject an instance. A refused connection does so alone, since it leaves no doubt.
+pub(super) const FAILURES_TO_EJECT: u32 = 2;
+/// Above what a restart of a listening socket takes, below what a person notices.
+const FIRST_EJECTION: Duration = Duration::from_millis(200);
+/// As long as Envoy's default: an instance that comes back is noticed within half a minute.
+const LONGEST_EJECTION: Duration = Duration::from_secs(30);
+/// From the first ejection to above the longest one.
+const MAX_DOUBLINGS: u32 = 8;
+/// An instance that has done well for so many times its last ejection begins again with the first one.
+const FORGIVEN_AFTER: u32 = 10;
+/// How long the first address of an instance has to accept a connection: above the second after which Linux sends a
+/// lost SYN again.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(2500);
+/// How long each further address has, as they are tried so much later.
+const CONNECT_TIMEOUT_PER_ADDRESS: Duration = Duration::from_millis(250);
+/// The slow start of an instance that was ejected for its responses: an accepted connection does not tell that they
+/// are better now.
+pub(super) const RETURN_TIME: Duration = Duration::from_secs(10);
+
+/// Why an instance is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Connections to it fail or break off.
+    Connection,
+    /// Its responses say that it can't serve.
+    Responses,
+}
+
+/// How often an instance was ejected lately.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    failures: u32,
-    back: Option<Instant>,
+    ejections: u32,
+    returned: Option<Instant>,
 }
 
 impl History {
-    /// It has failed: for how long it is left out, before the jitter. Longer each time, until it has done
-    /// well for ten times as long.
-    fn failed(&mut self) -> Duration {
-        let forgiven = |back: Instant| back.elapsed() > wait_after(self.failures) * FORGIVEN_AFTER;
-        if self.back.is_some_and(forgiven) {
-            self.failures = 0;
+    /// Notes an ejection. Returns its time before the jitter: longer each time, until the instance has done well for
+    /// ten times as long.
+    fn note_ejection(&mut self) -> Duration {
+        let is_forgiven = |returned: Instant| returned.elapsed() > time_of(self.ejections) * FORGIVEN_AFTER;
+        if self.returned.is_some_and(is_forgiven) {
+            self.ejections = 0;
         }
-        self.failures += 1;
-        wait_after(self.failures)
+        self.ejections += 1;
+        time_of(self.ejections)
     }
 
-    /// It is picked again.
-    pub(super) fn is_back(&mut self) {
-        self.back = Some(Instant::now());
+    /// Notes that the instance has returned.
+    pub(super) fn mark_returned(&mut self) {
+        self.returned = Some(Instant::now());
     }
 }
 
-/// Takes an instance out, and puts it back once it answers: the try is a connection of ours, never a
-/// caller's call. Meanwhile the backend asks the network where it can, and may find it gone.
-pub(super) fn eject(choice: &Arc<Choice>, entry: &Entry, epoch: u32) {
-    let Some(epoch) = choice.take_out(&entry.load, epoch) else {
-        // Somebody else's call has said so, or what it says is of another time.
+/// Ejects an instance, and lets it return once its time is over and it accepts a connection: the check is a connection
+/// of ours, never a caller's request. Meanwhile the backend asks the network where it can, and may find it gone.
+pub(super) fn eject(picker: &Arc<Picker>, endpoint: &Endpoint, epoch: u32, cause: Cause) {
+    let Some(epoch) = picker.mark_ejected(endpoint, epoch, cause) else {
+        // Another request has ejected it, or this one is of an earlier epoch.
         return;
     };
-    let wait = entry.load.history().failed();
-    let (choice, load) = (choice.clone(), entry.load.clone());
-    let shared = choice.shared.clone();
-    let (asks, closed) = (shared.clone(), shared.closed.clone());
-    let instance = entry.instance.clone();
-    let asked = async move {
-        if asks.verify(instance.clone()).await == Verdict::Gone {
+    let time = endpoint.state.history().note_ejection();
+    tracing::debug!("ejecting {} for {time:?}", endpoint.instance);
+    let (picker, state) = (picker.clone(), endpoint.state.clone());
+    let id = endpoint.instance.id().clone();
+    let shared = picker.shared.clone();
+    let (verifier, closed) = (shared.clone(), shared.closed.clone());
+    let instance = endpoint.instance.clone();
+    let verified = async move {
+        // Its responses prove that it is there.
+        if cause == Cause::Connection && verifier.verify(instance.clone()).await == Verdict::Gone {
             tracing::debug!("{instance} is gone");
         }
-        // The tries tell when it is over.
+        // The checks tell when the ejection is over.
         std::future::pending::<()>().await;
     };
     shared.spawn(async move {
         tokio::select! {
             () = closed.cancelled() => {}
-            () = load.leaves(epoch) => {}
-            () = asked => {}
-            () = until_it_accepts(&choice, &load, wait) => choice.put_back(&load, epoch),
+            () = state.wait_changed(epoch) => {}
+            () = verified => {}
+            () = wait_until_it_accepts(&picker, &id, &state, time) => {
+                picker.end_ejection(&id, &state, epoch);
+            }
         }
     });
 }
 
-/// Tries over and over, where callers would go now.
-async fn until_it_accepts(choice: &Choice, load: &Arc<Load>, mut wait: Duration) {
+/// Checks over and over whether an instance accepts connections, until it does after its time is over.
+async fn wait_until_it_accepts(
+    picker: &Picker,
+    id: &InstanceId,
+    state: &Arc<EndpointState>,
+    mut time: Duration,
+) {
+    if !state.is_ejected_for_responses() {
+        // An instance that is dead is not used even if most others are ejected, so this is to be known at once.
+        check(picker, id, state).await;
+    }
     loop {
-        tokio::time::sleep(jittered(wait)).await;
-        let Some(entry) = choice.entry_of(load) else {
-            // It may be up again, as the same one.
-            wait = (wait * 2).min(LONGEST);
-            continue;
-        };
-        if accepts(&entry.instance).await {
+        tokio::select! {
+            () = tokio::time::sleep(with_jitter(time)) => {}
+            () = state.wait_renewed() => time = FIRST_EJECTION,
+        }
+        if check(picker, id, state).await {
             return;
         }
-        choice.refuses(load);
-        wait = (wait * 2).min(LONGEST);
+        time = (time * 2).min(LONGEST_EJECTION);
     }
 }
 
-/// At the addresses that callers get: another one that accepts may be somebody else's, or of no use to them.
-async fn accepts(instance: &Instance) -> bool {
-    let (nearest, in_url) = (instance.addresses().first(), instance.url_address());
-    for address in [nearest, in_url.filter(|in_url| Some(*in_url) != nearest)]
-        .into_iter()
-        .flatten()
-    {
-        if !net::accepts(address, CONNECT_DEADLINE).await {
-            return false;
+/// Whether an instance that is up accepts a connection at one of its addresses, which is tried first from now on.
+async fn check(picker: &Picker, id: &InstanceId, state: &Arc<EndpointState>) -> bool {
+    let Some(endpoint) = picker.endpoint_of(id, state) else {
+        // An instance that is not up now may be up again later, with the same state.
+        return false;
+    };
+    let accepts = try_connect(&endpoint).await;
+    if !accepts {
+        picker.mark_unreachable(state, id);
+    }
+    accepts
+}
+
+/// Connects to an endpoint, the nearest address first. Returns whether one has accepted, which is tried first from now
+/// on.
+async fn try_connect(endpoint: &Endpoint) -> bool {
+    let addresses = endpoint.instance.addresses();
+    let further = u32::try_from(addresses.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let timeout = CONNECT_TIMEOUT + CONNECT_TIMEOUT_PER_ADDRESS * further;
+    match tokio::time::timeout(timeout, net::connect(addresses, 0)).await {
+        Ok(Ok((_, index))) => {
+            endpoint.prefer(index);
+            true
         }
+        _ => false,
     }
-    true
 }
 
-fn wait_after(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(MAX_DOUBLINGS);
-    (FIRST * 2_u32.pow(doublings)).min(LONGEST)
+/// Checks the addresses of an instance after a first failure, or a caller's own timeout, which may be the fault of
+/// either: where none of them accepts a connection, the instance is ejected.
+pub(super) fn suspect(picker: &Arc<Picker>, endpoint: &Arc<Endpoint>, epoch: u32) {
+    if endpoint.state.is_ejected() || !endpoint.state.try_begin_check() {
+        return;
+    }
+    let (checks, endpoint) = (picker.clone(), endpoint.clone());
+    let closed = picker.shared.closed.clone();
+    picker.shared.spawn(async move {
+        let accepts = tokio::select! {
+            () = closed.cancelled() => true,
+            accepts = try_connect(&endpoint) => accepts,
+        };
+        endpoint.state.end_check();
+        if !accepts {
+            eject(&checks, &endpoint, epoch, Cause::Connection);
+        }
+    });
 }
 
-/// So that many clients do not come back at once.
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(0.8 + 0.4 * fastrand::f64())
+fn time_of(ejections: u32) -> Duration {
+    let doublings = ejections.saturating_sub(1).min(MAX_DOUBLINGS);
+    (FIRST_EJECTION * 2_u32.pow(doublings)).min(LONGEST_EJECTION)
 }
 
-/// Above what a restart of a listening socket takes, below what a person notices.
-const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(30);
-const MAX_DOUBLINGS: u32 = 8;
-const FORGIVEN_AFTER: u32 = 10;
-const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+/// Spreads the returns, so that many clients do not send requests to an instance at once.
+fn with_jitter(time: Duration) -> Duration {
+    time.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_out_for_longer_each_time_until_it_does_well() {
+    async fn an_ejection_takes_longer_each_time_until_the_instance_does_well() {
         let mut history = History::default();
-        let mut waits = Vec::new();
+        let mut times = Vec::new();
         for _ in 0..10 {
-            waits.push(history.failed().as_millis());
-            history.is_back();
+            times.push(history.note_ejection().as_millis());
+            history.mark_returned();
         }
         assert_eq!(
-            waits,
+            times,
             [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]
         );
         tokio::time::advance(Duration::from_secs(299)).await;
-        assert_eq!(history.failed(), LONGEST);
-        history.is_back();
+        assert_eq!(history.note_ejection(), LONGEST_EJECTION);
+        history.mark_returned();
         tokio::time::advance(Duration::from_secs(301)).await;
-        assert_eq!(history.failed(), FIRST);
+        assert_eq!(history.note_ejection(), FIRST_EJECTION);
     }
 }

@@ -1,36 +1,42 @@
 //! A service name turned into a choice of instance, over and over.
 //!
-//! A resolver keeps a prepared set of usable instances, made again off the pick path whenever the
-//! snapshot changes or an instance fails; a pick only reads it.
+//! A resolver keeps a prepared set of endpoints, which is changed off the pick path whenever the
+//! snapshot changes or an endpoint is ejected; a pick only reads it.
 
 mod alias;
 mod builder;
 mod candidates;
-mod choice;
+mod chunked;
 mod ejection;
-mod load;
+mod endpoint;
+mod latency;
+mod outcome;
 mod pick;
+mod picker;
+mod retry_budget;
 mod strategy;
-mod turn;
+mod subset;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::builder::Options;
 pub use self::builder::ResolverBuilder;
 pub use self::candidates::Candidates;
-use self::choice::Choice;
+pub use self::outcome::Outcome;
+#[cfg(any(feature = "reqwest", feature = "tower"))]
+pub(crate) use self::outcome::sources;
 pub use self::pick::Pick;
+use self::picker::Picker;
 pub use self::strategy::Strategy;
 use crate::backend::Scope;
 use crate::error::{Error, NoInstance, Result};
 use crate::instance::{ServiceName, State};
 use crate::net;
-use crate::registry::{Core, Reader, Snapshot};
+use crate::registry::{Core, ObservationHandle, Registry, Snapshot};
 
 /// A service name turned into a choice of instance, kept fresh in the background. Cheap to clone;
 /// clones share what is outstanding and what has failed.
@@ -49,7 +55,7 @@ use crate::registry::{Core, Reader, Snapshot};
 /// let pick = greeter.pick().await?;
 /// match std::net::TcpStream::connect(pick.address().to_string()) {
 ///     Ok(_) => pick.succeeded(),
-///     Err(error) => pick.failed(&error), // not picked again until it answers
+///     Err(error) => pick.failed(&error), // refused: not picked again until it accepts connections
 /// }
 /// # Ok(()) }
 /// ```
@@ -59,8 +65,8 @@ pub struct Resolver(Arc<Inner>);
 struct Inner {
     core: Arc<Core>,
     service: ServiceName,
-    reader: Reader,
-    choice: Arc<Choice>,
+    observation: ObservationHandle,
+    picker: Arc<Picker>,
     _stops_with_last: DropGuard,
 }
 
@@ -70,24 +76,24 @@ pub const DEFAULT_PICK_DEADLINE: Duration = Duration::from_secs(5);
 impl Resolver {
     fn start(core: Arc<Core>, service: ServiceName, options: Options) -> Result<Self> {
         let shared = core.0.clone();
-        let reader = shared.reader(Scope::Service(service.clone()))?;
-        let slow_start = options.slow_start;
-        let snapshot = reader.snapshot();
-        let choice = Choice::new(shared.clone(), options, &snapshot);
+        let observation = shared.observe(Scope::Service(service.clone()))?;
+        let slow_start_step = options.slow_start_step();
+        let snapshot = observation.snapshot();
+        let picker = Picker::new(shared.clone(), options, &snapshot);
         let stop = CancellationToken::new();
-        shared.spawn(keep_fresh(
-            reader.clone(),
-            choice.clone(),
+        shared.spawn(keep_up_to_date(
+            observation.clone(),
+            picker.clone(),
             snapshot.is_synced(),
-            slow_start,
+            slow_start_step,
             stop.clone(),
             shared.closed.clone(),
         ));
         Ok(Self(Arc::new(Inner {
             core,
             service,
-            reader,
-            choice,
+            observation,
+            picker,
             _stops_with_last: stop.drop_guard(),
         })))
     }
@@ -101,17 +107,19 @@ impl Resolver {
     /// The instances that are known now, whatever their state.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.0.reader.snapshot()
+        self.0.observation.snapshot()
     }
 
     /// Picks an instance; waits up to 5 s for the first one.
-    ///
-    /// Dropping the future loses nothing.
     ///
     /// # Errors
     ///
     /// [`Error::NoInstance`] that says what was looked for, where, and what is known instead;
     /// [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn pick(&self) -> Result<Pick> {
         self.pick_within(DEFAULT_PICK_DEADLINE).await
     }
@@ -121,18 +129,22 @@ impl Resolver {
     /// # Errors
     ///
     /// As for [`pick`](Self::pick).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`pick`](Self::pick).
     pub async fn pick_within(&self, deadline: Duration) -> Result<Pick> {
         let shared = &self.0.core.0;
         if let Some(pick) = self.try_pick() {
             return Ok(pick);
         }
-        let mut made = self.0.choice.made();
+        let mut rebuilt = self.0.picker.rebuilt();
         let first = async {
             loop {
                 if let Some(pick) = self.try_pick() {
                     return Some(pick);
                 }
-                if made.changed().await.is_err() {
+                if rebuilt.changed().await.is_err() {
                     return None;
                 }
             }
@@ -140,20 +152,22 @@ impl Resolver {
         match shared.within(deadline, first).await? {
             Some(Some(pick)) => Ok(pick),
             Some(None) => Err(Error::Closed),
-            None => Err(Error::NoInstance(Box::new(self.explain(deadline).await))),
+            None => Err(Error::NoInstance(Box::new(self.explain(deadline)))),
         }
     }
 
     /// Picks an instance if there is one now; none once the registry is closed. Takes no lock.
     #[must_use]
     pub fn try_pick(&self) -> Option<Pick> {
-        self.0.choice.choose().map(Pick::new)
+        let picker = &self.0.picker;
+        let endpoint = picker.choose()?;
+        Some(Pick::new(endpoint, picker.call_begins()))
     }
 
     /// Whether there is an instance that can be picked now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.choice.has_any()
+        self.0.picker.has_any()
     }
 
     /// Instances for one call that may be tried again: each is picked once.
@@ -165,6 +179,10 @@ impl Resolver {
     /// Waits until an instance can be picked.
     ///
     /// # Errors
+    ///
+    /// As for [`pick`](Self::pick).
+    ///
+    /// # Cancel safety
     ///
     /// As for [`pick`](Self::pick).
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
@@ -193,92 +211,139 @@ impl Resolver {
         self.0.core.0.closed.clone().cancelled_owned()
     }
 
-    /// What is known, as it changes.
-    #[cfg(any(feature = "tower", feature = "reqwest"))]
+    /// The snapshots from now on.
+    #[cfg(feature = "reqwest")]
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<Arc<Snapshot>> {
-        self.0.reader.changes()
+        self.0.observation.changes()
     }
 
     /// Whether an instance may be picked at all.
-    #[cfg(any(feature = "tower", feature = "reqwest"))]
+    #[cfg(feature = "reqwest")]
     pub(crate) fn may_pick(&self, instance: &crate::instance::Instance) -> bool {
-        instance.state() == State::Up && !instance.addresses().is_empty() && self.0.choice.is_wanted(instance)
+        instance.state() == State::Up && !instance.addresses().is_empty() && self.0.picker.is_wanted(instance)
     }
 
-    fn choice(&self) -> &Arc<Choice> {
-        &self.0.choice
+    /// The instances that can be picked, ejected or not.
+    #[cfg(feature = "tower")]
+    pub(crate) fn pickable(&self) -> Vec<Arc<crate::instance::Instance>> {
+        self.0.picker.instances()
     }
 
-    async fn explain(&self, waited: Duration) -> NoInstance {
+    /// The instance of an id, if it can be picked, ejected or not.
+    #[cfg(feature = "tower")]
+    pub(crate) fn pickable_instance(
+        &self,
+        id: &crate::instance::InstanceId,
+    ) -> Option<Arc<crate::instance::Instance>> {
+        self.0.picker.instance(id)
+    }
+
+    /// Tells when the instances that can be picked may have changed.
+    #[cfg(feature = "tower")]
+    pub(crate) fn pickable_changes(&self) -> tokio::sync::watch::Receiver<()> {
+        self.0.picker.rebuilt()
+    }
+
+    /// Counts a call, of which a share may be tried again.
+    #[cfg(any(feature = "tower", feature = "reqwest"))]
+    pub(crate) fn count_call(&self) {
+        self.0.picker.budget.deposit();
+    }
+
+    /// Takes a retry out of the budget; returns whether there was one.
+    #[cfg(any(feature = "tower", feature = "reqwest"))]
+    pub(crate) fn try_take_retry(&self) -> bool {
+        self.0.picker.budget.try_withdraw()
+    }
+
+    fn picker(&self) -> &Arc<Picker> {
+        &self.0.picker
+    }
+
+    fn explain(&self, waited: Duration) -> NoInstance {
         let shared = &self.0.core.0;
         let snapshot = self.snapshot();
         let up = snapshot.iter().filter(|instance| instance.state() == State::Up);
+        let mut known = shared.known_services();
+        known.retain(|service| *service != self.0.service);
         NoInstance {
             service: self.0.service.clone(),
             waited,
             looked_in: shared.describe(),
             namespace: shared.namespace(),
             not_up: snapshot.iter().filter(|i| i.state() != State::Up).count(),
-            unwanted: up.filter(|instance| !self.0.choice.is_wanted(instance)).count(),
-            known: self.known_services().await,
+            unwanted: up.filter(|instance| !self.0.picker.is_wanted(instance)).count(),
+            known,
             outage: snapshot.stale().map(|outage| outage.error.clone()),
             hint: (shared.needs_multicast() && net::in_container()).then_some(CONTAINER_HINT),
         }
     }
+}
 
-    /// The other services, as far as they are known within a moment.
-    async fn known_services(&self) -> Vec<ServiceName> {
-        let Ok(reader) = self.0.core.0.reader(Scope::All) else {
-            return Vec::new();
-        };
-        let mut changes = reader.changes();
-        let complete = changes.wait_for(|snapshot| snapshot.is_synced()).map(drop);
-        // Whether it was complete or not, what is known by then is said.
-        let _ = self.0.core.0.within(KNOWN_DEADLINE, complete).await;
-        let mut services = reader.snapshot().services();
-        services.retain(|service| *service != self.0.service);
-        services
+impl Registry {
+    /// Makes a resolver, which turns a service name into a choice of instance, over and over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a bad name; [`Error::Closed`].
+    pub fn resolver<N>(&self, service: N) -> Result<Resolver>
+    where
+        N: TryInto<ServiceName>,
+        Error: From<N::Error>,
+    {
+        self.resolver_builder(service)?.build()
+    }
+
+    /// Makes a resolver with another strategy than the default one, a filter, or other settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a bad name.
+    pub fn resolver_builder<N>(&self, service: N) -> Result<ResolverBuilder>
+    where
+        N: TryInto<ServiceName>,
+        Error: From<N::Error>,
+    {
+        Ok(ResolverBuilder::new(self.core.clone(), service.try_into()?))
     }
 }
 
-/// Leaves nothing to pick behind when the task that keeps it fresh ends.
-struct Emptied(Arc<Choice>);
+/// Leaves nothing to pick when the task that keeps it up to date ends, also where the runtime drops that task.
+struct ClearsAtEnd(Arc<Picker>);
 
-impl Drop for Emptied {
+impl Drop for ClearsAtEnd {
     fn drop(&mut self) {
-        self.0.empty();
+        self.0.clear();
     }
 }
 
-/// Makes the choice again whenever the snapshot changes, an instance fails or is well again, or one is
-/// warmer than before.
-async fn keep_fresh(
-    reader: Reader,
-    choice: Arc<Choice>,
+/// Updates the picker whenever the snapshot or an endpoint changes, and step by step during a slow start.
+async fn keep_up_to_date(
+    observation: ObservationHandle,
+    picker: Arc<Picker>,
     mut has_begun: bool,
-    slow_start: Option<Duration>,
+    slow_start_step: Duration,
     stop: CancellationToken,
     closed: CancellationToken,
 ) {
-    let mut changes = reader.changes();
-    // Also when the runtime drops this task.
-    let choice = Emptied(choice);
+    let mut changes = observation.changes();
+    let picker = ClearsAtEnd(picker);
     loop {
         let snapshot = changes.borrow_and_update().clone();
-        let is_warming = choice.0.remake(&snapshot, has_begun);
-        // What is there at first is not new.
+        let is_starting_slowly = picker.0.update(&snapshot, has_begun);
+        // An instance that is in the first list is not new.
         has_begun |= snapshot.is_synced();
-        let warmer = async {
-            match slow_start.filter(|_| is_warming) {
-                Some(time) => tokio::time::sleep(time / WARMING_STEPS).await,
-                None => std::future::pending().await,
+        let step = async {
+            match is_starting_slowly {
+                true => tokio::time::sleep(slow_start_step).await,
+                false => std::future::pending().await,
             }
         };
         tokio::select! {
             () = stop.cancelled() => return,
             () = closed.cancelled() => return,
-            () = choice.0.outdated() => {}
-            () = warmer => {}
+            () = picker.0.wait_dirty() => {}
+            () = step => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
     }
@@ -292,8 +357,6 @@ impl fmt::Debug for Resolver {
     }
 }
 
-const WARMING_STEPS: u32 = 20;
-const KNOWN_DEADLINE: Duration = Duration::from_millis(200);
 const CONTAINER_HINT: &str = "this seems to be a container, where multicast rarely reaches other hosts: use the host's network, \
      or set HEREABOUTS_REGISTRY to static:service=host:port";
 

@@ -1,58 +1,92 @@
 //! The instance chosen for one call.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::choice::Entry;
-use super::ejection;
-use super::load::Load;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::ejection::{self, Cause, FAILURES_TO_EJECT};
+use super::endpoint::{Endpoint, EndpointState};
+use super::outcome::{Outcome, is_refused};
+use super::picker::Picker;
 use crate::instance::{Address, Instance, escaped};
+use crate::net;
+
+/// Addresses of one instance that one call tries, at most: one of each family, and another network's.
+const MAX_TRIED_ADDRESSES: usize = 3;
+/// How long [`Pick::connect`] takes at most: all addresses together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The instance chosen for one call. It dereferences to the [`Instance`].
 ///
-/// Keep it until the call has ended: until then the call counts as outstanding. Tell it how the call
+/// Keep it until the call has ended: until then the call counts as an outstanding request. Tell it how the call
 /// went: [`failed`](Self::failed) keeps the next calls away from a dead instance. Dropping it says
 /// nothing about that.
 pub struct Pick {
-    entry: Arc<Entry>,
-    /// When it was picked.
+    endpoint: Arc<Endpoint>,
+    /// The epoch of the endpoint in which it was picked.
     epoch: u32,
+    /// The index of the address in use.
+    address: AtomicUsize,
+    /// How many addresses have failed.
+    failed_addresses: AtomicUsize,
+    /// When the call began, where the strategy goes by latency.
+    began: Option<Instant>,
+    /// Whether the latency was observed.
+    is_observed: AtomicBool,
 }
 
 impl Pick {
-    pub(super) fn new(entry: Arc<Entry>) -> Self {
-        entry.load.begin();
-        let epoch = entry.load.epoch();
-        Self { entry, epoch }
+    pub(super) fn new(endpoint: Arc<Endpoint>, began: Option<Instant>) -> Self {
+        endpoint.state.begin();
+        let epoch = endpoint.state.epoch();
+        let address = AtomicUsize::new(endpoint.preferred());
+        Self {
+            endpoint,
+            epoch,
+            address,
+            failed_addresses: AtomicUsize::new(0),
+            began,
+            is_observed: AtomicBool::new(false),
+        }
     }
 
-    pub(super) fn load(&self) -> &Arc<Load> {
-        &self.entry.load
+    pub(super) fn state(&self) -> &Arc<EndpointState> {
+        &self.endpoint.state
     }
 
-    /// The address to call: the nearest.
+    /// The address to call: the nearest of the instance's, or the one that has connected before where the nearest does
+    /// not. [`url`](Self::url) has the same one.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.entry.address
+        let addresses = self.endpoint.instance.addresses();
+        let index = self.address.load(Ordering::Relaxed);
+        // An instance without an address is never picked, and none is taken from it later.
+        addresses.get(index).unwrap_or(&addresses[0])
     }
 
     /// The URL of a path: `http://10.0.0.1:8080/hello`. For another scheme see
     /// [`address`](Self::address).
     ///
-    /// Link-local IPv6 addresses are passed over where there is another, as URLs have no scope.
+    /// The scope id of a link-local IPv6 address is left out, as URLs have none; such an address comes last.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        let address = self.entry.instance.url_address().unwrap_or(&self.entry.address);
+        let address = self.address();
         let slash = if path.starts_with('/') { "" } else { "/" };
         format!("http://{}:{}{slash}{path}", address.host_text(), address.port())
     }
 
-    /// The nearest address of a named port.
+    /// The address of a named port.
     #[must_use]
     pub fn address_of_port(&self, name: &str) -> Option<Address> {
-        let port = self.entry.instance.ports().get(name)?;
+        let port = self.endpoint.instance.ports().get(name)?;
         Some(match self.address() {
             Address::Ip(address) => {
                 let mut address = *address;
@@ -66,7 +100,7 @@ impl Pick {
         })
     }
 
-    /// The nearest IP address, where it is one.
+    /// The IP address to call, where it is one.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.address().ip()
@@ -75,38 +109,211 @@ impl Pick {
     /// The instance.
     #[must_use]
     pub fn instance(&self) -> &Arc<Instance> {
-        &self.entry.instance
+        &self.endpoint.instance
     }
 
-    /// The call went well.
+    /// Turns to the instance's next address, after a connection to [`address`](Self::address) has failed: only where
+    /// all have, the instance has. Returns whether there is one that this call has not tried; at most three are.
+    ///
+    /// ```
+    /// # use hereabouts::{Instance, Registry, memory::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> hereabouts::Result<()> {
+    /// # let registry = Registry::new(Memory::new())?;
+    /// # let registration = registry.register(Instance::new("greeter", 8080)?).await?;
+    /// let pick = registry.resolver("greeter")?.pick().await?;
+    /// loop {
+    ///     match std::net::TcpStream::connect(pick.address().to_string()) {
+    ///         Ok(_) => break pick.succeeded(), // this address is tried first from now on
+    ///         Err(_) if pick.advance_address() => {}
+    ///         Err(error) => break pick.failed(&error),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "it tells whether there is another address to try"]
+    pub fn advance_address(&self) -> bool {
+        let count = self.endpoint.instance.addresses().len();
+        let failed = self.failed_addresses.fetch_add(1, Ordering::Relaxed) + 1;
+        if failed >= count.min(MAX_TRIED_ADDRESSES) {
+            return false;
+        }
+        let next = (self.address.load(Ordering::Relaxed) + 1) % count;
+        self.address.store(next, Ordering::Relaxed);
+        true
+    }
+
+    /// Connects to the instance by TCP: to [`address`](Self::address) and, where that takes longer than 250 ms or
+    /// fails, to the next ones beside it (RFC 8305). The first that connects becomes [`address`](Self::address), for
+    /// this pick and for later ones of the instance. It takes 5 s at most.
+    ///
+    /// ```
+    /// # use hereabouts::{Instance, Registry, memory::Memory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> hereabouts::Result<()> {
+    /// # let registry = Registry::new(Memory::new())?;
+    /// # let registration = registry.register(Instance::new("greeter", 8080)?).await?;
+    /// let pick = registry.resolver("greeter")?.pick().await?;
+    /// match pick.connect().await {
+    ///     Ok(_stream) => pick.succeeded(),
+    ///     Err(error) => pick.failed(&error),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The error of the first address, where none connects: pass it to [`failed`](Self::failed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends all tries and says nothing of the instance.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        let first = self.address.load(Ordering::Relaxed);
+        let connect = net::connect(self.endpoint.instance.addresses(), first);
+        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+        let (stream, index) = connected.map_err(timed_out)??;
+        if self.endpoint.can_prefer(index) {
+            self.address.store(index, Ordering::Relaxed);
+            self.endpoint.prefer(index);
+        }
+        Ok(stream)
+    }
+
+    /// Tells that the call went well.
     pub fn succeeded(self) {
-        // It was picked though it was out, as there was nothing else.
-        if self.epoch % 2 == 1
-            && let Some(choice) = self.entry.home.upgrade()
-        {
-            choice.put_back(&self.entry.load, self.epoch);
+        self.record(Outcome::Success);
+    }
+
+    /// Tells what the answer to the call says of the instance.
+    pub fn answered(self, outcome: Outcome) {
+        self.record(outcome);
+    }
+
+    /// Tells that the call failed in its transport: connection refused, reset, timed out while it connected.
+    ///
+    /// A refused connection ejects the instance at once; other failures do when there are two in a row, or when the
+    /// instance accepts no connection after the first, which is checked. It is then left
+    /// out of picks for 200 ms and, where it keeps failing, for longer each time, up to 30 s, with jitter; it is back
+    /// when one of its addresses accepts a TCP connection after that. Where more than half of all are ejected they are
+    /// used again, except those that accept no connection, which are only where nothing else is left: see
+    /// [`panic_threshold`](super::ResolverBuilder::panic_threshold).
+    ///
+    /// Only failures of the instance are meant: not a request that the caller broke off, nor a timeout of the caller's
+    /// own. An answer that says it can't serve is for [`answered`](Self::answered). Of a boxed error pass what is in the
+    /// box: `pick.failed(&*error)`.
+    pub fn failed(self, error: &(dyn Error + 'static)) {
+        self.record_failure(error);
+    }
+
+    /// Records the outcome of a call that was answered.
+    pub(crate) fn record(&self, outcome: Outcome) {
+        let state = &self.endpoint.state;
+        match outcome {
+            Outcome::Success => {
+                self.observe_latency();
+                self.endpoint.prefer(self.address.load(Ordering::Relaxed));
+                if state.epoch() != self.epoch {
+                    // It was ejected meanwhile, or has returned: this is of an earlier time.
+                    return;
+                }
+                state.note_success();
+                // It was picked though it was ejected, as most were. A good response does not tell that the next ones are.
+                if state.is_ejected()
+                    && !state.is_ejected_for_responses()
+                    && let Some(picker) = self.endpoint.picker.upgrade()
+                {
+                    picker.end_ejection(self.endpoint.instance.id(), state, self.epoch);
+                }
+            }
+            Outcome::Failure => self.note_failure(Cause::Responses, false),
+            Outcome::Ignored => {}
         }
     }
 
-    /// The call failed in its transport: connection refused, reset, timed out. The instance is left out of
-    /// picks at once, unless nothing else is left: for 200 ms and, where it keeps failing, for longer each
-    /// time, up to 30 s, with jitter. It is back when it accepts a TCP connection then.
-    ///
-    /// An answer that the caller does not like, such as an HTTP 500, is not meant: the instance
-    /// lives.
-    pub fn failed(self, error: &(impl fmt::Display + ?Sized)) {
-        let instance = &self.entry.instance;
+    /// Observes how long the instance took to answer, once.
+    pub(crate) fn observe_latency(&self) {
+        if let Some(began) = self.began
+            && !self.is_observed.swap(true, Ordering::Relaxed)
+            && let Some(picker) = self.endpoint.picker.upgrade()
+        {
+            let latency = began.elapsed().as_secs_f32() * 1e6;
+            self.endpoint.state.latency().observe(latency, picker.now());
+        }
+    }
+
+    /// Records a call that failed in its transport.
+    pub(crate) fn record_failure(&self, error: &(dyn Error + 'static)) {
+        let instance = &self.endpoint.instance;
         tracing::debug!("a call to {instance} failed: {}", escaped(&error.to_string()));
+        self.note_failure(Cause::Connection, is_refused(error));
+    }
+
+    /// Records a call that has ended by a timeout of the caller's own: the instance is ejected only if it accepts no
+    /// connection.
+    #[cfg(any(test, feature = "reqwest", feature = "tower"))]
+    pub(crate) fn record_timeout(&self) {
+        if let Some(picker) = self.endpoint.picker.upgrade() {
+            ejection::suspect(&picker, &self.current_endpoint(&picker), self.epoch);
+        }
+    }
+
+    /// The endpoint of the instance as it is now, which may have another address.
+    fn current_endpoint(&self, picker: &Picker) -> Arc<Endpoint> {
+        let current = picker.endpoint_of(self.endpoint.instance.id(), &self.endpoint.state);
+        current.unwrap_or_else(|| self.endpoint.clone())
+    }
+
+    /// Uses this address, to which the connection was made.
+    #[cfg(feature = "tower")]
+    pub(crate) fn use_address(&self, address: &Address) {
+        let mut addresses = self.endpoint.instance.addresses().iter();
+        if let Some(index) = addresses.position(|known| known == address) {
+            self.address.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// The instance with the address in use as its first one.
+    #[cfg(feature = "tower")]
+    pub(crate) fn instance_at_address(&self) -> Arc<Instance> {
+        let index = self.address.load(Ordering::Relaxed);
+        let mut addresses = self.endpoint.instance.addresses().to_vec();
+        if index == 0 || index >= addresses.len() {
+            return self.endpoint.instance.clone();
+        }
+        addresses.rotate_left(index);
+        Arc::new(Instance::clone(&self.endpoint.instance).at(addresses))
+    }
+
+    fn note_failure(&self, cause: Cause, is_certain: bool) {
         // Without a resolver nobody picks any longer.
-        if let Some(choice) = self.entry.home.upgrade() {
-            ejection::eject(&choice, &self.entry, self.epoch);
+        let Some(picker) = self.endpoint.picker.upgrade() else {
+            return;
+        };
+        let state = &self.endpoint.state;
+        if state.epoch() != self.epoch {
+            // It was ejected meanwhile, or has returned: this is of an earlier time.
+            return;
+        }
+        let current = self.current_endpoint(&picker);
+        if !current.instance.addresses().contains(self.address()) {
+            // It has moved since, and may do well where it is now.
+            return;
+        }
+        let failures = state.note_failure(picker.now());
+        if is_certain || failures >= FAILURES_TO_EJECT {
+            ejection::eject(&picker, &current, self.epoch, cause);
+        } else if cause == Cause::Connection {
+            // A server that has crashed breaks off its connections: one of ours tells at once whether it is there.
+            ejection::suspect(&picker, &current, self.epoch);
         }
     }
 }
 
 impl Drop for Pick {
     fn drop(&mut self) {
-        self.entry.load.end();
+        self.endpoint.state.end();
     }
 }
 
@@ -114,7 +321,7 @@ impl Deref for Pick {
     type Target = Instance;
 
     fn deref(&self) -> &Instance {
-        &self.entry.instance
+        &self.endpoint.instance
     }
 }
 

@@ -1,7 +1,8 @@
 //! How an instance is chosen among those that can be.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::alias::{Alias, scaled};
-use super::turn::Turn;
 
 /// How an instance is chosen among those that can be.
 ///
@@ -9,12 +10,16 @@ use super::turn::Turn;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// Two are drawn, by weight, and the one with fewer calls outstanding through this resolver is
-    /// picked (power of two choices): a slow instance gets less. A call is outstanding as long as its
-    /// [`Pick`](super::Pick) lives.
+    /// Two are drawn, by weight, and the one with fewer outstanding requests through this resolver is
+    /// picked (power of two choices): a slow instance gets less. A request is outstanding as long as its
+    /// [`Pick`](super::Pick) lives; one that has failed counts for a second more.
     #[default]
     LeastOutstanding,
-    /// Each in turn, whatever its weight. Threads go round on their own.
+    /// Two are drawn, by weight, and the one is picked whose latency, times its outstanding requests and this one, is
+    /// less (peak EWMA, as in finagle and linkerd): for instances that differ in how fast they answer. A slower answer
+    /// counts at once, a faster one over ten seconds.
+    PeakEwma,
+    /// Each in turn, whatever its weight.
     RoundRobin,
     /// Any, whatever its weight.
     Random,
@@ -26,26 +31,27 @@ pub enum Strategy {
 pub(super) struct Draw<'a> {
     pub(super) count: usize,
     pub(super) weights: Option<&'a Alias>,
-    pub(super) turn: &'a Turn,
+    /// Counts the draws in turn.
+    pub(super) turn: &'a AtomicUsize,
 }
 
 impl Strategy {
     /// Whether it takes note of weights.
-    pub(super) fn weighs(self) -> bool {
-        matches!(self, Self::LeastOutstanding | Self::Weighted)
+    pub(super) fn is_weighted(self) -> bool {
+        matches!(self, Self::LeastOutstanding | Self::PeakEwma | Self::Weighted)
     }
 
-    /// An index; `is_less` tells whether the first one has fewer calls outstanding.
+    /// Draws an index; `is_less` tells whether the first one costs less than the second.
     pub(super) fn draw(self, draw: &Draw<'_>, is_less: impl FnOnce(usize, usize) -> bool) -> usize {
         if draw.count < 2 {
             return 0;
         }
         match self {
-            Self::LeastOutstanding => {
+            Self::LeastOutstanding | Self::PeakEwma => {
                 let (one, other) = draw.two();
                 if is_less(other, one) { other } else { one }
             }
-            Self::RoundRobin => draw.turn.next(draw.count),
+            Self::RoundRobin => draw.turn.fetch_add(1, Ordering::Relaxed) % draw.count,
             Self::Random => scaled(fastrand::u32(..), draw.count),
             Self::Weighted => match draw.weights {
                 Some(weights) => weights.draw(fastrand::u64(..)),
@@ -56,8 +62,8 @@ impl Strategy {
 }
 
 impl Draw<'_> {
-    /// Two different indices. Where neither has more to do than the other, the first one is picked, so it is
-    /// that which is drawn by weight.
+    /// Draws two different indices. Where neither costs less than the other, the first one is picked, so it is
+    /// drawn by weight.
     fn two(&self) -> (usize, usize) {
         let random = fastrand::u64(..);
         let one = match self.weights {

@@ -1,17 +1,19 @@
-//! What is picked, and how often.
+//! Which instances are picked, and how often.
 
 mod failures;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::{Resolver, ResolverBuilder, Strategy};
 use crate::backend::memory::Memory;
+use crate::backend::{Fed, Feed};
 use crate::error::Error;
-use crate::instance::{Instance, State};
+use crate::instance::Instance;
 use crate::registry::{Registration, Registry};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -44,11 +46,21 @@ async fn with_weights(
     (all, resolver)
 }
 
-/// Waits until the choice is made of that many.
+/// The failure that ejects at once.
+fn refused() -> std::io::Error {
+    std::io::ErrorKind::ConnectionRefused.into()
+}
+
+/// A failure of which it takes two.
+fn reset() -> std::io::Error {
+    std::io::ErrorKind::ConnectionReset.into()
+}
+
+/// Waits until that many can be picked.
 async fn known(resolver: &Resolver, count: usize) {
-    let mut made = resolver.choice().made();
+    let mut made = resolver.picker().rebuilt();
     let wait = async {
-        while resolver.choice().up() != count {
+        while resolver.picker().instances().len() != count {
             made.changed().await.unwrap();
         }
     };
@@ -84,7 +96,7 @@ proptest! {
                 let shares = shares(&resolver, 100_000);
                 for (id, weight) in weights.iter().enumerate() {
                     // Calls that end at once leave nothing to choose by but the weight.
-                    let exact = match strategy.weighs() {
+                    let exact = match strategy.is_weighted() {
                         true => f64::from(*weight) / sum,
                         false => 1.0 / weights.len() as f64,
                     };
@@ -143,16 +155,16 @@ async fn candidates_never_repeat_and_pass_over_those_that_failed() {
     let mut candidates = resolver.candidates();
     let first = candidates.next_within(SOON).await.unwrap().unwrap();
     let failed = first.id().clone();
-    first.failed("refused");
+    first.failed(&refused());
     assert!(resolver.candidates().all(|pick| *pick.id() != failed));
     assert_eq!(candidates.count(), 3, "the others");
     for pick in resolver.candidates() {
-        pick.failed("refused");
+        pick.failed(&refused());
     }
     // All are out, and none is known to be dead: a call has its chance with each.
     let mut tries = 0;
     for pick in resolver.candidates() {
-        pick.failed("refused");
+        pick.failed(&refused());
         tries += 1;
     }
     assert_eq!(tries, 4);
@@ -162,9 +174,9 @@ async fn candidates_never_repeat_and_pass_over_those_that_failed() {
 async fn one_that_is_known_to_be_dead_is_not_called_because_another_has_failed_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let registry = Registry::new(Memory::new()).unwrap();
-    let refused: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
+    let nowhere: SocketAddr = ([127, 0, 0, 1], 1).into();
     let mut all = Vec::new();
-    for (id, address) in [("dead", refused), ("alive", listener.local_addr().unwrap())] {
+    for (id, address) in [("dead", nowhere), ("alive", listener.local_addr().unwrap())] {
         let instance = Instance::new("greeter", 80).and_then(|i| i.with_id(id)).unwrap();
         all.push(
             registry
@@ -181,17 +193,19 @@ async fn one_that_is_known_to_be_dead_is_not_called_because_another_has_failed_o
             break pick;
         }
     };
-    pick_of("dead").failed("refused");
-    let dead = resolver.choice().known_load("dead");
-    let refuses = async {
-        while !dead.is_dead() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    pick_of("dead").failed(&refused());
+    let dead = resolver.picker().known("dead");
+    let mut rebuilt = resolver.picker().rebuilt();
+    let unreachable = async {
+        while !dead.is_unreachable() {
+            rebuilt.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(SOON, refuses).await.unwrap();
-    pick_of("alive").failed("reset");
-    // Made again by a task, which may take a moment.
-    tokio::task::yield_now().await;
+    tokio::time::timeout(SOON, unreachable).await.unwrap();
+    for _ in 0..2 {
+        pick_of("alive").failed(&reset());
+    }
+    assert!(resolver.picker().known("alive").is_ejected());
     for _ in 0..100 {
         let ids: Vec<String> = resolver.candidates().map(|pick| pick.id().to_string()).collect();
         assert_eq!(ids, ["alive"]);
@@ -241,7 +255,7 @@ fn shares_hold_for_threads_whose_calls_overlap() {
             });
             let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
             for (id, weight) in weights.iter().enumerate() {
-                let exact = match strategy.weighs() {
+                let exact = match strategy.is_weighted() {
                     true => f64::from(*weight) / sum,
                     false => 1.0 / weights.len() as f64,
                 };
@@ -283,24 +297,94 @@ async fn what_is_not_wanted_is_not_picked() {
     assert!(error.to_string().contains("filter"), "{error}");
 }
 
+/// An instance of nobody's known host.
+fn found(id: &str, address: &str) -> Arc<Instance> {
+    let (service, id) = ("greeter".parse().unwrap(), id.parse().unwrap());
+    Arc::new(Instance::found(service, id, vec![address.parse().unwrap()]))
+}
+
 #[tokio::test]
-async fn the_nearest_are_picked_as_long_as_there_is_one() {
-    let registry = registry();
-    let near = registry.register(instance("near", 100)).await.unwrap();
-    let far = Instance::new("greeter", 80).unwrap().with_id("far").unwrap();
-    let far = far
-        .with_address(SocketAddr::from(([203, 0, 113, 1], 80)))
-        .unwrap();
-    let _far = registry.register(far).await.unwrap();
+async fn the_nearest_are_picked_as_long_as_they_are_well_and_not_overloaded() {
+    let feed = Feed::new();
+    let registry = Registry::new(Fed(feed.clone())).unwrap();
+    feed.reset([found("near", "127.0.0.1:1"), found("far", "203.0.113.1:80")]);
+    feed.synced();
     let resolver = registry.resolver_builder("greeter").unwrap().nearest_first();
     let resolver = resolver.build().unwrap();
     known(&resolver, 2).await;
     assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["near"]);
-    resolver.try_pick().unwrap().failed("refused");
+    // The near one has one request, then two: with the next one more than twice those of the far one.
+    let mut held = vec![resolver.try_pick().unwrap()];
+    assert_eq!(*held[0].id(), "near");
+    held.push(resolver.try_pick().unwrap());
+    assert_eq!(*held[1].id(), "near");
+    held.push(resolver.try_pick().unwrap());
+    assert_eq!(*held[2].id(), "far");
+    drop(held);
+    resolver.try_pick().unwrap().failed(&refused());
     assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["far"]);
-    near.set_state(State::Draining).await.unwrap();
+    feed.remove(&"greeter".parse().unwrap(), &"near".parse().unwrap());
     known(&resolver, 1).await;
     assert_eq!(shares(&resolver, 100).keys().collect::<Vec<_>>(), ["far"]);
+}
+
+#[tokio::test]
+async fn a_subset_has_as_many_as_it_should_whoever_comes_and_goes() {
+    let feed = Feed::new();
+    let registry = Registry::new(Fed(feed.clone())).unwrap();
+    feed.reset((0..100).map(|n| found(&n.to_string(), "127.0.0.1:1")));
+    feed.synced();
+    let subset = |client: &str| {
+        let builder = registry.resolver_builder("greeter").unwrap();
+        builder.subset(10).client_id(client).build().unwrap()
+    };
+    let (one, again, other) = (subset("one"), subset("one"), subset("other"));
+    let ids = |resolver: &Resolver| {
+        let mut ids: Vec<String> = resolver
+            .picker()
+            .instances()
+            .iter()
+            .map(|i| i.id().to_string())
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    for resolver in [&one, &again, &other] {
+        known(resolver, 10).await;
+    }
+    let before = ids(&one);
+    assert_eq!(before, ids(&again), "the same client has the same ones");
+    assert_ne!(before, ids(&other));
+    assert_eq!(shares(&one, 10_000).len(), 10);
+    let mut rebuilt = one.picker().rebuilt();
+    rebuilt.borrow_and_update();
+    feed.remove(&"greeter".parse().unwrap(), &before[0].parse().unwrap());
+    let replaced = async {
+        while ids(&one).contains(&before[0]) || ids(&one).len() != 10 {
+            rebuilt.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(SOON, replaced).await.unwrap();
+    let after = ids(&one);
+    assert_eq!(
+        after.iter().filter(|id| before.contains(id)).count(),
+        9,
+        "one takes its place"
+    );
+}
+
+#[tokio::test]
+async fn calls_go_where_answers_are_faster() {
+    let (_all, resolver) = with_weights(&[100; 3], |builder| builder.strategy(Strategy::PeakEwma)).await;
+    for _ in 0..200 {
+        let pick = resolver.try_pick().unwrap();
+        if *pick.id() == "0" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        pick.succeeded();
+    }
+    let shares = shares(&resolver, 1000);
+    assert!(shares.get("0").is_none_or(|share| *share < 0.02), "{shares:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,7 +394,7 @@ async fn a_newcomer_gets_its_share_slowly_where_that_is_wanted() {
     let resolver = registry.resolver_builder("greeter").unwrap();
     let resolver = resolver.slow_start(Duration::from_secs(10)).build().unwrap();
     known(&resolver, 1).await;
-    let mut made = resolver.choice().made();
+    let mut made = resolver.picker().rebuilt();
     made.borrow_and_update();
     tokio::time::advance(Duration::from_secs(60)).await;
     let _new = registry.register(instance("new", 100)).await.unwrap();

@@ -1,5 +1,6 @@
 //! The ways into the HTTP and gRPC stacks that are in use: thin, over the resolver.
 
+mod fault;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub mod reqwest;

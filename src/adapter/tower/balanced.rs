@@ -6,29 +6,35 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::tower::Service;
+use ::tower::load::CompleteOnResponse;
+use ::tower::load::completion::TrackCompletion;
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::call::Call;
-use super::over::{Answered, Over};
+use super::classify::{AnyResponse, Classify};
+use super::repeat::{Never, Repeat};
 use super::services::Services;
-use crate::DEFAULT_PICK_DEADLINE;
 use crate::error::{BoxError, Error, Result};
 use crate::instance::Instance;
-use crate::resolver::Resolver;
+use crate::resolver::{DEFAULT_PICK_DEADLINE, Pick, Resolver};
 
 /// A `Service` over a resolver: each call goes to an instance that is picked for it, over a service that
 /// `make` has made for that instance and that is kept as long as the instance is there.
 ///
 /// It is ready as long as there is an instance. Where there is none it waits, and at the deadline the call fails
-/// with what [`Resolver::pick`] says; the service itself stays usable, in a `Buffer` too. An error of the service of
-/// an instance, or of making it, or that it is not ready within that time, counts as a failure of the transport: the
-/// instance is left out of further picks until it accepts connections again. Answers that are errors must therefore
-/// be responses of the service.
+/// with what [`Resolver::pick`] says; the service itself stays usable, in a `Buffer` too.
 ///
-/// The call is over when the service has answered, unless [`over`](Self::over) says otherwise. A service is dropped
-/// when its instance leaves.
+/// Where `make` fails, or the service of an instance is not ready because of an error, nothing was sent: `make` is
+/// called for the instance's next address, which is the first of those that it is given, and then for another instance.
+/// An error of a call counts as a failure of the instance, two of which in a row eject it, unless its sources say that
+/// it is the caller's own: a body that broke off, a timeout. A service that takes no more requests within the deadline
+/// is only busy, and another instance is tried. [`with_classifier`](Self::with_classifier) tells which responses are
+/// failures: by default none is, as nothing is known of them here.
+///
+/// A call counts as outstanding until the service has answered, unless
+/// [`with_completion`](Self::with_completion) says otherwise. A service is dropped when its instance leaves.
 ///
 /// ```
 /// # use hereabouts::{Instance, Registry, memory::Memory};
@@ -53,46 +59,35 @@ use crate::resolver::Resolver;
 /// assert!(greeter.call("you".to_owned()).await?.starts_with("hello you"));
 /// # Ok(()) }
 /// ```
-pub struct Balanced<M, S, R = Never, O = Answered> {
+pub struct Balanced<M, S, R = Never, K = AnyResponse, C = CompleteOnResponse> {
     resolver: Resolver,
     make: M,
+    services: Arc<Services<S>>,
     repeat: R,
-    over: O,
+    classify: K,
+    completion: C,
+    settings: Settings,
+    waiting: Waiting,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
     attempts: usize,
     deadline: Duration,
-    services: Arc<Services<S>>,
-    waiting: Option<ReusableBoxFuture<'static, Result<()>>>,
-    /// Since when it waits for an instance.
+    /// Turns an error into the one that the caller gets.
+    map_error: fn(BoxError) -> BoxError,
+}
+
+/// The wait for an instance, where there is none.
+#[derive(Default)]
+struct Waiting {
+    future: Option<ReusableBoxFuture<'static, Result<()>>>,
+    /// When it began.
     since: Option<Instant>,
-    /// How long it has waited for the next call.
+    /// How long it took for the next call.
     waited: Duration,
     /// There was none within the deadline: the next call says so.
     refused: Option<Error>,
-}
-
-/// Whether a request may be sent again, to another instance.
-pub trait Repeat<Request> {
-    /// The request once more; none where it may not be sent again, or can't be.
-    fn repeat(&self, request: &Request) -> Option<Request>;
-}
-
-/// No request is sent twice.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Never;
-
-impl<Request> Repeat<Request> for Never {
-    fn repeat(&self, _: &Request) -> Option<Request> {
-        None
-    }
-}
-
-impl<Request, F> Repeat<Request> for F
-where
-    F: Fn(&Request) -> Option<Request>,
-{
-    fn repeat(&self, request: &Request) -> Option<Request> {
-        self(request)
-    }
 }
 
 impl<M, S> Balanced<M, S> {
@@ -102,66 +97,97 @@ impl<M, S> Balanced<M, S> {
         Self {
             resolver,
             make,
-            repeat: Never,
-            over: Answered,
-            attempts: 1,
-            deadline: DEFAULT_PICK_DEADLINE,
             services: Arc::default(),
-            waiting: None,
-            since: None,
-            waited: Duration::ZERO,
-            refused: None,
+            repeat: Never,
+            classify: AnyResponse,
+            completion: CompleteOnResponse::default(),
+            settings: Settings {
+                attempts: 1,
+                deadline: DEFAULT_PICK_DEADLINE,
+                map_error: |error| error,
+            },
+            waiting: Waiting::default(),
         }
     }
 }
 
-impl<M, S, R, O> Balanced<M, S, R, O> {
+impl<M, S, R, K, C> Balanced<M, S, R, K, C> {
     /// Sends a request that failed to another instance, up to `attempts` in all, if `repeat` gives it once
-    /// more: for requests that may have been done although they failed.
+    /// more: for requests that may have been done although they failed. A fifth of the calls may be sent again at most,
+    /// and ten a second in any case. A request that was not sent is tried elsewhere without this.
     #[must_use]
-    pub fn with_retry<N>(self, attempts: usize, repeat: N) -> Balanced<M, S, N, O> {
+    pub fn with_retry<N>(mut self, attempts: usize, repeat: N) -> Balanced<M, S, N, K, C> {
+        self.settings.attempts = attempts.max(1);
         Balanced {
             resolver: self.resolver,
             make: self.make,
-            repeat,
-            over: self.over,
-            attempts: attempts.max(1),
-            deadline: self.deadline,
             services: self.services,
-            waiting: None,
-            since: None,
-            waited: Duration::ZERO,
-            refused: None,
+            repeat,
+            classify: self.classify,
+            completion: self.completion,
+            settings: self.settings,
+            waiting: Waiting::default(),
         }
     }
 
-    /// Counts a call as outstanding until `over` says that it is over.
+    /// Counts a response as `classify` says: a function `Fn(&Response) -> Outcome`, or
+    /// [`HttpStatus`](super::HttpStatus).
     #[must_use]
-    pub fn over<N>(self, over: N) -> Balanced<M, S, R, N> {
+    pub fn with_classifier<N>(self, classify: N) -> Balanced<M, S, R, N, C> {
         Balanced {
             resolver: self.resolver,
             make: self.make,
-            repeat: self.repeat,
-            over,
-            attempts: self.attempts,
-            deadline: self.deadline,
             services: self.services,
-            waiting: None,
-            since: None,
-            waited: Duration::ZERO,
-            refused: None,
+            repeat: self.repeat,
+            classify,
+            completion: self.completion,
+            settings: self.settings,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Counts a call as outstanding until `completion` drops the pick that it is given: one of tower's
+    /// `TrackCompletion`, for responses that are streamed.
+    #[must_use]
+    pub fn with_completion<N>(self, completion: N) -> Balanced<M, S, R, K, N> {
+        Balanced {
+            resolver: self.resolver,
+            make: self.make,
+            services: self.services,
+            repeat: self.repeat,
+            classify: self.classify,
+            completion,
+            settings: self.settings,
+            waiting: Waiting::default(),
         }
     }
 
     /// Waits so long where there is no instance, and for the service of each that is tried: 5 s by default.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.settings.deadline = deadline;
+        self
+    }
+
+    /// Gives callers the errors that `map_error` makes.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn with_error_map(mut self, map_error: fn(BoxError) -> BoxError) -> Self {
+        self.settings.map_error = map_error;
         self
     }
 }
 
-impl<M, S, R, O, Request> Service<Request> for Balanced<M, S, R, O>
+impl Waiting {
+    /// The wait is over: the next call has so much less time.
+    fn end(&mut self) {
+        self.future = None;
+        if let Some(since) = self.since.take() {
+            self.waited = since.elapsed();
+        }
+    }
+}
+
+impl<M, S, R, K, C, Request> Service<Request> for Balanced<M, S, R, K, C>
 where
     M: Service<Arc<Instance>, Response = S> + Clone + Send + 'static,
     M::Error: Into<BoxError>,
@@ -171,47 +197,48 @@ where
     S::Future: Send,
     S::Response: Send,
     R: Repeat<Request> + Clone + Send + 'static,
-    O: Over<S::Response> + Clone + Send + 'static,
+    K: Classify<S::Response> + Clone + Send + 'static,
+    C: TrackCompletion<Pick, S::Response> + Clone + Send + 'static,
     Request: Send + 'static,
 {
-    type Response = O::Response;
+    type Response = C::Output;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<O::Response, BoxError>>;
+    type Future = BoxFuture<'static, Result<C::Output, BoxError>>;
 
     /// Fails only once the registry is closed: a service that has failed here is never used again.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if self.resolver.is_ready() {
-            self.waiting = None;
-            self.refused = None;
-            if let Some(since) = self.since.take() {
-                self.waited = since.elapsed();
-            }
+            self.waiting.refused = None;
+            self.waiting.end();
             return Poll::Ready(Ok(()));
         }
-        if self.refused.is_some() {
+        if self.waiting.refused.is_some() {
             // The call says it.
             return Poll::Ready(Ok(()));
         }
-        self.since.get_or_insert_with(Instant::now);
-        let (resolver, deadline) = (self.resolver.clone(), self.deadline);
+        self.waiting.since.get_or_insert_with(Instant::now);
+        let (resolver, deadline) = (self.resolver.clone(), self.settings.deadline);
         let wait = || ReusableBoxFuture::new(async move { resolver.wait_ready(deadline).await });
-        let waiting = self.waiting.get_or_insert_with(wait);
-        let waited = ready!(waiting.poll(context));
-        self.waiting = None;
+        let waited = ready!(self.waiting.future.get_or_insert_with(wait).poll(context));
+        self.waiting.end();
         match waited {
-            Err(error @ Error::Closed) => return Poll::Ready(Err(error.into())),
-            waited => self.refused = waited.err(),
+            Err(error @ Error::Closed) => Poll::Ready(Err(error.into())),
+            waited => {
+                self.waiting.refused = waited.err();
+                Poll::Ready(Ok(()))
+            }
         }
-        if let Some(since) = self.since.take() {
-            self.waited = since.elapsed();
-        }
-        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let waited = std::mem::take(&mut self.waited);
-        if let Some(refused) = self.refused.take().filter(|_| !self.resolver.is_ready()) {
-            let refused = self.over.failed(refused.into());
+        let Settings {
+            attempts,
+            deadline,
+            map_error,
+        } = self.settings;
+        let waited = std::mem::take(&mut self.waiting.waited);
+        if let Some(refused) = self.waiting.refused.take().filter(|_| !self.resolver.is_ready()) {
+            let refused = map_error(refused.into());
             return Box::pin(async { Err(refused) });
         }
         let call = Call {
@@ -219,40 +246,38 @@ where
             resolver: self.resolver.clone(),
             make: self.make.clone(),
             repeat: self.repeat.clone(),
-            over: self.over.clone(),
-            left: self.attempts,
+            classify: self.classify.clone(),
+            completion: self.completion.clone(),
             services: self.services.clone(),
+            attempts,
+            deadline,
         };
-        let over = self.over.clone();
-        let run = call.run(request, self.deadline.saturating_sub(waited), self.deadline);
-        Box::pin(async move { run.await.map_err(|error| over.failed(error)) })
+        let run = call.run(request, deadline.saturating_sub(waited));
+        Box::pin(async move { run.await.map_err(map_error) })
     }
 }
 
-impl<M: Clone, S, R: Clone, O: Clone> Clone for Balanced<M, S, R, O> {
+impl<M: Clone, S, R: Clone, K: Clone, C: Clone> Clone for Balanced<M, S, R, K, C> {
     fn clone(&self) -> Self {
         Self {
             resolver: self.resolver.clone(),
             make: self.make.clone(),
-            repeat: self.repeat.clone(),
-            over: self.over.clone(),
-            attempts: self.attempts,
-            deadline: self.deadline,
             services: self.services.clone(),
-            waiting: None,
-            since: None,
-            waited: Duration::ZERO,
-            refused: None,
+            repeat: self.repeat.clone(),
+            classify: self.classify.clone(),
+            completion: self.completion.clone(),
+            settings: self.settings,
+            waiting: Waiting::default(),
         }
     }
 }
 
-impl<M, S, R, O> fmt::Debug for Balanced<M, S, R, O> {
+impl<M, S, R, K, C> fmt::Debug for Balanced<M, S, R, K, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balanced")
             .field("service", self.resolver.service())
-            .field("attempts", &self.attempts)
-            .field("deadline", &self.deadline)
+            .field("attempts", &self.settings.attempts)
+            .field("deadline", &self.settings.deadline)
             .finish_non_exhaustive()
     }
 }

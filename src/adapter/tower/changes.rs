@@ -13,10 +13,9 @@ use futures_core::stream::BoxStream;
 use tokio::sync::watch;
 
 use crate::instance::{Instance, InstanceId};
-use crate::registry::Snapshot;
 use crate::resolver::Resolver;
 
-/// What comes and goes, for tower's `Balance`: see [`changes`].
+/// A stream of changes for tower's `Balance`: see [`changes`].
 pub struct Changes<S>(BoxStream<'static, Result<Change<InstanceId, S>, Infallible>>);
 
 /// The instances that can be picked, as tower's changes: one comes (again) with `make`'s service for it when
@@ -47,7 +46,7 @@ pub fn changes<S: Send + 'static>(
     make: impl FnMut(&Arc<Instance>) -> S + Send + 'static,
 ) -> Changes<S> {
     let begin = Differ {
-        snapshots: resolver.changes(),
+        changes: resolver.pickable_changes(),
         resolver: resolver.clone(),
         make,
         known: HashMap::new(),
@@ -64,10 +63,10 @@ pub fn changes<S: Send + 'static>(
     )))
 }
 
-/// What has been told, and what is to be told.
+/// The changes that have been told, and those that are to be.
 struct Differ<M> {
     resolver: Resolver,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    changes: watch::Receiver<()>,
     make: M,
     known: HashMap<InstanceId, Arc<Instance>>,
     pending: VecDeque<Next>,
@@ -96,7 +95,7 @@ impl<M> Differ<M> {
             }
             let closed = tokio::select! {
                 () = self.resolver.closed() => true,
-                changed = self.snapshots.changed(), if self.has_begun => changed.is_err(),
+                changed = self.changes.changed(), if self.has_begun => changed.is_err(),
                 () = std::future::ready(()), if !self.has_begun => false,
             };
             self.has_begun = true;
@@ -105,15 +104,14 @@ impl<M> Differ<M> {
                 self.pending = self.known.drain().map(|(id, _)| Next::Remove(id)).collect();
                 continue;
             }
-            let snapshot = self.snapshots.borrow_and_update().clone();
-            self.compare(&snapshot);
+            self.changes.borrow_and_update();
+            self.compare(&self.resolver.pickable());
         }
     }
 
-    fn compare(&mut self, snapshot: &Snapshot) {
-        let wanted: HashMap<&InstanceId, &Arc<Instance>> = snapshot
+    fn compare(&mut self, pickable: &[Arc<Instance>]) {
+        let wanted: HashMap<&InstanceId, &Arc<Instance>> = pickable
             .iter()
-            .filter(|instance| self.resolver.may_pick(instance))
             .map(|instance| (instance.id(), instance))
             .collect();
         for id in self.known.keys().filter(|id| !wanted.contains_key(id)) {

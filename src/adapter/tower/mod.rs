@@ -4,9 +4,13 @@
 mod balanced;
 mod call;
 mod changes;
-mod over;
+mod classify;
+mod not_sent;
+mod repeat;
 mod services;
 
-pub use self::balanced::{Balanced, Never, Repeat};
+pub use self::balanced::Balanced;
 pub use self::changes::{Changes, changes};
-pub use self::over::{Answered, Over};
+pub use self::classify::{AnyResponse, Classify, HttpStatus};
+pub use self::not_sent::NotSent;
+pub use self::repeat::{Never, Repeat};

@@ -50,7 +50,7 @@ async fn call(greeter: &Resolver) -> hereabouts::Result<String> {
                     pick.id(),
                     pick.address()
                 );
-                pick.failed(&error);
+                pick.failed(&*error);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -16,6 +16,7 @@ fn a_pick_allocates_nothing() {
     let runtime = runtime.expect("a runtime");
     for strategy in [
         Strategy::LeastOutstanding,
+        Strategy::PeakEwma,
         Strategy::RoundRobin,
         Strategy::Random,
         Strategy::Weighted,
@@ -33,8 +34,9 @@ fn a_pick_allocates_nothing() {
                 tokio::task::yield_now().await;
             }
             greeter.wait_ready(Duration::from_secs(5)).await.unwrap();
-            // One is out, which the choice is made without.
-            greeter.try_pick().unwrap().failed("refused");
+            // One is ejected, which the next set is made without.
+            let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            greeter.try_pick().unwrap().failed(&refused);
             (registry, greeter, all)
         });
         // Nothing else runs: the runtime stands still.

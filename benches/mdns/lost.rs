@@ -52,7 +52,7 @@ fn removals(host: &Host, reader: &Host, rounds: usize) -> Outcome<Vec<Duration>>
         let gone = reader.spawn(async move {
             let pick = resolver.pick().await?;
             let began = Instant::now();
-            pick.failed("its process was killed");
+            pick.failed(&std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
             seen.until(|s| !s.iter().any(|i| *i.id() == id.as_str())).await?;
             Outcome::Ok(began.elapsed())
         });

@@ -153,7 +153,7 @@ impl Demo {
                 Err(error) if pause > LONGEST_PAUSE => return Err(error),
                 Err(error) => {
                     refused = format!("{} refused, so another was picked -> ", pick.id());
-                    pick.failed(&error);
+                    pick.failed(&*error);
                 }
             }
             tokio::time::sleep(pause).await;

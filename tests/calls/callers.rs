@@ -21,6 +21,14 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: [Kind; 2] = [Kind::Reqwest, Kind::Tower];
 
+impl Kind {
+    /// Whether a failed connection shows before the request is given away. The service of the tower kind connects when
+    /// it is called, as one does that knows nothing of [`NotSent`](hereabouts::tower::NotSent).
+    pub(crate) fn connects_before_it_sends(self) -> bool {
+        matches!(self, Self::Reqwest)
+    }
+}
+
 /// The server that is called.
 pub(crate) fn program() -> String {
     crate::lab::example("axum_greeter")

@@ -1,14 +1,19 @@
 //! The same on etcd.
 
-use crate::lab::{Host, Process};
+use crate::lab::{Host, Lan, Process, Router};
 use crate::server::{Server, Version};
 #[cfg(feature = "etcd-tls")]
 use crate::tool::tool_here;
 use crate::tool::{code, event, run, tool};
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
+
+/// Within which a host that is there accepts a connection, also on a busy machine.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
 
 #[test]
 fn it_lists_and_registers_in_etcd_and_bears_an_outage() {
@@ -44,6 +49,34 @@ fn it_lists_and_registers_in_etcd_and_bears_an_outage() {
     register.signal(Signal::SIGTERM);
     assert_eq!(code(&mut register), 0);
     event(&mut watch, "removed");
+}
+
+#[test]
+fn it_resolves_in_another_subnet_to_addresses_that_connect() {
+    let (lan, other) = (Lan::with_subnet(77), Lan::with_subnet(88));
+    let router = Router::between(&lan, &other);
+    let (host, owner, reader) = (Arc::new(lan.host(1)), lan.host(2), other.host(2));
+    for routed in [&*host, &owner, &reader] {
+        routed.route_through(&router);
+    }
+    let [server] = Server::on_hosts(Version::Packaged, [host.clone()]);
+    let registry = format!("--registry etcd://{}", server.address());
+    // The kernel maps IPv4 into it, so it takes both families.
+    let _listener = owner.in_namespace(|| TcpListener::bind("[::]:8080").unwrap());
+    let mut register = Process::spawn(&mut tool(
+        &owner,
+        &format!("{registry} register greeter --port 8080 --json"),
+    ));
+    event(&mut register, "registered");
+    let (status, out, err) = run(&reader, &format!("{registry} resolve greeter"));
+    assert_eq!((status, out.as_str()), (0, "10.77.0.2:8080\n"), "{err}");
+    let (status, out, err) = run(&reader, &format!("{registry} resolve greeter --all"));
+    assert!(status == 0 && out.starts_with("10.77.0.2:8080\n"), "{out}{err}");
+    for line in out.lines() {
+        let address: SocketAddr = line.parse().unwrap();
+        let connected = reader.in_namespace(|| TcpStream::connect_timeout(&address, CONNECT_TIME));
+        assert!(connected.is_ok(), "{address}: {connected:?}");
+    }
 }
 
 #[cfg(feature = "etcd-tls")]

@@ -72,7 +72,8 @@ fn a_call_that_failed_though_the_instance_lives_takes_nothing_away_for_good() {
         let resolver = registry.resolver("greeter").unwrap();
         let pick = resolver.pick().await.unwrap();
         let suspect = pick.id().clone();
-        pick.failed("a mistake of the caller's");
+        // A mistake of the caller's, which has called another port.
+        pick.failed(&std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         let back = async {
             while resolver.pick().await.unwrap().id() != &suspect {
                 tokio::time::sleep(Duration::from_millis(10)).await;

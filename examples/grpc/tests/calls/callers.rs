@@ -19,6 +19,13 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: [Kind; 1] = [Kind::Tonic];
 
+impl Kind {
+    /// Whether a failed connection shows before the request is given away, or gives it back.
+    pub(crate) fn connects_before_it_sends(self) -> bool {
+        true
+    }
+}
+
 /// The server that is called.
 pub(crate) fn program() -> String {
     env!("CARGO_BIN_EXE_grpc_greeter").to_owned()

@@ -4,6 +4,7 @@
 //! nothing of it; otherwise anybody who can upload to a gateway could take its instances out one by one.
 
 use std::error::Error;
+use std::io;
 
 #[cfg(feature = "tonic")]
 use crate::error::BoxError;
@@ -47,6 +48,10 @@ pub(super) fn fault_of(error: &(dyn Error + 'static)) -> Fault {
 fn fault_of_one(error: &(dyn Error + 'static)) -> Option<Fault> {
     if error.is::<tokio::time::error::Elapsed>() {
         return Some(Fault::CallerTimeout);
+    }
+    let io = error.downcast_ref::<io::Error>();
+    if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+        return Some(Fault::Connect);
     }
     #[cfg(feature = "reqwest")]
     if let Some(error) = error.downcast_ref::<::reqwest::Error>() {

@@ -22,7 +22,6 @@ pub use address::Address;
 pub use escape::{Escaped, escaped};
 pub use generation::Generation;
 pub use host_id::HostId;
-#[cfg(feature = "mdns")]
 pub(crate) use host_id::fnv1a;
 pub use invalid::Invalid;
 pub(crate) use key::Key;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Chunked<T, const CHUNK: usize> {
     /// All are full but the last one, which is not empty.
-    chunks: Vec<Arc<Vec<T>>>,
+    chunks: Vec<Arc<[Option<T>; CHUNK]>>,
     len: usize,
 }
 
@@ -21,11 +21,11 @@ impl<T, const CHUNK: usize> Chunked<T, CHUNK> {
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&T> {
-        self.chunks.get(index / CHUNK)?.get(index % CHUNK)
+        self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.as_ref()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter())
+        self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
     }
 
     /// The elements from an index on, then those before it.
@@ -39,39 +39,37 @@ impl<T, const CHUNK: usize> Chunked<T, CHUNK> {
 impl<T: Clone, const CHUNK: usize> Chunked<T, CHUNK> {
     /// Adds an element at the end; returns its index.
     pub(super) fn push(&mut self, element: T) -> usize {
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => Arc::make_mut(chunk).push(element),
-            _ => {
-                let mut chunk = Vec::with_capacity(CHUNK);
-                chunk.push(element);
-                self.chunks.push(Arc::new(chunk));
-            }
+        let index = self.len;
+        if index.is_multiple_of(CHUNK) {
+            self.chunks.push(Arc::new(std::array::from_fn(|_| None)));
         }
         self.len += 1;
-        self.len - 1
+        self.replace(index, Some(element));
+        index
     }
 
     /// Replaces the element at an index; nothing happens where there is none.
     pub(super) fn set(&mut self, index: usize, element: T) {
-        let chunk = self.chunks.get_mut(index / CHUNK).map(Arc::make_mut);
-        if let Some(place) = chunk.and_then(|chunk| chunk.get_mut(index % CHUNK)) {
-            *place = element;
+        if index < self.len {
+            self.replace(index, Some(element));
         }
     }
 
     /// Removes the element at an index by putting the last one in its place, and returns the one that has moved.
     pub(super) fn swap_remove(&mut self, index: usize) -> Option<&T> {
-        let chunk = self.chunks.last_mut()?;
-        let last = Arc::make_mut(chunk).pop()?;
-        if chunk.is_empty() {
-            self.chunks.pop();
-        }
+        let last = self.replace(self.len.checked_sub(1)?, None);
         self.len -= 1;
+        self.chunks.truncate(self.len.div_ceil(CHUNK));
         if index >= self.len {
             return None;
         }
-        self.set(index, last);
+        self.replace(index, last);
         self.get(index)
+    }
+
+    fn replace(&mut self, index: usize, element: Option<T>) -> Option<T> {
+        let chunk = Arc::make_mut(self.chunks.get_mut(index / CHUNK)?);
+        std::mem::replace(chunk.get_mut(index % CHUNK)?, element)
     }
 }
 

@@ -13,6 +13,7 @@ mod latency;
 mod outcome;
 mod pick;
 mod picker;
+#[cfg(any(feature = "reqwest", feature = "tower"))]
 mod retry_budget;
 mod strategy;
 mod subset;

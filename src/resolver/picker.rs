@@ -19,6 +19,7 @@ use super::builder::Options;
 use super::chunked::Chunked;
 use super::ejection::{Cause, FAILURES_TO_EJECT, RETURN_TIME};
 use super::endpoint::{Endpoint, EndpointState, SlowStart};
+#[cfg(any(feature = "reqwest", feature = "tower"))]
 use super::retry_budget::RetryBudget;
 use super::strategy::{Draw, Strategy};
 use crate::instance::{Instance, InstanceId};
@@ -33,6 +34,7 @@ const TIERS: usize = 3;
 pub(super) struct Picker {
     /// Where it is checked whether an ejected one accepts connections.
     pub(super) shared: Arc<Shared>,
+    #[cfg(any(feature = "reqwest", feature = "tower"))]
     pub(super) budget: RetryBudget,
     options: Options,
     hosts: ArcSwap<HostSet>,
@@ -63,8 +65,8 @@ struct HostSet {
 /// The endpoints of one distance.
 #[derive(Clone, Default)]
 struct Tier {
-    /// Their positions among all that are up. Numbers are copied fast, so the chunks are large.
-    positions: Chunked<u32, 1024>,
+    /// Their positions among all that are up. Numbers are copied fast, also all of them for a change of one.
+    positions: Vec<u32>,
     /// The table by which one is drawn, where weights matter and differ.
     weights: Option<Arc<Alias>>,
     /// How many have each weight, by its bits.
@@ -84,6 +86,7 @@ impl Picker {
     pub(super) fn new(shared: Arc<Shared>, options: Options, snapshot: &Arc<Snapshot>) -> Arc<Self> {
         let picker = Arc::new_cyclic(|me| Self {
             shared,
+            #[cfg(any(feature = "reqwest", feature = "tower"))]
             budget: RetryBudget::new(),
             index: Mutex::new(Index::new(&options)),
             options,
@@ -154,7 +157,8 @@ impl Picker {
         let start = |len| scaled(fastrand::u32(..), len);
         let mut tiers = hosts.tiers.iter();
         let of_tier = |tier: &Tier| {
-            let mut positions = tier.positions.iter_from(start(tier.positions.len()));
+            let (before, after) = tier.positions.split_at(start(tier.positions.len()));
+            let mut positions = after.iter().chain(before);
             positions.find_map(|position| hosts.at(*position).filter(|host| will_do(host)))
         };
         let of_all = || {
@@ -367,12 +371,15 @@ impl Tier {
     /// Adds an endpoint of a weight; returns its index.
     fn push(&mut self, position: usize, weight: f32) -> usize {
         self.count(weight);
-        self.positions.push(position_of(position))
+        self.positions.push(position_of(position));
+        self.positions.len() - 1
     }
 
     /// Notes that the endpoint at an index stands elsewhere among all that are up.
     fn set_position(&mut self, index: usize, position: usize) {
-        self.positions.set(index, position_of(position));
+        if let Some(known) = self.positions.get_mut(index) {
+            *known = position_of(position);
+        }
     }
 
     /// Notes that an endpoint has another weight.
@@ -386,9 +393,10 @@ impl Tier {
     /// Removes the endpoint at an index, which has this weight; returns the position of the one that is there now.
     fn remove(&mut self, index: usize, weight: f32) -> Option<usize> {
         self.forget(weight);
-        self.positions
-            .swap_remove(index)
-            .map(|position| *position as usize)
+        if index < self.positions.len() {
+            self.positions.swap_remove(index);
+        }
+        self.positions.get(index).map(|position| *position as usize)
     }
 
     fn count(&mut self, weight: f32) {

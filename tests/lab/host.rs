@@ -159,10 +159,16 @@ impl Host {
         network.containers.push(container);
     }
 
-    /// Adds a bridge without a port, which is up and has no carrier, as `virbr0` is while no machine runs.
+    /// Adds a bridge whose only port has gone, so that it is up and has no carrier, as `virbr0` once its last machine has
+    /// ended.
     pub(crate) fn add_idle_bridge(&self, name: &str, address: &str) {
         self.namespace.ip(&format!(
-            "link add {name} type bridge\naddr add {address} dev {name}\nlink set {name} up"
+            "link add {name} type bridge\n\
+             link add vnet0 type veth peer name vnet1\n\
+             link set vnet0 master {name} up\n\
+             addr add {address} dev {name}\n\
+             link set {name} up\n\
+             link del vnet0"
         ));
         self.wait_link(name, "NO-CARRIER");
     }

@@ -48,7 +48,7 @@ impl Backend for Fed {
     }
 }
 
-/// What reads the instances.
+/// The readers of the instances.
 #[derive(Default)]
 struct Readers {
     watches: Vec<Watch>,
@@ -62,7 +62,7 @@ type Measure = (
     fn(&Registry, usize) -> Result<Readers>,
 );
 
-/// What is measured, the goal in microseconds, the number of services, and their readers.
+/// The name of a measure, its goal in microseconds, the number of services, and their readers.
 const MEASURES: [Measure; 4] = [
     ("µs a change, no reader", None, 1, |_, _| Ok(Readers::default())),
     ("   watch", None, 1, |registry, _| {

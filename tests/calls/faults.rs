@@ -47,7 +47,7 @@ impl Servers {
         .await
     }
 
-    /// So many servers that answer as `answer` says.
+    /// Starts `count` servers that answer as `answer` says.
     async fn serve<F>(count: usize, answer: impl Fn(usize, Body) -> F + Clone + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response> + Send + 'static,
@@ -331,7 +331,7 @@ async fn retries_are_a_fifth_of_the_calls_at_most_and_ten_a_second() {
         all.push(registry.register(instance.unwrap()).await.unwrap());
     }
     let greeter = registry.resolver_builder("greeter").unwrap();
-    // Whoever is ejected is used all the same.
+    // Ejected instances are used all the same.
     let greeter = greeter.panic_threshold(100).build().unwrap();
     greeter.wait_ready(SOON).await.unwrap();
     let client = client();

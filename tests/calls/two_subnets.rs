@@ -17,7 +17,7 @@ use crate::routed::{
     ADVERTISED, Routed, ask, close, connect, greeter, greeter_at, listen, read_name, register, serve,
 };
 
-/// So many picks in a row, since the choice may change from one to the next.
+/// The number of picks in a row, since the choice may change from one to the next.
 const PICKS: usize = 20;
 /// How long a server is away: longer than it takes to open a socket again, and the first checks of health fail.
 const ABSENCE: Duration = Duration::from_secs(1);
@@ -149,7 +149,7 @@ fn the_owners_order_is_kept() {
     for (id, published, reader, seen) in [
         ("one", [direct, vpn], &far, [direct, vpn]),
         ("two", [vpn, direct], &far, [vpn, direct]),
-        // What is in the reader's own subnet is nearer.
+        // An address in the reader's own subnet is nearer.
         ("three", [vpn, direct], &near, [direct, vpn]),
     ] {
         let registration = register(&owner, &registry, greeter_at(id, &published));

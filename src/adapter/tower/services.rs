@@ -134,6 +134,7 @@ pub(super) struct Making<S> {
     services: Arc<Services<S>>,
     target: Target,
     instance: Arc<Instance>,
+    is_finished: bool,
 }
 
 impl<S> Making<S> {
@@ -142,13 +143,14 @@ impl<S> Making<S> {
             services,
             target,
             instance,
+            is_finished: false,
         }
     }
 }
 
 impl<S: Clone + Send + 'static> Making<S> {
     /// Keeps what was made, and tells all calls that wait for it.
-    pub(super) fn finish(self, made: Result<S, BoxError>, resolver: &Resolver) {
+    pub(super) fn finish(mut self, made: Result<S, BoxError>, resolver: &Resolver) {
         let made = made.map_err(|error| SharedError(Arc::new(error)));
         let made = made.map(|service| Cached {
             service,
@@ -160,6 +162,7 @@ impl<S: Clone + Send + 'static> Making<S> {
             // First, so that calls that begin now find it.
             self.services.keep(one, resolver);
         }
+        self.is_finished = true;
         for waiter in self
             .services
             .lock()
@@ -175,8 +178,11 @@ impl<S: Clone + Send + 'static> Making<S> {
 
 impl<S> Drop for Making<S> {
     fn drop(&mut self) {
-        let waiters = self.services.lock().making.remove(&self.target);
-        drop(waiters);
+        // Calls that have come since it was finished wait for another one, which is being made already.
+        if !self.is_finished {
+            let waiters = self.services.lock().making.remove(&self.target);
+            drop(waiters);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ impl<T, const CHUNK: usize> Chunked<T, CHUNK> {
         self.len == 0
     }
 
+    #[inline]
     pub(super) fn get(&self, index: usize) -> Option<&T> {
         self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.as_ref()
     }

@@ -66,7 +66,7 @@ impl History {
 
 /// Ejects an instance, and lets it return once its time is over and it accepts a connection: the check is a connection
 /// of ours, never a caller's request. Meanwhile the backend asks the network where it can, and may find it gone.
-pub(super) fn eject(picker: &Arc<Picker>, endpoint: &Endpoint, epoch: u32, cause: Cause) {
+pub(super) fn eject(picker: &Arc<Picker>, endpoint: &Endpoint, epoch: u16, cause: Cause) {
     let Some(epoch) = picker.mark_ejected(endpoint, epoch, cause) else {
         // Another request has ejected it, or this one is of an earlier epoch.
         return;
@@ -151,7 +151,7 @@ async fn try_connect(endpoint: &Endpoint) -> bool {
 
 /// Checks the addresses of an instance after a first failure, or a caller's own timeout, which may be the fault of
 /// either: where none of them accepts a connection, the instance is ejected.
-pub(super) fn suspect(picker: &Arc<Picker>, endpoint: &Arc<Endpoint>, epoch: u32) {
+pub(super) fn suspect(picker: &Arc<Picker>, endpoint: &Arc<Endpoint>, epoch: u16) {
     if endpoint.state.is_ejected() || !endpoint.state.try_begin_check() {
         return;
     }

@@ -1,6 +1,6 @@
 //! One server as a resolver sees it: the instance, its requests, its failures, whether it is ejected.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -101,9 +101,9 @@ pub(super) struct EndpointState {
 struct Counters {
     /// Requests that have begun and not ended.
     outstanding: AtomicU32,
-    /// How often it was ejected and has returned: odd while it is ejected. The end of a request counts for the epoch in
-    /// which the request began.
-    epoch: AtomicU32,
+    /// How often it was ejected and has returned, modulo 65,536: odd while it is ejected. The end of a request counts for
+    /// the epoch in which the request began.
+    epoch: AtomicU16,
     /// Failures since the last success.
     failures_in_row: AtomicU32,
     recent_failures: RecentFailures,
@@ -118,7 +118,7 @@ pub(super) struct SlowStart {
 }
 
 impl EndpointState {
-    pub(super) fn epoch(&self) -> u32 {
+    pub(super) fn epoch(&self) -> u16 {
         self.counters.epoch.load(Ordering::Relaxed)
     }
 
@@ -137,7 +137,7 @@ impl EndpointState {
     }
 
     /// Waits until the epoch is over, or the instance has left.
-    pub(super) async fn wait_changed(&self, epoch: u32) {
+    pub(super) async fn wait_changed(&self, epoch: u16) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -150,7 +150,7 @@ impl EndpointState {
 
     /// Ejects it by the failure of a request that began in `epoch`. Returns the epoch of the ejection; none where it was
     /// ejected already, or that request is of an earlier epoch.
-    pub(super) fn eject(&self, epoch: u32, cause: Cause) -> Option<u32> {
+    pub(super) fn eject(&self, epoch: u16, cause: Cause) -> Option<u16> {
         let ejected = epoch.wrapping_add(1);
         let is_new = epoch.is_multiple_of(2) && self.advance(epoch, ejected);
         if is_new {
@@ -168,7 +168,7 @@ impl EndpointState {
     }
 
     /// Ends its ejection, if it is still the one of `epoch`. Returns whether it was.
-    pub(super) fn uneject(&self, epoch: u32) -> bool {
+    pub(super) fn uneject(&self, epoch: u16) -> bool {
         let is_back = epoch % 2 == 1 && self.advance(epoch, epoch.wrapping_add(1));
         if is_back {
             // For the next ejection: until then it says nothing.
@@ -189,7 +189,7 @@ impl EndpointState {
         self.renewed.notified().await;
     }
 
-    fn advance(&self, from: u32, to: u32) -> bool {
+    fn advance(&self, from: u16, to: u16) -> bool {
         let moved = self
             .counters
             .epoch
@@ -214,6 +214,7 @@ impl EndpointState {
     }
 
     /// The requests that are outstanding, and those that have failed within a second, which count as if they were.
+    #[inline]
     pub(super) fn load(&self, now: impl FnOnce() -> u32) -> u32 {
         let outstanding = self.counters.outstanding.load(Ordering::Relaxed);
         outstanding.saturating_add(self.counters.recent_failures.count(now))

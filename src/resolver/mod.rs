@@ -5,6 +5,7 @@
 
 mod alias;
 mod builder;
+mod call;
 mod candidates;
 mod chunked;
 mod ejection;

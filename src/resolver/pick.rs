@@ -6,12 +6,11 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
+use super::call::Call;
 use super::ejection::{self, Cause, FAILURES_TO_EJECT};
 use super::endpoint::{Endpoint, EndpointState};
 use super::outcome::{Outcome, is_refused};
@@ -31,31 +30,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// nothing about that.
 pub struct Pick {
     endpoint: Arc<Endpoint>,
-    /// The epoch of the endpoint in which it was picked.
-    epoch: u32,
-    /// The index of the address in use.
-    address: AtomicUsize,
-    /// How many addresses have failed.
-    failed_addresses: AtomicUsize,
-    /// When the call began, where the strategy goes by latency.
-    began: Option<Instant>,
-    /// Whether the latency was observed.
-    is_observed: AtomicBool,
+    call: Call,
 }
 
 impl Pick {
-    pub(super) fn new(endpoint: Arc<Endpoint>, began: Option<Instant>) -> Self {
+    /// A pick of an endpoint. `began` is when the call began, in microseconds since the resolver did, where the strategy
+    /// goes by latency.
+    pub(super) fn new(endpoint: Arc<Endpoint>, began: Option<u64>) -> Self {
         endpoint.state.begin();
-        let epoch = endpoint.state.epoch();
-        let address = AtomicUsize::new(endpoint.preferred());
-        Self {
-            endpoint,
-            epoch,
-            address,
-            failed_addresses: AtomicUsize::new(0),
-            began,
-            is_observed: AtomicBool::new(false),
-        }
+        let call = Call::new(endpoint.state.epoch(), endpoint.preferred(), began);
+        Self { endpoint, call }
     }
 
     pub(super) fn state(&self) -> &Arc<EndpointState> {
@@ -67,7 +51,7 @@ impl Pick {
     #[must_use]
     pub fn address(&self) -> &Address {
         let addresses = self.endpoint.instance.addresses();
-        let index = self.address.load(Ordering::Relaxed);
+        let index = self.call.address();
         // An instance without an address is never picked, and none is taken from it later.
         addresses.get(index).unwrap_or(&addresses[0])
     }
@@ -121,7 +105,7 @@ impl Pick {
     /// # async fn main() -> hereabouts::Result<()> {
     /// # let registry = Registry::new(Memory::new())?;
     /// # let registration = registry.register(Instance::new("greeter", 8080)?).await?;
-    /// let pick = registry.resolver("greeter")?.pick().await?;
+    /// let mut pick = registry.resolver("greeter")?.pick().await?;
     /// loop {
     ///     match std::net::TcpStream::connect(pick.address().to_string()) {
     ///         Ok(_) => break pick.succeeded(), // this address is tried first from now on
@@ -132,14 +116,14 @@ impl Pick {
     /// # Ok(()) }
     /// ```
     #[must_use = "it tells whether there is another address to try"]
-    pub fn advance_address(&self) -> bool {
+    pub fn advance_address(&mut self) -> bool {
         let count = self.endpoint.instance.addresses().len();
-        let failed = self.failed_addresses.fetch_add(1, Ordering::Relaxed) + 1;
+        let failed = self.call.count_failed_address();
         if failed >= count.min(MAX_TRIED_ADDRESSES) {
             return false;
         }
-        let next = (self.address.load(Ordering::Relaxed) + 1) % count;
-        self.address.store(next, Ordering::Relaxed);
+        let next = (self.call.address() + 1) % count;
+        self.call.set_address(next);
         true
     }
 
@@ -153,7 +137,7 @@ impl Pick {
     /// # async fn main() -> hereabouts::Result<()> {
     /// # let registry = Registry::new(Memory::new())?;
     /// # let registration = registry.register(Instance::new("greeter", 8080)?).await?;
-    /// let pick = registry.resolver("greeter")?.pick().await?;
+    /// let mut pick = registry.resolver("greeter")?.pick().await?;
     /// match pick.connect().await {
     ///     Ok(_stream) => pick.succeeded(),
     ///     Err(error) => pick.failed(&error),
@@ -168,26 +152,26 @@ impl Pick {
     /// # Cancel safety
     ///
     /// Dropping the future ends all tries and says nothing of the instance.
-    pub async fn connect(&self) -> io::Result<TcpStream> {
-        let first = self.address.load(Ordering::Relaxed);
+    pub async fn connect(&mut self) -> io::Result<TcpStream> {
+        let first = self.call.address();
         let connect = net::connect(self.endpoint.instance.addresses(), first);
         let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
         let (stream, index) = connected.map_err(timed_out)??;
         if self.endpoint.can_prefer(index) {
-            self.address.store(index, Ordering::Relaxed);
+            self.call.set_address(index);
             self.endpoint.prefer(index);
         }
         Ok(stream)
     }
 
     /// Tells that the call went well.
-    pub fn succeeded(self) {
+    pub fn succeeded(mut self) {
         self.record(Outcome::Success);
     }
 
     /// Tells what the answer to the call says of the instance.
-    pub fn answered(self, outcome: Outcome) {
+    pub fn answered(mut self, outcome: Outcome) {
         self.record(outcome);
     }
 
@@ -208,13 +192,14 @@ impl Pick {
     }
 
     /// Records the outcome of a call that was answered.
-    pub(crate) fn record(&self, outcome: Outcome) {
-        let state = &self.endpoint.state;
+    #[inline]
+    pub(crate) fn record(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Success => {
                 self.observe_latency();
-                self.endpoint.prefer(self.address.load(Ordering::Relaxed));
-                if state.epoch() != self.epoch {
+                let state = &self.endpoint.state;
+                self.endpoint.prefer(self.call.address());
+                if state.epoch() != self.call.epoch() {
                     // It was ejected meanwhile, or has returned: this is of an earlier time.
                     return;
                 }
@@ -224,7 +209,7 @@ impl Pick {
                     && !state.is_ejected_for_responses()
                     && let Some(picker) = self.endpoint.picker.upgrade()
                 {
-                    picker.end_ejection(self.endpoint.instance.id(), state, self.epoch);
+                    picker.end_ejection(self.endpoint.instance.id(), state, self.call.epoch());
                 }
             }
             Outcome::Failure => self.note_failure(Cause::Responses, false),
@@ -233,13 +218,16 @@ impl Pick {
     }
 
     /// Observes how long the instance took to answer, once.
-    pub(crate) fn observe_latency(&self) {
-        if let Some(began) = self.began
-            && !self.is_observed.swap(true, Ordering::Relaxed)
+    #[inline]
+    pub(crate) fn observe_latency(&mut self) {
+        if self.call.is_timed()
             && let Some(picker) = self.endpoint.picker.upgrade()
         {
-            let latency = began.elapsed().as_secs_f32() * 1e6;
-            self.endpoint.state.latency().observe(latency, picker.now());
+            let latency = self.call.take_latency(picker.now_micros());
+            self.endpoint
+                .state
+                .latency()
+                .observe(latency as f32, picker.now());
         }
     }
 
@@ -255,7 +243,7 @@ impl Pick {
     #[cfg(any(test, feature = "reqwest", feature = "tower"))]
     pub(crate) fn record_timeout(&self) {
         if let Some(picker) = self.endpoint.picker.upgrade() {
-            ejection::suspect(&picker, &self.current_endpoint(&picker), self.epoch);
+            ejection::suspect(&picker, &self.current_endpoint(&picker), self.call.epoch());
         }
     }
 
@@ -267,17 +255,17 @@ impl Pick {
 
     /// Uses this address, to which the connection was made.
     #[cfg(feature = "tower")]
-    pub(crate) fn use_address(&self, address: &Address) {
+    pub(crate) fn use_address(&mut self, address: &Address) {
         let mut addresses = self.endpoint.instance.addresses().iter();
         if let Some(index) = addresses.position(|known| known == address) {
-            self.address.store(index, Ordering::Relaxed);
+            self.call.set_address(index);
         }
     }
 
     /// The instance with the address in use as its first one.
     #[cfg(feature = "tower")]
     pub(crate) fn instance_at_address(&self) -> Arc<Instance> {
-        let index = self.address.load(Ordering::Relaxed);
+        let index = self.call.address();
         let mut addresses = self.endpoint.instance.addresses().to_vec();
         if index == 0 || index >= addresses.len() {
             return self.endpoint.instance.clone();
@@ -292,7 +280,7 @@ impl Pick {
             return;
         };
         let state = &self.endpoint.state;
-        if state.epoch() != self.epoch {
+        if state.epoch() != self.call.epoch() {
             // It was ejected meanwhile, or has returned: this is of an earlier time.
             return;
         }
@@ -303,10 +291,10 @@ impl Pick {
         }
         let failures = state.note_failure(picker.now());
         if is_certain || failures >= FAILURES_TO_EJECT {
-            ejection::eject(&picker, &current, self.epoch, cause);
+            ejection::eject(&picker, &current, self.call.epoch(), cause);
         } else if cause == Cause::Connection {
             // A server that has crashed breaks off its connections: one of ours tells at once whether it is there.
-            ejection::suspect(&picker, &current, self.epoch);
+            ejection::suspect(&picker, &current, self.call.epoch());
         }
     }
 }

@@ -3,9 +3,9 @@
 //! A pick reads an immutable [`HostSet`]. A change of one instance makes the next set: it shares all chunks with the
 //! one before but those that hold that instance.
 
+mod hosts;
 mod index;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -13,22 +13,20 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use self::hosts::{Host, HostSet, TIERS, Tier};
 use self::index::Index;
-use super::alias::{Alias, scaled};
+use super::alias::scaled;
 use super::builder::Options;
-use super::chunked::Chunked;
 use super::ejection::{Cause, FAILURES_TO_EJECT, RETURN_TIME};
 use super::endpoint::{Endpoint, EndpointState, SlowStart};
 #[cfg(any(feature = "reqwest", feature = "tower"))]
 use super::retry_budget::RetryBudget;
-use super::strategy::{Draw, Strategy};
+use super::strategy::{Draw, Drawn, Strategy};
 use crate::instance::{Instance, InstanceId};
 use crate::registry::{Shared, Snapshot};
 
 /// How often another endpoint is drawn before all are looked at one by one.
 const REDRAWS: usize = 3;
-/// Instances of this host, of this subnet, and the rest; all are in the first tier where that makes no difference.
-const TIERS: usize = 3;
 
 /// The endpoints that can be picked, and how one of them is.
 pub(super) struct Picker {
@@ -50,36 +48,6 @@ pub(super) struct Picker {
     started: Instant,
     /// For the endpoints, which must not keep it.
     me: Weak<Self>,
-}
-
-/// The endpoints that a pick reads.
-#[derive(Clone, Default)]
-struct HostSet {
-    /// Every endpoint that is up and wanted. A change copies a chunk of it and a pointer to each other chunk, which is
-    /// about as much for 10,000 endpoints.
-    up: Chunked<Host, 64>,
-    /// The endpoints to pick from, by how near they are: in use, with a weight, not ejected; or the next best.
-    tiers: [Tier; TIERS],
-}
-
-/// The endpoints of one distance.
-#[derive(Clone, Default)]
-struct Tier {
-    /// Their positions among all that are up. Numbers are copied fast, also all of them for a change of one.
-    positions: Vec<u32>,
-    /// The table by which one is drawn, where weights matter and differ.
-    weights: Option<Arc<Alias>>,
-    /// How many have each weight, by its bits.
-    counts: BTreeMap<u32, usize>,
-}
-
-/// An endpoint, with what is looked at before it is chosen.
-#[derive(Clone)]
-struct Host {
-    state: Arc<EndpointState>,
-    endpoint: Arc<Endpoint>,
-    /// Its weight now.
-    weight: f32,
 }
 
 impl Picker {
@@ -110,9 +78,15 @@ impl Picker {
         self.started.elapsed().as_millis() as u32
     }
 
-    /// When a call that begins now has begun, where that is of interest.
-    pub(super) fn call_begins(&self) -> Option<Instant> {
-        (self.options.strategy == Strategy::PeakEwma).then(Instant::now)
+    /// Microseconds since the resolver began.
+    pub(super) fn now_micros(&self) -> u64 {
+        // Enough for half a million years.
+        self.started.elapsed().as_micros() as u64
+    }
+
+    /// When a call that begins now has begun, in microseconds, where that is of interest.
+    pub(super) fn call_begins(&self) -> Option<u64> {
+        (self.options.strategy == Strategy::PeakEwma).then(|| self.now_micros())
     }
 
     /// Chooses an endpoint by the strategy: an ejected one only where too many are, or nothing else is left.
@@ -120,12 +94,22 @@ impl Picker {
         let hosts = self.hosts.load();
         // A set whose hosts are all out of use is made again soon.
         let first = self.draw(&hosts).or_else(|| hosts.up.get(0))?;
-        if !first.state.is_ejected() || self.is_panicking(&hosts) {
-            return Some(first.endpoint.clone());
+        let chosen = match first.state.is_ejected() {
+            false => first,
+            true => self.choose_instead(&hosts, first),
+        };
+        Some(chosen.endpoint.clone())
+    }
+
+    /// Chooses another endpoint than an ejected one, unless too many are ejected. The set is made again soon after an
+    /// ejection, or its end.
+    #[cold]
+    fn choose_instead<'a>(&self, hosts: &'a HostSet, ejected: &'a Host) -> &'a Host {
+        if self.is_panicking(hosts) {
+            return ejected;
         }
-        // The set is made again soon after an ejection, or its end.
-        let well = self.find(&hosts, |host| !host.state.is_ejected());
-        Some(well.unwrap_or(first).endpoint.clone())
+        self.find(hosts, |host| !host.state.is_ejected())
+            .unwrap_or(ejected)
     }
 
     /// Chooses an endpoint that was not tried: an ejected one only where too many are or all that were tried are by
@@ -173,6 +157,7 @@ impl Picker {
 
     /// Draws an endpoint of the nearest tier. Where it has more than twice the outstanding requests of one of the next
     /// tier, that one is chosen, and so on.
+    #[inline]
     fn draw<'a>(&self, hosts: &'a HostSet) -> Option<&'a Host> {
         if !self.options.nearest_first {
             return self.draw_from(hosts, 0);
@@ -191,6 +176,7 @@ impl Picker {
         host
     }
 
+    #[inline]
     fn draw_from<'a>(&self, hosts: &'a HostSet, tier: usize) -> Option<&'a Host> {
         let turn = &self.turns[tier];
         let tier = &hosts.tiers[tier];
@@ -200,13 +186,17 @@ impl Picker {
             turn,
         };
         let at = |index| hosts.at(*tier.positions.get(index)?);
-        let is_less = |one: usize, other: usize| match (at(one), at(other)) {
-            (Some(one), Some(other)) => self.costs_less(one, other, tier.weights.is_some()),
-            _ => false,
-        };
-        at(self.options.strategy.draw(&draw, is_less))
+        match self.options.strategy.draw(&draw) {
+            Drawn::One(index) => at(index),
+            Drawn::Two(one, other) => {
+                let (one, other) = (at(one)?, at(other)?);
+                let is_less = self.costs_less(other, one, tier.weights.is_some());
+                Some(if is_less { other } else { one })
+            }
+        }
     }
 
+    #[inline]
     fn costs_less(&self, one: &Host, other: &Host, is_weighted: bool) -> bool {
         let (one_load, other_load) = (self.load(one), self.load(other));
         if self.options.strategy == Strategy::PeakEwma {
@@ -221,6 +211,7 @@ impl Picker {
         }
     }
 
+    #[inline]
     fn load(&self, host: &Host) -> u32 {
         host.state.load(|| self.now())
     }
@@ -262,7 +253,7 @@ impl Picker {
 
     /// Ejects an endpoint at once, by the failure of a request that began in `epoch`. Returns the epoch of the
     /// ejection; none where it was ejected already, or the request is of an earlier epoch.
-    pub(super) fn mark_ejected(&self, endpoint: &Endpoint, epoch: u32, cause: Cause) -> Option<u32> {
+    pub(super) fn mark_ejected(&self, endpoint: &Endpoint, epoch: u16, cause: Cause) -> Option<u16> {
         let ejected = endpoint.state.eject(epoch, cause)?;
         self.ejected.fetch_add(1, Ordering::Relaxed);
         self.mark_dirty(endpoint.instance.id());
@@ -277,7 +268,7 @@ impl Picker {
     }
 
     /// Ends the ejection of `epoch`.
-    pub(super) fn end_ejection(&self, id: &InstanceId, state: &EndpointState, epoch: u32) {
+    pub(super) fn end_ejection(&self, id: &InstanceId, state: &EndpointState, epoch: u16) {
         let is_for_responses = state.is_ejected_for_responses();
         if state.uneject(epoch) {
             match is_for_responses {
@@ -359,75 +350,4 @@ impl Picker {
         let found = up.find(|host| *host.endpoint.instance.id() == *id);
         found.map(|host| host.endpoint.clone())
     }
-}
-
-impl HostSet {
-    fn at(&self, position: u32) -> Option<&Host> {
-        self.up.get(position as usize)
-    }
-}
-
-impl Tier {
-    /// Adds an endpoint of a weight; returns its index.
-    fn push(&mut self, position: usize, weight: f32) -> usize {
-        self.count(weight);
-        self.positions.push(position_of(position));
-        self.positions.len() - 1
-    }
-
-    /// Notes that the endpoint at an index stands elsewhere among all that are up.
-    fn set_position(&mut self, index: usize, position: usize) {
-        if let Some(known) = self.positions.get_mut(index) {
-            *known = position_of(position);
-        }
-    }
-
-    /// Notes that an endpoint has another weight.
-    fn set_weight(&mut self, before: f32, now: f32) {
-        if before.to_bits() != now.to_bits() {
-            self.forget(before);
-            self.count(now);
-        }
-    }
-
-    /// Removes the endpoint at an index, which has this weight; returns the position of the one that is there now.
-    fn remove(&mut self, index: usize, weight: f32) -> Option<usize> {
-        self.forget(weight);
-        if index < self.positions.len() {
-            self.positions.swap_remove(index);
-        }
-        self.positions.get(index).map(|position| *position as usize)
-    }
-
-    fn count(&mut self, weight: f32) {
-        *self.counts.entry(weight.to_bits()).or_default() += 1;
-        self.weights = None;
-    }
-
-    fn forget(&mut self, weight: f32) {
-        if let Some(count) = self.counts.get_mut(&weight.to_bits()) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&weight.to_bits());
-            }
-        }
-        self.weights = None;
-    }
-
-    /// Makes the table by which an endpoint is drawn, where weights matter and differ.
-    fn prepare(&mut self, up: &Chunked<Host, 64>, strategy: Strategy) {
-        if self.weights.is_none() && self.counts.len() > 1 && strategy.is_weighted() {
-            let hosts = self
-                .positions
-                .iter()
-                .filter_map(|position| up.get(*position as usize));
-            let weights: Vec<f64> = hosts.map(|host| f64::from(host.weight)).collect();
-            self.weights = Alias::of(&weights).map(Arc::new);
-        }
-    }
-}
-
-fn position_of(position: usize) -> u32 {
-    // There are never so many: an observation holds far fewer.
-    u32::try_from(position).unwrap_or(u32::MAX)
 }

@@ -35,48 +35,52 @@ pub(super) struct Draw<'a> {
     pub(super) turn: &'a AtomicUsize,
 }
 
+pub(super) enum Drawn {
+    One(usize),
+    /// The one that costs less is picked; the first one where neither does, so it is drawn by weight.
+    Two(usize, usize),
+}
+
 impl Strategy {
     /// Whether it takes note of weights.
     pub(super) fn is_weighted(self) -> bool {
         matches!(self, Self::LeastOutstanding | Self::PeakEwma | Self::Weighted)
     }
 
-    /// Draws an index; `is_less` tells whether the first one costs less than the second.
-    pub(super) fn draw(self, draw: &Draw<'_>, is_less: impl FnOnce(usize, usize) -> bool) -> usize {
+    /// Draws an index, or two to choose between.
+    #[inline]
+    pub(super) fn draw(self, draw: &Draw<'_>) -> Drawn {
         if draw.count < 2 {
-            return 0;
+            return Drawn::One(0);
         }
-        match self {
-            Self::LeastOutstanding | Self::PeakEwma => {
-                let (one, other) = draw.two();
-                if is_less(other, one) { other } else { one }
-            }
+        Drawn::One(match self {
+            Self::LeastOutstanding | Self::PeakEwma => return draw.two(),
             Self::RoundRobin => draw.turn.fetch_add(1, Ordering::Relaxed) % draw.count,
             Self::Random => scaled(fastrand::u32(..), draw.count),
             Self::Weighted => match draw.weights {
                 Some(weights) => weights.draw(fastrand::u64(..)),
                 None => scaled(fastrand::u32(..), draw.count),
             },
-        }
+        })
     }
 }
 
 impl Draw<'_> {
-    /// Draws two different indices. Where neither costs less than the other, the first one is picked, so it is
-    /// drawn by weight.
-    fn two(&self) -> (usize, usize) {
+    /// Draws two different indices.
+    #[inline]
+    fn two(&self) -> Drawn {
         let random = fastrand::u64(..);
         let one = match self.weights {
             Some(weights) => {
                 let (one, other) = (weights.draw(fastrand::u64(..)), weights.draw(fastrand::u64(..)));
                 if one != other {
-                    return (one, other);
+                    return Drawn::Two(one, other);
                 }
                 one
             }
             None => scaled(random as u32, self.count),
         };
         let other = scaled((random >> 32) as u32, self.count - 1);
-        (one, other + usize::from(other >= one))
+        Drawn::Two(one, other + usize::from(other >= one))
     }
 }

@@ -172,7 +172,7 @@ fn the_advance_address_is_tried_and_remembered() {
     serve(&network.owner, "owner");
     let (first, name, next) = network.reader.run(async move {
         let resolver = there.resolver("greeter").unwrap();
-        let pick = resolver.pick().await.unwrap();
+        let mut pick = resolver.pick().await.unwrap();
         let first = pick.address().to_string();
         let stream = pick.connect().await.unwrap();
         let name = read_name(stream).await.unwrap();

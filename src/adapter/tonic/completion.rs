@@ -47,7 +47,7 @@ where
 {
     type Output = http::Response<Tracked<B, K>>;
 
-    fn track_completion(&self, pick: Pick, response: http::Response<B>) -> Self::Output {
+    fn track_completion(&self, mut pick: Pick, response: http::Response<B>) -> Self::Output {
         let head = match response.status() {
             http::StatusCode::OK => code_of(response.headers()).map(&self.0),
             // The answer of a proxy, not of a gRPC server.
@@ -86,7 +86,7 @@ pub struct Tracked<B, K> {
 impl<B, K> Tracked<B, K> {
     /// Ends the call, with an outcome unless it had one already.
     fn end(&mut self, outcome: Outcome) {
-        if let Some(pick) = self.pick.take().filter(|_| !self.is_decided) {
+        if let Some(mut pick) = self.pick.take().filter(|_| !self.is_decided) {
             pick.record(outcome);
         }
     }

@@ -111,7 +111,7 @@ impl<M, S, R, K, C> Call<M, S, R, K, C> {
                     (error, tries.after_unsent(request))
                 }
                 Err(Unready::NoConnection(error)) => {
-                    let next = tries.after_no_connection(&pick, &error, request);
+                    let next = tries.after_no_connection(&mut pick, &error, request);
                     (error, next)
                 }
                 Ok(mut ready) => {
@@ -139,7 +139,7 @@ impl<M, S, R, K, C> Call<M, S, R, K, C> {
                                     tries.stale += 1;
                                     Next::SameInstance(request)
                                 }
-                                Some(request) => tries.after_no_connection(&pick, &error, request),
+                                Some(request) => tries.after_no_connection(&mut pick, &error, request),
                             };
                             (error, next)
                         }
@@ -284,7 +284,7 @@ impl Tries {
     /// Tries the next address of the instance, before it counts as failed.
     fn after_no_connection<Request>(
         &mut self,
-        pick: &Pick,
+        pick: &mut Pick,
         error: &BoxError,
         request: Request,
     ) -> Next<Request> {

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::super::builder::Options;
 use super::super::endpoint::{Endpoint, EndpointState, SlowStart};
 use super::super::subset::Subset;
-use super::{Host, HostSet, Picker, TIERS};
+use super::Picker;
+use super::hosts::{Host, HostSet, TIERS};
 #[cfg(feature = "tower")]
 use crate::instance::Instance;
 use crate::instance::{InstanceId, State};

@@ -304,7 +304,7 @@ async fn the_advance_address_is_tried_and_the_one_that_connects_is_remembered() 
     let resolver = registry.resolver("greeter").unwrap();
     resolver.wait_ready(SOON).await.unwrap();
     // Addresses that are there twice are one.
-    let pick = resolver.try_pick().unwrap();
+    let mut pick = resolver.try_pick().unwrap();
     assert_eq!(pick.addresses().len(), 2);
     assert_eq!(pick.address().port(), dead.port());
     pick.connect().await.unwrap();
@@ -321,7 +321,7 @@ async fn the_advance_address_is_tried_and_the_one_that_connects_is_remembered() 
         }
     };
     tokio::time::timeout(SOON, updated).await.unwrap();
-    let pick = resolver.try_pick().unwrap();
+    let mut pick = resolver.try_pick().unwrap();
     assert_eq!(pick.address().port(), alive.port());
     // By hand: round from there on, and not for ever.
     assert!(pick.advance_address());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::super::super::ejection::Cause;
-use super::super::Tier;
+use super::super::hosts::Tier;
 use super::*;
 use crate::backend::Scope;
 use crate::instance::{Generation, Instance};

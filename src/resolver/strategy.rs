@@ -35,6 +35,7 @@ pub(super) struct Draw<'a> {
     pub(super) turn: &'a AtomicUsize,
 }
 
+/// The outcome of a draw.
 pub(super) enum Drawn {
     One(usize),
     /// The one that costs less is picked; the first one where neither does, so it is drawn by weight.

@@ -165,18 +165,16 @@ impl Feed {
         })
     }
 
-    /// Forgets everything where nobody reads it; whether it did. A later reader finds a state that is
-    /// not complete yet.
+    /// Whether they share the state.
     #[cfg(feature = "etcd")]
-    pub(super) fn forget_unread(&self) -> bool {
-        let mut state = self.lock();
-        let unread = state.readers.is_empty();
-        if unread {
-            state.instances = HashMap::new();
-            state.synced = false;
-            state.stale = None;
-        }
-        unread
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether nobody observes it.
+    #[cfg(feature = "etcd")]
+    pub(super) fn is_unread(&self) -> bool {
+        self.lock().readers.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -53,16 +53,6 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// A transient error is tried again by the registry, with back-off.
     async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published>;
 
-    /// Tells, while [`publish`](Self::publish) of this instance, in this generation, is under way, that its owner has
-    /// given it up: once at most, and not after it is over.
-    ///
-    /// A backend may ignore it, which is the default; it may not block here. Where nothing was sent yet, nothing need
-    /// be: `publish` may end with an error, which is not tried again. Where something was put, `publish` ends as ever,
-    /// and that is withdrawn with its ticket; and so is what `replaces` put, where that is still there.
-    fn give_up(&self, instance: &Instance) {
-        let _ = instance;
-    }
-
     /// Takes back only what `ticket` put; nothing where another owner has put since.
     ///
     /// # Errors
@@ -137,9 +127,6 @@ macro_rules! forward {
             }
             async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
                 (**self).publish(instance, replaces).await
-            }
-            fn give_up(&self, instance: &Instance) {
-                (**self).give_up(instance);
             }
             async fn withdraw(&self, ticket: Ticket) -> Result<()> {
                 (**self).withdraw(ticket).await

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::plan::{Details, EtcdPlan, Plan};
-use super::said::Origin;
+use super::said::{Origin, Secret};
 use super::values::show_interfaces;
 use super::vars::REGISTRY;
 use crate::backend::fixed::Fixed;
@@ -70,24 +70,41 @@ pub(crate) fn store_of(plan: &Plan) -> Result<Option<crate::backend::etcd::Etcd>
 
 #[cfg(feature = "etcd")]
 fn store(plan: &Plan, details: &EtcdPlan) -> Result<crate::backend::etcd::Etcd> {
-    use crate::backend::etcd::{Etcd, Tls};
+    use std::path::Path;
+
+    use crate::backend::etcd::{Content, Etcd, Tls};
     let mut etcd = Etcd::builder(details.addresses.value().iter().cloned())
         .namespace(plan.namespace.value().clone())
         .ttl(*details.ttl.value());
+    if let Some(grace) = &details.grace {
+        etcd = etcd.grace(*grace.value());
+    }
     if let (Some(user), Some(password)) = (&details.user, &details.password) {
-        etcd = etcd.user(user.value(), password.value().0.as_str());
+        let content = match password.value() {
+            Secret::Text(text) => Content::from(text.as_str()),
+            Secret::File(file) => {
+                std::fs::read(file).map_err(|why| {
+                    let remedy = format!("it can't be read ({why}); name the file that holds the password");
+                    ConfigError::new(password.origin().to_string(), file.clone(), remedy)
+                })?;
+                Path::new(file).into()
+            }
+        };
+        etcd = etcd.user(user.value(), content);
     }
     if let Some(files) = &details.tls {
         if cfg!(not(feature = "etcd-tls")) {
             return Err(not_compiled(plan, "etcd-tls").into());
         }
-        let read = |what: &str, file: &Option<String>| -> Result<Option<Vec<u8>>> {
+        // Read now to tell what is wrong, and again for each connection.
+        let read = |what: &str, file: &Option<String>| -> Result<Option<Content>> {
             let Some(file) = file else { return Ok(None) };
             let wrong = |why: std::io::Error| {
                 let remedy = format!("its {what} can't be read ({why}); name a file in PEM");
                 ConfigError::new(files.origin().to_string(), file.clone(), remedy)
             };
-            Ok(Some(std::fs::read(file).map_err(wrong)?))
+            std::fs::read(file).map_err(wrong)?;
+            Ok(Some(Path::new(file).into()))
         };
         let named = files.value();
         let (certificate, key) = (read("cert", &named.cert)?, read("key", &named.key)?);

@@ -58,7 +58,7 @@ pub async fn connect() -> Result<Registry> {
 /// | `HEREABOUTS_ADVERTISE` | `10.1.2.3`, `10.1.2.3:8080`, `api.example`, `10.1.0.0/16`, `eth0` | the address to publish, where the choice by route is wrong (containers) |
 /// | `HEREABOUTS_INTERFACES` | `lo`, `eth0,wlan0` | where mDNS speaks; `lo` keeps everything on this machine |
 /// | `HEREABOUTS_TTL` | `15s` | how long a dead process stays listed in etcd: whole seconds, 1s to 24h, 15s by default |
-/// | `ETCD_USERNAME`, `ETCD_PASSWORD` | | etcd's user, where the URL gives none; the password may be given alone for the URL's user |
+/// | `ETCD_USERNAME`, `ETCD_PASSWORD` or `ETCD_PASSWORD_FILE` | | etcd's user, where the URL gives none; the password may be given alone for the URL's user. A file is read for each login |
 ///
 /// An empty variable counts as unset, and spaces around a value are left out. Any other variable
 /// that begins with `HEREABOUTS_` is an error.
@@ -69,8 +69,9 @@ pub async fn connect() -> Result<Registry> {
 /// | `memory` | this registry alone, for tests |
 /// | `static:greeter=10.0.0.1:8080,clock=10.0.0.2:80` | a list, read-only |
 /// | `etcd` | etcd at the given addresses, or at 127.0.0.1:2379 |
-/// | `etcd://user:password@10.0.0.1:2379,10.0.0.2,[2001:db8::1]:2379/team-a?ttl=15s` | etcd with user, addresses and namespace, each of which may be left out |
-/// | `etcds`, `etcds://10.0.0.1/team-a?ca=ca.pem&cert=me.pem&key=me.key` | the same over TLS, which `ca`, `cert` and `key` imply |
+/// | `etcd://user:password@10.0.0.1:2379,10.0.0.2,[2001:db8::1]:2379/team-a?ttl=15s` | etcd with user, addresses and namespace, each of which may be left out; `grace=15s`: how long what is missing after an outage stays listed at most |
+/// | `etcd://user@10.0.0.1?password-file=/run/secrets/etcd` | the password in a file, which is read for each login |
+/// | `etcds`, `etcds://10.0.0.1/team-a?ca=ca.pem&cert=me.pem&key=me.key` | the same over TLS, which `ca`, `cert` and `key` imply; the files are read for each connection |
 ///
 /// **Who is heard.** Code before flag, flag before environment, environment before default. What a
 /// URL says has the rank of who gave the URL; where a URL and a setting of the same rank say
@@ -105,6 +106,7 @@ pub struct Config {
     micro_address: Option<Said<Text>>,
     username: Option<Said<String>>,
     password: Option<Said<Secret>>,
+    password_file: Option<Said<Secret>>,
     deadline: Layers,
 }
 

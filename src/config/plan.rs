@@ -8,7 +8,7 @@ use super::choose::{Chosen, choose};
 use super::said::{Layers, Origin, Said, Secret, Text, merge};
 use super::url::{EtcdUrl, Target, TlsFiles};
 use super::values::{self, show_addresses, show_duration, show_interfaces};
-use super::vars::{ETCD_PASSWORD, ETCD_USERNAME};
+use super::vars::{ETCD_PASSWORD, ETCD_PASSWORD_FILE, ETCD_USERNAME};
 use crate::error::ConfigError;
 use crate::instance::{Address, Namespace, escaped};
 use crate::net::{Advertise, Selection};
@@ -60,6 +60,7 @@ pub(super) struct EtcdPlan {
     pub(super) user: Option<Said<String>>,
     pub(super) password: Option<Said<Secret>>,
     pub(super) tls: Option<Said<TlsFiles>>,
+    pub(super) grace: Option<Said<Duration>>,
 }
 
 impl Plan {
@@ -242,6 +243,9 @@ impl Plan {
                     None => line("tls", "none".to_owned()),
                 }
                 line("ttl", with(&etcd.ttl, show_duration));
+                if let Some(grace) = &etcd.grace {
+                    line("grace", with(grace, show_duration));
+                }
                 true
             }
         };
@@ -303,6 +307,7 @@ fn details(
                 user,
                 password,
                 tls: etcd.tls.then(|| Said::new(etcd.files.clone(), url.clone())),
+                grace: etcd.grace.map(|grace| Said::new(grace, url.clone())),
             }))
         }
         Target::Mdns(mdns) => Details::Mdns {
@@ -323,16 +328,22 @@ fn credentials(
     etcd: &EtcdUrl,
     url: &Origin,
 ) -> Result<Credentials, ConfigError> {
-    let (username, password) = (config.username.clone(), config.password.clone());
+    let username = config.username.clone();
     let Some(user) = &etcd.user else {
-        return match (username, password) {
+        return match (username, password_of(config)?) {
             (Some(user), None) => {
-                let remedy = format!("this user has no password; set {ETCD_PASSWORD} too, or neither");
+                let remedy = format!(
+                    "this user has no password; set {ETCD_PASSWORD} or {ETCD_PASSWORD_FILE} too, or neither"
+                );
                 Err(ConfigError::new(ETCD_USERNAME, user.value(), remedy))
             }
-            (None, Some(_)) => {
+            (None, Some(password)) => {
                 let remedy = format!("this password has no user; set {ETCD_USERNAME} too, or neither");
-                Err(ConfigError::new(ETCD_PASSWORD, super::said::HIDDEN, remedy))
+                let shown = match password.value() {
+                    Secret::File(file) => file.as_str(),
+                    Secret::Text(_) => super::said::HIDDEN,
+                };
+                Err(ConfigError::new(password.origin().to_string(), shown, remedy))
             }
             both => Ok(both),
         };
@@ -342,13 +353,30 @@ fn credentials(
         .password
         .clone()
         .map(|password| Said::new(password, url.clone()));
-    let password = in_url.or_else(|| password.filter(|_| mine));
+    let password = match in_url {
+        None if mine => password_of(config)?,
+        in_url => in_url,
+    };
     match (&chosen.url, password) {
         (Some(url), None) => Err(url.wrong(format!(
-            "its user has no password; write user:password@, or set {ETCD_PASSWORD} (and {ETCD_USERNAME} to the same \
-             user, or not at all)"
+            "its user has no password; write user:password@ or ?password-file=, or set {ETCD_PASSWORD} or {ETCD_PASSWORD_FILE} (and {ETCD_USERNAME} \
+             to the same user, or not at all)"
         ))),
         (_, password) => Ok((Some(Said::new(user.clone(), url.clone())), password)),
+    }
+}
+
+/// The password, or the file that holds it; not both.
+fn password_of(config: &Config) -> Result<Option<Said<Secret>>, ConfigError> {
+    match (&config.password, &config.password_file) {
+        (Some(_), Some(file)) => {
+            let Secret::File(name) = file.value() else {
+                return Ok(Some(file.clone()));
+            };
+            let remedy = format!("there is {ETCD_PASSWORD} too; set one of them");
+            Err(ConfigError::new(ETCD_PASSWORD_FILE, name.clone(), remedy))
+        }
+        (text, file) => Ok(text.as_ref().or(file.as_ref()).cloned()),
     }
 }
 

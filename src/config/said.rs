@@ -35,9 +35,12 @@ pub struct Said<T> {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Text(pub(super) String);
 
-/// A password: nothing shows it.
+/// A password, which nothing shows, or the name of the file that holds it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Secret(pub(super) String);
+pub(super) enum Secret {
+    Text(String),
+    File(String),
+}
 
 /// What was said about one setting, by who has precedence.
 #[derive(Clone, Debug, Default)]
@@ -226,7 +229,10 @@ impl fmt::Debug for Text {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
+        match self {
+            Self::Text(_) => f.write_str(HIDDEN),
+            Self::File(file) => write!(f, "in {}", escaped(file)),
+        }
     }
 }
 
@@ -256,7 +262,7 @@ mod tests {
             assert_eq!(redacted(text), expected, "{text}");
         }
         let said = Said::new(Text("etcd://u:p@h".into()), Origin::Flag("--registry".into()));
-        assert!(!format!("{said:?} {:?}", Secret("p".into())).contains(":p"));
+        assert!(!format!("{said:?} {:?}", Secret::Text("p".into())).contains(":p"));
     }
 
     #[test]

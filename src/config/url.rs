@@ -33,6 +33,7 @@ pub(super) struct EtcdUrl {
     pub(super) addresses: Option<Vec<Address>>,
     pub(super) namespace: Option<Namespace>,
     pub(super) ttl: Option<Duration>,
+    pub(super) grace: Option<Duration>,
     pub(super) files: TlsFiles,
 }
 
@@ -45,9 +46,18 @@ pub(super) struct TlsFiles {
 }
 
 /// Every key of every scheme: their values are no secrets.
-pub(super) const KEYS: [&str; 6] = ["interfaces", "probe", "ca", "cert", "key", "ttl"];
+pub(super) const KEYS: [&str; 8] = [
+    "interfaces",
+    "probe",
+    "ca",
+    "cert",
+    "grace",
+    "key",
+    "password-file",
+    "ttl",
+];
 const MDNS_KEYS: &[&str] = &["interfaces", "probe"];
-const ETCD_KEYS: &[&str] = &["ca", "cert", "key", "ttl"];
+const ETCD_KEYS: &[&str] = &["ca", "cert", "grace", "key", "password-file", "ttl"];
 
 impl Target {
     pub(super) fn mdns() -> Self {
@@ -175,7 +185,7 @@ fn parse_etcd(scheme: &str, rest: &str) -> Result<EtcdUrl, String> {
         let decoded =
             |text| values::percent_decoded(text).map_err(|error| format!("in the user or password, {error}"));
         url.user = Some(decoded(name)?);
-        url.password = password.map(decoded).transpose()?.map(Secret);
+        url.password = password.map(decoded).transpose()?.map(Secret::Text);
     }
     if !hosts.is_empty() {
         url.addresses = Some(values::addresses(hosts)?);
@@ -187,6 +197,19 @@ fn parse_etcd(scheme: &str, rest: &str) -> Result<EtcdUrl, String> {
             "ca" => url.files.ca = Some(value),
             "cert" => url.files.cert = Some(value),
             "key" => url.files.key = Some(value),
+            "grace" => url.grace = Some(named(key, values::ttl(&value))?),
+            "password-file" if url.user.is_none() => {
+                return Err(
+                    "password-file is for a user, as in etcd://user@10.0.0.1?password-file=/run/secrets/etcd"
+                        .to_owned(),
+                );
+            }
+            "password-file" if url.password.is_some() => {
+                return Err(
+                    "there is a password before the @ and a password-file; give one of them".to_owned(),
+                );
+            }
+            "password-file" => url.password = Some(Secret::File(value)),
             _ => url.ttl = Some(named(key, values::ttl(&value))?),
         }
     }

@@ -12,6 +12,7 @@ pub(super) const MICRO_REGISTRY: &str = "MICRO_REGISTRY";
 pub(super) const MICRO_ADDRESS: &str = "MICRO_REGISTRY_ADDRESS";
 pub(super) const ETCD_USERNAME: &str = "ETCD_USERNAME";
 pub(super) const ETCD_PASSWORD: &str = "ETCD_PASSWORD";
+pub(super) const ETCD_PASSWORD_FILE: &str = "ETCD_PASSWORD_FILE";
 
 /// Ours, each with what it sets.
 const OURS: [(&str, Setting); 6] = [
@@ -43,7 +44,12 @@ pub(super) fn read(
                 config.username = exact(ETCD_USERNAME, &value)?.map(|user| said(ETCD_USERNAME, user))
             }
             ETCD_PASSWORD => {
-                config.password = exact(ETCD_PASSWORD, &value)?.map(|p| said(ETCD_PASSWORD, Secret(p)));
+                let password = exact(ETCD_PASSWORD, &value)?;
+                config.password = password.map(|password| said(ETCD_PASSWORD, Secret::Text(password)));
+            }
+            ETCD_PASSWORD_FILE => {
+                let file = exact(ETCD_PASSWORD_FILE, &value)?;
+                config.password_file = file.map(|file| said(ETCD_PASSWORD_FILE, Secret::File(file)));
             }
             name if is_service_link(name) => {}
             name if name.starts_with(OUR_PREFIX) && !value.is_empty() => return Err(unknown(name, &value)),

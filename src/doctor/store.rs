@@ -151,7 +151,7 @@ fn of_login(plan: &Plan, login: Result<Login, String>) -> Finding {
 
 async fn write(etcd: &Etcd, within: Duration) -> Finding {
     const CHECK: &str = "write";
-    let prefix = etcd.prefix();
+    let prefix = &etcd.prefix();
     match etcd.check_write(within).await {
         Ok(()) => Finding::ok(CHECK, prefix, "allowed (nothing was written)"),
         Err(error) => {

@@ -276,13 +276,11 @@ impl Keeper {
                     Some(Command::Publish(reply)) => {
                         meanwhile.asked.retain(|reply| !reply.is_closed());
                         meanwhile.asked.push(reply);
-                        continue;
                     }
                     Some(Command::Withdraw(reply)) => meanwhile.end = Some(End::Left(Some(reply))),
                     None => meanwhile.end = Some(End::Left(None)),
                 },
             }
-            shared.backend.give_up(located);
         };
         (result, meanwhile)
     }

@@ -14,6 +14,7 @@ use hereabouts::{Backend, Error, InstanceId, Result, ServiceName, async_trait};
 
 use crate::lab::{Host, Lan};
 use crate::server::{Server, VERSIONS, Version};
+use crate::support::TTL;
 
 /// A store, and what happens to it in an outage.
 struct Store {
@@ -49,7 +50,9 @@ enum Unrest {
 impl World for Store {
     async fn join(&self) -> Result<Box<dyn Backend>> {
         let addresses = self.servers.iter().map(|server| server.address());
-        Ok(Box::new(Etcd::builder(addresses).build()?))
+        // Its outages are shorter than the time to live, and what leaves in one is waited for for 10 s.
+        let etcd = Etcd::builder(addresses).ttl(TTL).grace(Duration::from_secs(2));
+        Ok(Box::new(etcd.build()?))
     }
 
     async fn outage(&self, begins: bool) -> Result<Support> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use etcd_client::{Permission, PermissionType, Txn, TxnOp};
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use hereabouts::etcd::Etcd;
@@ -162,4 +163,142 @@ async fn a_page_that_is_too_large_is_asked_for_in_parts() {
     })
     .await;
     registry.close().await.unwrap();
+}
+
+/// How many keys that a process holds, of all that the store has.
+fn held(registry: &Registry) -> Option<u64> {
+    registry.stats().get("instances")
+}
+
+#[tokio::test]
+async fn a_process_reads_the_services_that_it_observes_and_no_others() {
+    let server = Server::start(Version::Current);
+    let mut client = server.client().await;
+    for (service, count) in [("greeter", 60), ("others", 10_000), ("greeter-2", 3)] {
+        let puts: Vec<TxnOp> = (0..count)
+            .map(|n| {
+                let value =
+                    format!(r#"{{"name":"{service}","nodes":[{{"id":"{n}","address":"10.9.9.9:80"}}]}}"#);
+                TxnOp::put(format!("/micro/registry/{service}/{n}"), value, None)
+            })
+            .collect();
+        for some in puts.chunks(100) {
+            client.txn(Txn::new().and_then(some)).await.unwrap();
+        }
+    }
+    let registry = registry([&server]);
+    let sent = || metric(&server, "etcd_network_client_grpc_sent_bytes_total", "");
+    let before = sent();
+    let mut watch = registry.watch("greeter").unwrap();
+    within(&mut watch, SOON, |s| s.is_synced() && s.len() == 60).await;
+    let changes = metric(&server, "etcd_debugging_mvcc_events_total", "");
+    for n in 0..500 {
+        client
+            .delete(format!("/micro/registry/others/{n}"), None)
+            .await
+            .unwrap();
+    }
+    assert!(
+        metric(&server, "etcd_debugging_mvcc_events_total", "") <= changes,
+        "no event of them was sent"
+    );
+    let _own = register(&registry, "own").await;
+    within(&mut watch, SOON, |s| s.len() == 61).await;
+    assert_eq!(held(&registry), Some(61));
+    println!(
+        "{} bytes were sent to it and to the client that deletes",
+        sent() - before
+    );
+    // One more, while the first is followed; then all.
+    let mut second = registry.watch("greeter-2").unwrap();
+    within(&mut second, SOON, |s| s.is_synced() && s.len() == 3).await;
+    assert_eq!(held(&registry), Some(64));
+    let mut all = registry.watch(Scope::All).unwrap();
+    within(&mut all, SOON, |s| s.is_synced() && s.len() == 9564).await;
+    client.delete("/micro/registry/greeter-2/0", None).await.unwrap();
+    within(&mut second, SOON, |s| s.len() == 2).await;
+    within(&mut all, SOON, |s| s.len() == 9563).await;
+    within(&mut watch, SOON, |s| s.len() == 61).await;
+    registry.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_role_for_one_service_to_read_and_its_own_to_write_is_enough() {
+    let server = Server::start(Version::Packaged);
+    let mut client = server.client().await;
+    client.put("/micro/registry/secret/1", "x", None).await.unwrap();
+    client.user_add("root", "rootpw", None).await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.role_add("clock").await.unwrap();
+    for (kind, prefix) in [
+        (PermissionType::Read, "/micro/registry/greeter/"),
+        (PermissionType::Readwrite, "/micro/registry/clock/"),
+    ] {
+        let permission = Permission::new(kind, prefix).with_prefix();
+        client.role_grant_permission("clock", permission).await.unwrap();
+    }
+    client.user_add("clock", "clockpw", None).await.unwrap();
+    client.user_grant_role("clock", "clock").await.unwrap();
+    client.auth_enable().await.unwrap();
+    let etcd = |user: &str| {
+        Etcd::builder([server.address()])
+            .user(user, format!("{user}pw"))
+            .build()
+            .unwrap()
+    };
+    let (clock, all) = (
+        Registry::new(etcd("clock")).unwrap(),
+        Registry::new(etcd("root")).unwrap(),
+    );
+    let _greeter = register(&all, "one").await;
+    let own = clock.register(instance("clock", "c")).await.unwrap();
+    let mut watch = clock.watch("greeter").unwrap();
+    within(&mut watch, SOON, |s| s.is_synced() && s.len() == 1).await;
+    // What it may not read is told, and is no obstacle to the rest.
+    let mut secret = clock.watch("secret").unwrap();
+    let stale = within(&mut secret, SOON, |s| s.stale().is_some()).await;
+    assert!(format!("{stale:?}").contains("permission denied"), "{stale:?}");
+    let _second = register(&all, "two").await;
+    let seen = within(&mut watch, SOON, |s| s.len() == 2).await;
+    assert!(seen.stale().is_none(), "{seen:?}");
+    let refused = clock.register(instance("greeter", "mine")).await.unwrap_err();
+    assert!(
+        refused.in_full().contains("permission denied"),
+        "{}",
+        refused.in_full()
+    );
+    own.deregister().await.unwrap();
+    clock.close().await.unwrap();
+    all.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_without_space_says_so_and_is_asked_seldom() {
+    const QUOTA: usize = 1024 * 1024;
+    let server = Server::start_with(Version::Current, &[("quota-backend-bytes", &QUOTA.to_string())]);
+    let mut client = server.client().await;
+    let full = async {
+        let mut n = 0;
+        while client
+            .put(format!("fill/{n}"), vec![b'x'; QUOTA / 8], None)
+            .await
+            .is_ok()
+        {
+            n += 1;
+        }
+    };
+    tokio::time::timeout(SOON, full).await.expect("it is full");
+    let registry = registry([&server]);
+    let error = registry.register(instance("greeter", "one")).await.unwrap_err();
+    assert!(error.in_full().contains("space"), "{}", error.in_full());
+    let _kept = registry
+        .register_in_background(instance("greeter", "two"))
+        .unwrap();
+    let grants = || metric(&server, "grpc_server_handled_total", "\"LeaseGrant\"");
+    let before = grants();
+    let time = Duration::from_secs(10);
+    tokio::time::sleep(time).await;
+    let made = grants() - before;
+    println!("{made} leases were asked for in {time:?}");
+    assert!(made <= 10.0, "{made} leases were asked for in {time:?}");
 }

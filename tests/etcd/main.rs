@@ -10,8 +10,13 @@ mod example;
 mod faults;
 mod following;
 mod go_micro;
+#[cfg(feature = "etcd-tls")]
+mod logins;
 mod members;
+mod outages;
 mod owners;
+mod random;
+mod reconnects;
 mod repair;
 #[cfg(feature = "etcd-tls")]
 mod security;

@@ -41,17 +41,6 @@ async fn the_key_of_another_owner_is_never_touched() {
     assert_eq!(left.kvs()[0].value(), theirs.as_bytes());
 }
 
-/// Waits until the store has so many leases.
-async fn leases_are(client: &mut etcd_client::Client, wanted: usize) {
-    let counted = async {
-        while client.leases().await.unwrap().leases().len() != wanted {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let counted = tokio::time::timeout(SOON, counted).await;
-    counted.unwrap_or_else(|_| panic!("not {wanted} leases within {SOON:?}"));
-}
-
 #[tokio::test]
 async fn two_services_whose_names_make_one_key_do_not_take_it_from_each_other() {
     let server = Server::start(Version::Current);

@@ -67,7 +67,9 @@ async fn a_deleted_key_and_a_revoked_lease_are_back_within_a_second() {
 async fn a_wiped_store_is_filled_again_and_nobody_sees_a_removal() {
     for version in VERSIONS {
         let server = Server::start(version);
-        let (owner, other) = (registry([&server]), registry([&server]));
+        let grace = Duration::from_secs(5);
+        let etcd = Etcd::builder([server.address()]).ttl(TTL).grace(grace);
+        let (owner, other) = (registry([&server]), Registry::new(etcd.build().unwrap()).unwrap());
         let registrations = [register(&owner, "one").await, register(&owner, "two").await];
         // A key that nobody owns goes, but not before the others could come back.
         let mut client = server.client().await;
@@ -186,7 +188,9 @@ fn a_watcher_that_was_cut_off_gets_exactly_the_difference() {
         fill(0, 50);
         let address = server.address();
         let (registry, mut watch) = reader.run(async move {
-            let registry = Registry::new(Etcd::builder([address]).build().unwrap()).unwrap();
+            // Without a time of grace, in which what is gone could come back.
+            let etcd = Etcd::builder([address]).grace(Duration::ZERO);
+            let registry = Registry::new(etcd.build().unwrap()).unwrap();
             let mut watch = registry.watch("greeter").unwrap();
             within(&mut watch, SOON, |s| s.len() == 50 && s.is_synced()).await;
             events_until(&mut watch, SOON, "synced").await;
@@ -262,7 +266,7 @@ async fn a_store_that_is_not_there_at_the_start_is_said_and_waited_for() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_before_it_was_sent_is_never_written() {
+async fn what_was_given_up_in_an_outage_is_gone_after_it() {
     for has_lease in [false, true] {
         let mut server = Server::start(Version::Current);
         let owner = registry([&server]);
@@ -293,10 +297,13 @@ async fn what_was_given_up_before_it_was_sent_is_never_written() {
             .wait_for(|status| matches!(status, Status::Published))
             .await
             .unwrap();
-        // Whatever is still being done is over then.
-        owner.close().await.unwrap();
+        // One for each that is wanted.
         let mut client = server.client().await;
-        assert_eq!(history(&mut client, "given-up").await, [""; 0]);
+        leases_are(&mut client, 1 + usize::from(has_lease)).await;
+        let written = history(&mut client, "given-up").await;
+        assert!(written.is_empty() || written == ["put", "deleted"], "{written:?}");
+        owner.close().await.unwrap();
+        assert_eq!(history(&mut client, "given-up").await, written);
         assert_eq!(history(&mut client, "stays").await, ["put", "deleted"]);
         drop(kept);
     }

@@ -69,7 +69,8 @@ impl Authority {
         ));
     }
 
-    fn openssl(&self, arguments: &str) {
+    /// Runs openssl in its folder.
+    pub(crate) fn openssl(&self, arguments: &str) {
         let mut command = Command::new("openssl");
         command.args(arguments.split_whitespace()).current_dir(&self.0);
         let output = command.stdin(Stdio::null()).output();

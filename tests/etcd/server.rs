@@ -40,6 +40,11 @@ pub(crate) struct Server {
 }
 
 impl Version {
+    /// Its program, for something else than a server.
+    pub(crate) fn command(self) -> Command {
+        Command::new(self.program())
+    }
+
     fn program(self) -> PathBuf {
         match self {
             Self::Packaged => "etcd".into(),
@@ -220,6 +225,12 @@ impl Server {
         self.wait_ready();
     }
 
+    /// The same, where it asks for certificates.
+    pub(crate) fn restart_secure(&self) {
+        self.spawn();
+        self.wait_listening();
+    }
+
     /// Ends it, as a power cut would.
     pub(crate) fn kill(&self) {
         if let Some(mut child) = self.child().take() {
@@ -241,6 +252,20 @@ impl Server {
                 stands_still(pid)
             });
         }
+    }
+
+    /// Starts it again as a cluster of one, whose id is another, without data.
+    pub(crate) fn replaced_alone(mut self) -> Self {
+        self.kill();
+        self.wipe();
+        let alone = format!("--initial-cluster={}=http://{}:2380", self.name, self.ip);
+        for argument in &mut self.arguments {
+            if argument.starts_with("--initial-cluster=") {
+                argument.clone_from(&alone);
+            }
+        }
+        self.restart();
+        self
     }
 
     /// Loses its data.

@@ -85,27 +85,20 @@ async fn what_was_overtaken_is_not_done_after_its_instance_was_withdrawn() {
     events_until(&mut watch, SOON, "added late").await;
     let registered = history(&mut client, "late").await;
     assert_eq!(registered.last(), Some(&"put"), "{registered:?}");
+    let before = written(&mut client, "kept").await;
+    let (_, lease) = written(&mut client, "late").await.unwrap();
     late.deregister().await.unwrap();
-    // It went with the lease under which it could be created again, and the other had moved before.
-    let lease = leases(&mut client).await;
-    assert_eq!(lease.len(), 1, "the lease was left: {lease:?}");
-    assert_ne!(lease, lease_before, "the lease was left");
-    let (kept_at, kept_under) = written(&mut client, "kept").await.unwrap();
-    assert_eq!(kept_under, lease[0]);
-    let now = client
-        .get("kept", None)
-        .await
-        .unwrap()
-        .header()
-        .unwrap()
-        .revision();
-    assert!(kept_at < now, "it has moved before: {kept_at} of {now}");
+    // It went with its lease, and the other was not touched. One that the slow way grants late has no key, and runs out.
+    assert!(!leases(&mut client).await.contains(&lease));
+    assert_eq!(written(&mut client, "kept").await, before);
+    assert_eq!(before.unwrap().1, lease_before[0]);
     events_until(&mut watch, SOON, "removed late").await;
     // What was asked of the slow one comes to the server now.
     slow.until_delivered(slow.sent()).await;
     let ended = history(&mut client, "late").await;
     assert_eq!(ended, [&registered[..], &["deleted"]].concat());
     assert!(matches!(kept.status(), Status::Published), "{:?}", kept.status());
+    slow.set(Duration::ZERO);
     let _end = register(&owner, "end").await;
     let seen = events_until(&mut watch, SOON, "added end").await;
     assert!(!seen.contains(&"added late".to_owned()), "{seen:?}");
@@ -135,18 +128,17 @@ async fn what_is_given_up_while_it_is_being_sent_is_gone_once_that_is_said() {
 }
 
 #[tokio::test]
-async fn a_lease_that_can_not_be_left_is_told_and_left_later() {
+async fn what_can_not_be_withdrawn_is_told_and_revoked_later() {
     for comes_back in [false, true] {
         let server = Server::start(Version::Current);
-        let ways = [Delay::to(&server).await, Delay::to(&server).await];
-        let owner = by(&ways);
+        let owner = registry([&server]);
         let kept = register(&owner, "kept").await;
         let mut client = server.client().await;
-        let (slow, late, lease_before) = overtaken(&owner, &ways, &mut client).await;
-        slow.set(Duration::ZERO);
+        let lease_before = leases(&mut client).await;
+        let gone = register(&owner, "gone").await;
 
         server.freeze(true);
-        let error = late.deregister().await.unwrap_err();
+        let error = gone.deregister().await.unwrap_err();
         println!("{}", error.in_full());
         assert!(
             matches!(error, Error::Incomplete { .. } | Error::Timeout { .. }),
@@ -156,27 +148,26 @@ async fn a_lease_that_can_not_be_left_is_told_and_left_later() {
             let error = owner.close().await.unwrap_err();
             println!("{}", error.in_full());
             assert!(matches!(error, Error::Incomplete { .. }), "{error:?}");
-            assert!(error.in_full().contains("being left"), "{}", error.in_full());
+            let text = error.in_full();
+            assert!(
+                text.contains("greeter kept") || text.contains("greeter gone"),
+                "{text}"
+            );
             server.freeze(false);
             continue;
         }
         server.freeze(false);
-        // It goes on in the background.
-        let reader = registry([&server]);
-        let mut watch = reader.watch("greeter").unwrap();
-        within(&mut watch, SOON, |s| s.is_synced() && s.len() == 1).await;
-        let left = async {
-            while leases(&mut client).await.len() != 1 || leases(&mut client).await == lease_before {
+        // It goes on in the background, long before the lease would run out.
+        let revoked = async {
+            while leases(&mut client).await != lease_before {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(SOON, left).await.expect("the lease is left");
-        assert_eq!(history(&mut client, "late").await.last(), Some(&"deleted"));
+        tokio::time::timeout(SOON, revoked)
+            .await
+            .expect("the lease is revoked");
+        assert_eq!(history(&mut client, "gone").await, ["put", "deleted"]);
         assert!(matches!(kept.status(), Status::Published), "{:?}", kept.status());
-        assert_eq!(
-            events_until(&mut watch, SOON, "synced").await,
-            ["added kept", "synced"]
-        );
         owner.close().await.unwrap();
         assert_eq!(leases(&mut client).await, [0; 0]);
     }

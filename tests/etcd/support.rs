@@ -1,6 +1,8 @@
 //! What the tests on etcd have in common.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,3 +160,36 @@ pub(crate) fn short(event: &Event) -> String {
         other => format!("{other:?}"),
     }
 }
+
+/// Waits until the store has so many leases.
+pub(crate) async fn leases_are(client: &mut etcd_client::Client, wanted: usize) {
+    let counted = async {
+        while client.leases().await.unwrap().leases().len() != wanted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let counted = tokio::time::timeout(SOON, counted).await;
+    counted.unwrap_or_else(|_| panic!("not {wanted} leases within {SOON:?}"));
+}
+
+/// What a counter or gauge of a member says, over all its labels that hold `label`.
+pub(crate) fn metric(server: &Server, name: &str, label: &str) -> f64 {
+    let mut stream = TcpStream::connect((server.ip(), 2379)).unwrap();
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        server.ip()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with(name) && line.contains(label));
+    lines
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
+}
+
+/// Held by a test that keeps both processors busy, so that no two do at the same time.
+pub(crate) static BUSY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

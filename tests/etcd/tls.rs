@@ -1,6 +1,7 @@
 //! Users, tokens and certificates.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
@@ -120,10 +121,15 @@ async fn certificates_are_verified_on_both_sides() {
     authority.sign("server", &server_use, "-days 2");
     authority.sign("client", "extendedKeyUsage=clientAuth\n", "-days 2");
     let server = Server::secure(Version::Current, ip, &authority.file(""));
-    let identity = || Some((authority.read("client.crt"), authority.read("client.key")));
+    let identity = || {
+        Some((
+            authority.read("client.crt").into(),
+            authority.read("client.key").into(),
+        ))
+    };
     let tls = |authorities: &Authority, identity| {
         let mut tls = Tls::default();
-        tls.authorities = Some(authorities.read("ca.crt"));
+        tls.authorities = Some(authorities.read("ca.crt").into());
         tls.identity = identity;
         built(Etcd::builder([server.address()]).tls(tls))
     };
@@ -132,14 +138,17 @@ async fn certificates_are_verified_on_both_sides() {
     registry.close().await.unwrap();
 
     authority.sign_expired("late", "extendedKeyUsage=clientAuth\n");
-    let late = Some((authority.read("late.crt"), authority.read("late.key")));
+    let late = Some((
+        authority.read("late.crt").into(),
+        authority.read("late.key").into(),
+    ));
     let over = Authority::new("over");
     let ip = Server::next_ip();
     let both = format!("subjectAltName=IP:{ip}\nextendedKeyUsage=serverAuth,clientAuth\n");
     over.sign_expired("server", &both);
     let server_of_old = Server::secure(Version::Current, ip, &over.file(""));
     let mut trusting = Tls::default();
-    trusting.authorities = Some(over.read("ca.crt"));
+    trusting.authorities = Some(over.read("ca.crt").into());
     let refused = [
         (
             "another authority",
@@ -218,8 +227,11 @@ fn a_certificate_must_name_whom_it_was_asked_for() {
         runtime.unwrap().block_on(async {
             let at = |name: &str, authority: &Authority| {
                 let mut tls = Tls::default();
-                tls.authorities = Some(authority.read("ca.crt"));
-                tls.identity = Some((authority.read("client.crt"), authority.read("client.key")));
+                tls.authorities = Some(authority.read("ca.crt").into());
+                tls.identity = Some((
+                    authority.read("client.crt").into(),
+                    authority.read("client.key").into(),
+                ));
                 built(Etcd::builder([Address::host(name, 2379).unwrap()]).tls(tls))
             };
             for name in ["etcd.test", "many.test"] {
@@ -294,4 +306,42 @@ async fn no_log_has_a_secret() {
         assert!(said.contains("TRACE"), "all is logged: {said}");
         assert!(!said.contains(password), "{said}");
     }
+}
+
+/// An authority is replaced, and with it the client's certificate on disk: the one that a process has read first is refused.
+#[tokio::test]
+async fn certificates_that_are_replaced_on_disk_are_read_again() {
+    let ip = Server::next_ip();
+    let extension = format!("subjectAltName=IP:{ip}\nextendedKeyUsage=serverAuth,clientAuth\n");
+    let (before, after) = (Authority::new("before"), Authority::new("after"));
+    for authority in [&before, &after] {
+        authority.sign("server", &extension, "-days 2");
+        authority.sign("client", "extendedKeyUsage=clientAuth\n", "-days 2");
+    }
+    let server = Server::secure(Version::Current, ip, &before.file(""));
+    let file = |name: &str| PathBuf::from(before.file(name)).into();
+    let mut tls = Tls::default();
+    tls.authorities = Some(file("ca.crt"));
+    tls.identity = Some((file("client.crt"), file("client.key")));
+    let registry = built(Etcd::builder([server.address()]).tls(tls));
+    let one = register(&registry, "one").await;
+    server.kill();
+    for name in ["ca.crt", "server.crt", "server.key", "client.crt", "client.key"] {
+        std::fs::copy(after.file(name), before.file(name)).unwrap();
+    }
+    // Until its lease is lost.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let server = tokio::task::spawn_blocking(move || {
+        server.restart_secure();
+        server
+    });
+    let _server = server.await.unwrap();
+    let back = Instant::now();
+    let _two = registry.register(instance("greeter", "two")).await.unwrap();
+    one.wait_for(|status| matches!(status, Status::Published))
+        .await
+        .unwrap();
+    println!("registered again {:?} after it is back", back.elapsed());
+    assert_eq!(registry.instances("greeter").await.unwrap().len(), 2);
+    registry.close().await.unwrap();
 }

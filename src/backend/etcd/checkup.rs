@@ -1,14 +1,15 @@
 //! How each endpoint of a store does, asked one by one.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, LeaseGrantOptions, PutOptions, Txn, TxnOp};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use etcd_client::{Client, Compare, CompareOp, LeaseGrantOptions, PutOptions, ResponseHeader, Txn, TxnOp};
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Endpoint, told};
-use super::{Etcd, Inner, fault};
+use super::cluster::{Cluster, Endpoint, Failure, look};
+use super::keys::prefix_of;
+use super::{Etcd, fault};
 use crate::error::{Error, Result};
 
 /// How one endpoint does.
@@ -19,7 +20,7 @@ pub(crate) struct Checked {
     pub(crate) health: Result<Health, Trouble>,
 }
 
-/// What an endpoint that answers says.
+/// The state of an endpoint, as it tells itself.
 #[derive(Debug)]
 pub(crate) struct Health {
     /// Empty where it does not say.
@@ -28,7 +29,7 @@ pub(crate) struct Health {
     pub(crate) latency: Duration,
     pub(crate) cluster: u64,
     pub(crate) role: Role,
-    /// What it complains of: no space, corruption.
+    /// Its alarms: no space, corruption.
     pub(crate) alarms: Vec<String>,
 }
 
@@ -48,7 +49,7 @@ pub(crate) enum Role {
 pub(crate) enum Trouble {
     /// It has not answered within this time.
     Silent(Duration),
-    /// What it, or the way to it, says.
+    /// Its error, or the connection's.
     Said(String),
 }
 
@@ -63,118 +64,112 @@ pub(crate) enum Login {
 impl Etcd {
     /// Asks every endpoint how it does, side by side.
     pub(crate) async fn check(&self, within: Duration) -> Vec<Checked> {
-        let cluster = &self.0.cluster;
-        let checks = cluster.endpoints().await;
-        let checks = checks.iter().map(|endpoint| async move {
-            let check = tokio::time::timeout(within, check(cluster, endpoint)).await;
-            Checked {
-                endpoint: endpoint.name().to_owned(),
-                health: match check {
-                    Ok(Ok(health)) => Ok(health),
-                    Ok(Err(error)) => Err(Trouble::Said(fault::text_of(&error))),
-                    Err(_) => Err(Trouble::Silent(within)),
-                },
-            }
-        });
-        futures_util::future::join_all(checks).await
+        let cluster = self.cluster.clone();
+        let checked = async move {
+            let endpoints = cluster.endpoints().await;
+            let checks = endpoints.iter().map(|endpoint| {
+                let cluster = &cluster;
+                async move {
+                    let check = tokio::time::timeout(within, check(cluster, endpoint, within)).await;
+                    Checked {
+                        endpoint: endpoint.name().to_owned(),
+                        health: match check {
+                            Ok(Ok(health)) => Ok(health),
+                            Ok(Err(failure)) => Err(Trouble::Said(failure.text)),
+                            Err(_) => Err(Trouble::Silent(within)),
+                        },
+                    }
+                }
+            });
+            futures_util::future::join_all(checks).await
+        };
+        self.worker.run(checked).await.unwrap_or_default()
     }
 
     /// Whether the store knows the user; nothing where none was given.
     pub(crate) async fn check_login(&self, within: Duration) -> Option<Result<Login, String>> {
-        let user = self.0.cluster.access().user.clone()?;
-        let log_in = move |mut client: Client| {
-            let user = user.clone();
-            async move { client.update_user(Some(user)).await }.boxed()
-        };
-        // The first endpoint that answers.
-        let endpoints = self.0.cluster.endpoints().await;
-        let asks = endpoints
-            .iter()
-            .map(|endpoint| endpoint.ask(self.0.cluster.access(), &log_in));
-        let mut asks: FuturesUnordered<_> = asks.collect();
-        let answers = async {
-            while let Some(answer) = asks.next().await {
-                match answer {
-                    Ok(()) => return Some(Ok(Login::Accepted)),
-                    Err(error) if fault::is_without_auth(&error) => return Some(Ok(Login::Unused)),
-                    Err(error) if fault::remedy(&error).is_lost() => {}
-                    Err(error) => return Some(Err(fault::text_of(&error))),
-                }
-            }
-            None
-        };
-        tokio::time::timeout(within, answers).await.unwrap_or(None)
+        let cluster = self.cluster.clone();
+        let checked = async move { check_login(&cluster, within).await };
+        self.worker.run(checked).await?
     }
 
     /// Whether instances may be written, without writing one: a lease that is given back, and a write
     /// under a condition that is never met. The store checks the right to write before the condition.
     pub(crate) async fn check_write(&self, within: Duration) -> Result<()> {
-        let tried = tokio::time::timeout(within, self.0.try_to_write(within)).await;
+        let (cluster, prefix) = (self.cluster.clone(), self.prefix());
+        let tried =
+            async move { tokio::time::timeout(within, try_to_write(&cluster, &prefix, within)).await };
+        let tried = self.worker.run(tried).await.ok_or(Error::Closed)?;
         tried.map_err(|_| Error::unavailable("etcd", format!("no answer within {within:?}")))?
     }
 
-    /// What all its keys begin with.
-    pub(crate) fn prefix(&self) -> &str {
-        &self.0.prefix
+    /// The prefix of all its keys.
+    pub(crate) fn prefix(&self) -> String {
+        prefix_of(&self.namespace)
     }
 }
 
-impl Inner {
-    async fn try_to_write(&self, within: Duration) -> Result<()> {
-        // An id of our own, so that a grant that is asked for twice is one.
-        let id = fastrand::i64(1..i64::MAX);
-        let grant = move |mut client: Client| {
-            let options = LeaseGrantOptions::new().with_id(id);
-            let grant = async move {
-                match client.lease_grant(LEASE_SECONDS, Some(options)).await {
-                    Ok(granted) => Ok(told(granted.header())),
-                    Err(error) if fault::is_granted(&error) => Ok(None),
-                    Err(error) => Err(error),
-                }
-            };
-            grant.boxed()
-        };
-        self.cluster.ask(within, grant).await?;
-        let key = format!("{}hereabouts-doctor/none", self.prefix);
-        let write = |mut client: Client| {
-            let never = Compare::create_revision(key.clone(), CompareOp::Less, 0);
-            let put = TxnOp::put(key.clone(), "", Some(PutOptions::new().with_lease(id)));
-            async move { client.txn(Txn::new().when([never]).and_then([put])).await }.boxed()
-        };
-        let written = self.cluster.ask(within, write).await;
-        let revoke = move |mut client: Client| {
-            async move {
-                client
-                    .lease_revoke(id)
-                    .await
-                    .map(|revoked| told(revoked.header()))
+async fn check_login(cluster: &Cluster, within: Duration) -> Option<Result<Login, String>> {
+    if !cluster.login().has_user() {
+        return None;
+    }
+    match cluster.log_in(within).await {
+        Ok(()) if cluster.login().is_unneeded() => Some(Ok(Login::Unused)),
+        Ok(()) => Some(Ok(Login::Accepted)),
+        // The endpoints are told of by themselves.
+        Err(failure) if failure.remedy.is_lost() => None,
+        Err(failure) => Some(Err(failure.text)),
+    }
+}
+
+async fn try_to_write(cluster: &Cluster, prefix: &str, within: Duration) -> Result<()> {
+    // An id of our own, so that a grant that is asked for twice is one.
+    let id = fastrand::i64(1..i64::MAX);
+    let grant = move |mut client: Client| {
+        let options = LeaseGrantOptions::new().with_id(id);
+        let grant = async move {
+            match client.lease_grant(LEASE_SECONDS, Some(options)).await {
+                Err(error) if !fault::is_granted(&error) => Err(error),
+                _ => Ok(()),
             }
-            .boxed()
         };
-        // It ends by itself.
-        let _ = self.cluster.ask(within, revoke).await;
-        written?;
-        Ok(())
-    }
+        grant.boxed()
+    };
+    cluster.ask(within, grant).await?;
+    let key = format!("{prefix}hereabouts-doctor/none");
+    let write = |mut client: Client| {
+        let never = Compare::create_revision(key.clone(), CompareOp::Less, 0);
+        let put = TxnOp::put(key.clone(), "", Some(PutOptions::new().with_lease(id)));
+        async move { client.txn(Txn::new().when([never]).and_then([put])).await }.boxed()
+    };
+    let written = cluster.ask(within, write).await;
+    let revoke = move |mut client: Client| async move { client.lease_revoke(id).await }.boxed();
+    // It ends by itself.
+    let _ = cluster.ask(within, revoke).await;
+    written?;
+    Ok(())
 }
 
-async fn check(cluster: &Cluster, endpoint: &Endpoint) -> Result<Health, etcd_client::Error> {
+async fn check(cluster: &Cluster, endpoint: &Arc<Endpoint>, within: Duration) -> Result<Health, Failure> {
+    cluster.log_in(within).await?;
+    let looks = |client: Client| look(client).boxed();
     // Connects and logs in, and may be refused.
-    cluster.look_at(endpoint).await?;
+    endpoint.ask(&OnceLock::new(), &looks).await?;
     let began = Instant::now();
-    let answer = cluster.look_at(endpoint).await?;
+    let answer = endpoint.ask(&OnceLock::new(), &looks).await?.answer;
     let latency = began.elapsed();
-    let status = |mut client: Client| async move { client.status().await }.boxed();
     let mut health = Health {
         version: String::new(),
         latency,
-        cluster: told(answer.header()).unwrap_or_default(),
+        cluster: answer.header().map_or(0, ResponseHeader::cluster_id),
         role: Role::Unknown,
         alarms: Vec::new(),
     };
+    let status = |mut client: Client| async move { client.status().await }.boxed();
     // Some let only administrators ask that.
-    if let Ok(status) = endpoint.ask(cluster.access(), status).await {
-        let me = status.header().map_or(0, |header| header.member_id());
+    if let Ok(status) = endpoint.ask(&OnceLock::new(), &status).await {
+        let status = status.answer;
+        let me = status.header().map_or(0, ResponseHeader::member_id);
         health.role = match status.leader() {
             0 => Role::Orphan,
             leader if leader == me => Role::Leader,

@@ -1,73 +1,99 @@
-//! The endpoints of the store: one connection each, and which of them is asked.
+//! The endpoints of the store: which of them is asked, and what becomes of a call.
 //!
-//! etcd's client does not fail over, so this does: an endpoint that fails or is slow is overtaken by
-//! the next one, and asked last for a while.
+//! etcd's client does not fail over, so this does: each process prefers the endpoints in an order of its own, one that is silent is
+//! overtaken by the next one, and one that fails is asked again once its own task has reached it.
 
+mod budget;
+mod connection;
 mod endpoint;
 mod failure;
+mod identity;
+mod login;
 mod members;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use etcd_client::{Client, GetOptions, GetResponse};
+use etcd_client::Client;
 use futures_core::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-pub(super) use self::endpoint::Endpoint;
+use self::budget::Budget;
+use self::connection::Access;
+pub(super) use self::endpoint::{Endpoint, look};
 pub(super) use self::failure::Failure;
 use self::failure::Failures;
-pub(super) use self::members::{Answer, told};
-use self::members::{Endpoints, Members};
-use super::fault::{self, Remedy};
-use crate::backend::Retry;
-use crate::error::{Error, Result};
+use self::identity::Identity;
+pub(super) use self::login::Login;
+use self::members::Members;
+use super::Tls;
+use super::content::Content;
+use super::fault::Remedy;
 use crate::instance::Address;
-
-/// How to connect.
-#[derive(Clone)]
-pub(super) struct Access {
-    pub(super) user: Option<(String, String)>,
-    #[cfg(feature = "etcd-tls")]
-    pub(super) tls: Option<etcd_client::TlsOptions>,
-}
 
 /// The endpoints of one store.
 pub(super) struct Cluster {
-    access: Access,
+    access: Arc<Access>,
     members: Members,
-    /// A key that may be read.
-    key: Vec<u8>,
-    /// Who answered last.
-    current: Mutex<Option<Arc<Endpoint>>>,
-    /// When the endpoints were asked last of which cluster they are; under the lock they are.
-    agreed: tokio::sync::Mutex<Option<Instant>>,
+    budget: Budget,
 }
 
 /// An answer, and how it was got.
 pub(super) struct Answered<T> {
     pub(super) answer: T,
-    pub(super) by: Arc<Endpoint>,
-    /// It was asked more than once, and may be done again by who has not answered.
-    pub(super) overtook: bool,
+    pub(super) link: Link,
 }
 
-/// What was asked of one endpoint, and which.
-type Attempt<'a, T> = BoxFuture<'a, (usize, Result<T, Failure>)>;
+/// The endpoint, the connection and the login that a call or a stream uses.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) endpoint: Arc<Endpoint>,
+    connection: u64,
+    login: u64,
+}
+
+/// How a call is asked.
+#[derive(Clone, Copy)]
+struct Hedging {
+    /// After this time the next endpoint is asked, too.
+    hedge_after: Duration,
+    /// After this time the same one is asked again, since what it does not answer may have gone to a leader that is no more;
+    /// the call before may still be answered.
+    ask_again: Duration,
+}
+
+/// A call that was sent to one endpoint, by the endpoint's place in the order.
+type Attempt<'a, T> = BoxFuture<'a, (usize, Result<Answered<T>, Failure>)>;
+
+/// The endpoints in the order in which a call asks them, and when it asks which.
+struct Attempts {
+    endpoints: Vec<Arc<Endpoint>>,
+    at: BTreeSet<(Instant, usize)>,
+    /// Endpoints that were asked and have not answered, with the connection that is used.
+    asked: Vec<(usize, Arc<OnceLock<u64>>)>,
+}
 
 impl Cluster {
-    /// Connects to nothing yet. The key is one that may be read.
-    pub(super) fn new(scheme: &'static str, given: Vec<Address>, access: Access, key: Vec<u8>) -> Self {
+    /// Connects to nothing yet.
+    pub(super) fn new(
+        given: Vec<Address>,
+        user: Option<(String, Content)>,
+        tls: Option<Tls>,
+        ttl: Duration,
+    ) -> Self {
+        let access = Arc::new(Access {
+            login: Arc::new(Login::new(user)),
+            tls,
+            identity: Identity::new(ttl),
+        });
         Self {
+            members: Members::new(given, access.clone()),
             access,
-            members: Members::new(scheme, given),
-            key,
-            current: Mutex::default(),
-            agreed: tokio::sync::Mutex::default(),
+            budget: Budget::default(),
         }
     }
 
@@ -76,52 +102,98 @@ impl Cluster {
         self.members.describe()
     }
 
-    /// Asks the endpoints until one answers: the current one first, another one when that is slow or
-    /// fails, and those that have failed again after a pause.
-    ///
-    /// What was asked may have been done more than once, or though an error is returned.
-    pub(super) async fn ask<'a, T: Answer + Send + 'a>(
+    /// Reads: asks the endpoints until one answers, another one too when that takes long or fails.
+    pub(super) async fn ask<'a, T: Send + 'a>(
         &'a self,
         within: Duration,
         ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a,
     ) -> Result<Answered<T>, Failure> {
-        let ask = &ask;
+        self.ask_logged_in(READ, within, ask).await
+    }
+
+    /// Writes: the same, but another endpoint is asked only after an error or a longer time, since a store that is slow
+    /// may have too much to write.
+    ///
+    /// The write may have been done more than once, and also where an error is returned.
+    pub(super) async fn write<'a, T: Send + 'a>(
+        &'a self,
+        within: Duration,
+        ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a,
+    ) -> Result<Answered<T>, Failure> {
+        self.ask_logged_in(WRITE, within, ask).await
+    }
+
+    /// Asks for what most stores answer without a login, also before that is done.
+    pub(super) async fn ask_at_once<'a, T: Send + 'a>(
+        &'a self,
+        within: Duration,
+        ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a,
+    ) -> Result<Answered<T>, Failure> {
+        match self.ask_in_turn(READ, within, &ask).await {
+            Err(failure) if failure.remedy == Remedy::Login => self.ask_logged_in(READ, within, ask).await,
+            result => result,
+        }
+    }
+
+    async fn ask_logged_in<'a, T: Send + 'a>(
+        &'a self,
+        hedging: Hedging,
+        within: Duration,
+        ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a,
+    ) -> Result<Answered<T>, Failure> {
         let ends = Instant::now() + within;
-        let endpoints = self.members.all().await;
-        self.agree(&endpoints).await;
-        let now = Instant::now();
-        let mut retry = Retry::new();
+        let left = || ends.saturating_duration_since(Instant::now());
+        self.log_in(within).await?;
+        let login = self.access.login.number();
+        match self.ask_in_turn(hedging, left(), &ask).await {
+            Err(failure) if failure.remedy == Remedy::Login => {
+                self.access.login.expire(login);
+                self.log_in(left()).await?;
+                self.ask_in_turn(hedging, left(), &ask).await
+            }
+            result => result,
+        }
+    }
+
+    /// Waits until it has logged in.
+    pub(super) async fn log_in(&self, within: Duration) -> Result<(), Failure> {
+        let login = &self.access.login;
+        if login.is_done() {
+            return Ok(());
+        }
+        let ends = Instant::now() + within;
+        // Over the first that can be connected to.
+        let connect = |client: Client| async move { Ok(client) }.boxed();
+        let connected = self.ask_in_turn(READ, within, &connect).await?;
+        let done = tokio::time::timeout_at(ends, login.ensure(&connected.answer)).await;
+        let late = || Failure::slow("the store has not answered the login yet");
+        let done = done.unwrap_or_else(|_| Err(late()));
+        done.map_err(|failure| failure.at(connected.link.endpoint.name()))
+    }
+
+    async fn ask_in_turn<'a, T: Send + 'a>(
+        &'a self,
+        hedging: Hedging,
+        within: Duration,
+        ask: &(impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Send + Sync + 'a),
+    ) -> Result<Answered<T>, Failure> {
+        let began = Instant::now();
+        let ends = began + within;
+        let looked_up = tokio::time::timeout_at(ends, self.members.all()).await;
+        let mut order = Attempts::new(looked_up.unwrap_or_else(|_| self.members.known()), hedging);
+        let mut call = self.budget.begin();
         let mut failures = Failures::default();
         let mut attempts: FuturesUnordered<Attempt<'_, T>> = FuturesUnordered::new();
-        let mut asked = Vec::new();
-        let mut is_lost = false;
-        // When each is asked: first one after the other, as long as nobody answers.
-        let turns = (0_u32..).map(|turn| now + OVERTAKE_AFTER * turn);
-        let mut fresh: VecDeque<(Instant, usize)> = turns.zip(self.in_order(&endpoints)).collect();
-        let mut again: BTreeSet<(Instant, usize)> = BTreeSet::new();
         loop {
-            let now = Instant::now();
-            let is_due = |(at, _): &&(Instant, usize)| *at <= now;
-            let due = match fresh.front().filter(is_due) {
-                Some(_) => fresh.pop_front(),
-                None if again.first().filter(is_due).is_some() => again.pop_first(),
-                None => None,
-            };
-            if let Some((_, index)) = due {
-                if endpoints.len() > 1 {
-                    // What it does not answer may have gone to a leader that is no more.
-                    again.insert((now + ASK_AGAIN, index));
+            if let Some(index) = order.take_due() {
+                if !attempts.is_empty() && !call.try_ask_another() {
+                    order.at.insert((Instant::now() + BUDGET_AGAIN, index));
+                    continue;
                 }
-                asked.push(index);
-                let endpoint = endpoints[index].clone();
-                attempts.push(Box::pin(
-                    async move { (index, self.ask_one(&endpoint, ask).await) },
-                ));
+                attempts.push(order.begin(index, hedging, ask));
                 continue;
             }
-            let next = [fresh.front(), again.first()];
-            let next = next.into_iter().flatten().map(|(at, _)| *at).min();
-            let wake = next.map_or(ends, |at| at.min(ends));
+            let wake = order.at.first().map_or(ends, |(at, _)| ends.min(*at));
             let heard = async {
                 match attempts.next().await {
                     Some(heard) => heard,
@@ -129,187 +201,205 @@ impl Cluster {
                 }
             };
             let (index, failure) = match tokio::time::timeout_at(wake, heard).await {
-                Ok((index, Ok(answer))) => {
-                    self.answered(&endpoints, index, &asked);
-                    return Ok(Answered {
-                        answer,
-                        by: endpoints[index].clone(),
-                        overtook: is_lost || !attempts.is_empty(),
-                    });
+                Ok((index, Ok(answered))) => {
+                    self.access.identity.heard();
+                    // One that was asked before it is slow.
+                    order
+                        .asked
+                        .truncate(order.asked.iter().position(|(i, _)| *i == index).unwrap_or(0));
+                    order.fail_silent(&mut failures);
+                    return Ok(answered);
                 }
                 Ok((index, Err(failure))) => (index, failure),
                 Err(_) if Instant::now() >= ends => {
-                    for silent in &asked {
-                        endpoints[*silent].avoid();
-                        endpoints[*silent].reconnect_if_long_silent();
-                        failures.silent(&endpoints[*silent]);
-                    }
-                    return Err(Failure {
-                        may_be_done: is_lost || !attempts.is_empty(),
-                        ..failures.into()
-                    });
+                    order.fail_silent(&mut failures);
+                    return Err(failures.into());
                 }
                 Err(_) => continue,
             };
-            let alone = attempts.is_empty() && fresh.is_empty();
-            // What two of them refuse is refused, whatever a third one is silent about.
-            let refused = failure.is_refusal();
-            let enough = refused && (alone || failures.refuses_too(&endpoints[index]));
-            let at_once = matches!(failure.remedy, Remedy::NewLease | Remedy::Less | Remedy::Anew);
-            if at_once || enough {
-                let may_be_done = is_lost || !attempts.is_empty();
-                return Err(Failure {
-                    may_be_done,
-                    ..failure
-                });
+            let name = order.endpoints[index].name().to_owned();
+            order.end(index, &failure);
+            let is_last = attempts.is_empty() && order.at.is_empty();
+            // A call that two endpoints refuse is refused, though a third one is silent.
+            let is_refused = failure.remedy.is_refusal() && (is_last || failures.refuses_too(&name));
+            let ends_it = matches!(
+                failure.remedy,
+                Remedy::NewLease | Remedy::TooLarge | Remedy::Compacted | Remedy::Login
+            );
+            if is_refused || ends_it {
+                return Err(failure.at(&name));
             }
-            if !refused {
-                is_lost |= failure.may_be_done;
-                endpoints[index].avoid();
+            failures.add(&name, failure);
+            if failures.are_foreign(order.endpoints.len()) {
+                // All of them have been replaced, so nobody of the one before can come back.
+                self.access.identity.forget();
+                self.reconnect();
             }
-            asked.retain(|other| *other != index);
-            failures.add(&endpoints[index], failure);
-            let now = Instant::now();
-            again.retain(|(_, other)| *other != index);
-            again.insert((now + retry.next_delay(true), index));
-            if let Some((at, _)) = fresh.front_mut() {
-                *at = now;
-            }
-        }
-    }
-
-    async fn ask_one<'a, T: Answer>(
-        &self,
-        endpoint: &Endpoint,
-        ask: impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync,
-    ) -> Result<T, Failure> {
-        let failure = |error| Failure::of(endpoint, &error);
-        let check = |cluster: Option<u64>| {
-            let checked = self.check(endpoint, cluster.unwrap_or_default());
-            checked.map_err(|error| Failure::new(Remedy::Retry, error))
-        };
-        if self.members.is_strange(endpoint) {
-            // Nothing is written to another cluster.
-            check(self.look_at(endpoint).await.map_err(failure)?.cluster())?;
-        }
-        let answer = endpoint.ask(&self.access, ask).await.map_err(failure)?;
-        check(answer.cluster())?;
-        Ok(answer)
-    }
-
-    /// Asks one endpoint whether it is there, and has a leader.
-    pub(super) async fn look_at(&self, endpoint: &Endpoint) -> Result<GetResponse, etcd_client::Error> {
-        let look = |mut client: Client| {
-            let key = self.key.clone();
-            let options = GetOptions::new().with_serializable().with_count_only();
-            async move { client.get(key, Some(options)).await }.boxed()
-        };
-        endpoint.ask(&self.access, look).await
-    }
-
-    /// Whether what an endpoint says comes from the cluster that the others are of.
-    pub(super) fn check(&self, endpoint: &Endpoint, cluster: u64) -> Result<()> {
-        if cluster == 0 || self.members.belongs(endpoint, cluster) {
-            return Ok(());
-        }
-        let ours = self.members.cluster().unwrap_or_default();
-        let name = endpoint.name();
-        let why = format!("{name}: it belongs to another cluster, {cluster:x} instead of {ours:x}");
-        Err(Error::unavailable("etcd", why))
-    }
-
-    /// Hears from all endpoints of which cluster most of them are, so that one of another is not asked.
-    /// Over as soon as that is clear, and repeated from time to time until it is.
-    async fn agree(&self, endpoints: &Endpoints) {
-        let is_agreed = || {
-            self.members
-                .cluster()
-                .is_some_and(|cluster| self.members.is_most(cluster))
-        };
-        if endpoints.len() < 2 || is_agreed() {
-            return;
-        }
-        let mut agreed = self.agreed.lock().await;
-        let is_fresh = |at: Instant| at.elapsed() < AGREE_AGAIN && self.members.cluster().is_some();
-        if is_agreed() || agreed.is_some_and(is_fresh) {
-            return;
-        }
-        let look = |endpoint: &Arc<Endpoint>| {
-            let endpoint = endpoint.clone();
-            async move {
-                let answer = tokio::time::timeout(OVERTAKE_AFTER, self.look_at(&endpoint)).await;
-                (endpoint, answer)
-            }
-        };
-        let mut answers: FuturesUnordered<_> = endpoints.iter().map(look).collect();
-        while let Some((endpoint, answer)) = answers.next().await {
-            match answer {
-                Ok(Ok(answer)) => {
-                    let cluster = answer.cluster().unwrap_or_default();
-                    endpoint.is_of(cluster);
-                    if self.members.is_most(cluster) {
-                        break;
-                    }
+            if is_last {
+                // An election is waited for; so is a server that is back at once, but not one that is down.
+                let patience = if failures.are_short() {
+                    ends
+                } else {
+                    ends.min(began + PATIENCE)
+                };
+                if tokio::time::timeout_at(patience, order.wait_ready())
+                    .await
+                    .is_err()
+                {
+                    return Err(failures.into());
                 }
-                Ok(Err(error)) if !fault::remedy(&error).is_lost() => {}
-                _ => endpoint.avoid(),
+                order = Attempts::new(std::mem::take(&mut order.endpoints), hedging);
             }
         }
-        self.members.settle();
-        *agreed = Some(Instant::now());
     }
 
-    /// All endpoints, and how they are asked, to look at each by itself.
+    /// Whether no endpoint that answers is preferred to this one.
+    pub(super) fn prefers(&self, endpoint: &Endpoint) -> bool {
+        let known = self.members.known();
+        let mut better = known.iter().filter(|other| other.rank() < endpoint.rank());
+        !better.any(|other| other.is_ready())
+    }
+
+    /// An endpoint has answered something that was not asked by a call.
+    pub(super) fn heard(&self) {
+        self.access.identity.heard();
+    }
+
+    /// All endpoints, to look at each by itself.
     #[cfg(feature = "doctor")]
-    pub(super) async fn endpoints(&self) -> Endpoints {
+    pub(super) async fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.members.all().await
     }
 
     #[cfg(feature = "doctor")]
-    pub(super) fn access(&self) -> &Access {
-        &self.access
+    pub(super) fn login(&self) -> &Login {
+        &self.access.login
     }
 
-    /// Forgets the connections.
-    pub(super) async fn disconnect(&self) {
-        // Names may have other addresses by now than that of the current one.
-        let current = self.current().take();
-        for endpoint in self.members.known().iter().chain(&current) {
-            endpoint.disconnect().await;
-        }
-    }
-
-    /// Lets go of the connections: calls that begin now make new ones.
+    /// Lets go of the connections, and makes new ones.
     pub(super) fn reconnect(&self) {
-        let current = self.current().clone();
-        for endpoint in self.members.known().iter().chain(&current) {
+        for endpoint in self.members.known() {
             endpoint.reconnect();
         }
     }
+}
 
-    /// Whom to ask: the current one, then the others, then those that failed lately.
-    fn in_order(&self, endpoints: &Endpoints) -> Vec<usize> {
-        let count = endpoints.len();
-        let current = self.current().clone();
-        let current = current.and_then(|current| endpoints.iter().position(|e| Arc::ptr_eq(e, &current)));
-        // At first any of them, so that the clients of one store spread over its members.
-        let current = current.unwrap_or_else(|| fastrand::usize(0..count.max(1)));
-        let mut order: Vec<usize> = (0..count).map(|n| (current + n) % count).collect();
-        order.sort_by_key(|index| endpoints[*index].avoided_until());
-        order
+impl Link {
+    /// Notes that the stream that goes over it is silent or has ended, or that its token is no longer good.
+    pub(super) fn fail(&self, why: &Failure) {
+        if why.remedy == Remedy::Login {
+            self.endpoint.access().login.expire(self.login);
+        } else if why.remedy.is_lost() {
+            self.endpoint.fail(self.connection, why);
+        }
     }
+}
 
-    /// One has answered: it is the current one, and whoever was asked before it is slow.
-    fn answered(&self, endpoints: &Endpoints, index: usize, asked: &[usize]) {
-        endpoints[index].answered();
-        *self.current() = Some(endpoints[index].clone());
-        for slower in asked.iter().take_while(|other| **other != index) {
-            endpoints[*slower].avoid();
+impl Attempts {
+    /// Endpoints that answer come first, then those without a connection, then those that fail.
+    fn new(mut endpoints: Vec<Arc<Endpoint>>, hedging: Hedging) -> Self {
+        endpoints.sort_by_key(|endpoint| (endpoint.is_failing(), !endpoint.is_ready(), endpoint.rank()));
+        let now = Instant::now();
+        let order = (0_u32..).map(|turn| now + hedging.hedge_after * turn);
+        Self {
+            at: order.zip(0..endpoints.len()).collect(),
+            endpoints,
+            asked: Vec::new(),
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Arc<Endpoint>>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_due(&mut self) -> Option<usize> {
+        let (at, _) = self.at.first()?;
+        let is_due = *at <= Instant::now();
+        is_due
+            .then(|| self.at.pop_first())
+            .flatten()
+            .map(|(_, index)| index)
+    }
+
+    fn begin<'a, 'f, T, F>(&mut self, index: usize, hedging: Hedging, ask: &'f F) -> Attempt<'f, T>
+    where
+        T: Send + 'a,
+        F: Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync,
+        'a: 'f,
+    {
+        if self.endpoints.len() > 1 {
+            self.at.insert((Instant::now() + hedging.ask_again, index));
+        }
+        let (endpoint, sent) = (self.endpoints[index].clone(), Arc::default());
+        self.asked.push((index, Arc::clone(&sent)));
+        if !endpoint.is_ready() {
+            // Nothing is sent to it before it is connected to.
+            self.advance_next(Instant::now() + READ.hedge_after);
+        }
+        async move { (index, endpoint.ask(&sent, ask).await) }.boxed()
+    }
+
+    /// One attempt has failed: the next endpoint's turn is now.
+    fn end(&mut self, index: usize, failure: &Failure) {
+        let ended = self.asked.iter().position(|(asked, _)| *asked == index);
+        let sent = ended.map(|ended| self.asked.remove(ended).1);
+        if failure.remedy.is_lost()
+            && let Some(connection) = sent.and_then(|sent| sent.get().copied())
+        {
+            self.endpoints[index].fail(connection, failure);
+        }
+        self.at.retain(|(_, other)| *other != index);
+        self.advance_next(Instant::now());
+    }
+
+    /// The turn of the next endpoint that was not asked yet comes at this time, or earlier.
+    fn advance_next(&mut self, to: Instant) {
+        let is_asked = |index: usize| self.asked.iter().any(|(asked, _)| *asked == index);
+        let next = self.at.iter().copied().find(|(_, index)| !is_asked(*index));
+        if let Some((at, index)) = next.filter(|(at, _)| *at > to) {
+            self.at.remove(&(at, index));
+            self.at.insert((to, index));
+        }
+    }
+
+    /// Notes that those that were asked have not answered.
+    fn fail_silent(&self, failures: &mut Failures) {
+        for (index, sent) in &self.asked {
+            let endpoint = &self.endpoints[*index];
+            failures.add(endpoint.name(), Failure::silent());
+            if let Some(connection) = sent.get() {
+                endpoint.fail(*connection, &Failure::silent());
+            }
+        }
+    }
+
+    /// Waits until one of them answers, and a moment, since it may refuse what is asked.
+    async fn wait_ready(&self) {
+        tokio::time::sleep(A_MOMENT.mul_f64(0.5 + fastrand::f64())).await;
+        let ready = self
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.wait_ready().boxed());
+        futures_util::future::select_all(ready).await;
+    }
+}
+
+impl Endpoint {
+    /// Asks it. `sent` is set to the connection that is used, once it is.
+    pub(super) async fn ask<'a, T>(
+        self: &Arc<Self>,
+        sent: &OnceLock<u64>,
+        ask: &(impl Fn(Client) -> BoxFuture<'a, Result<T, etcd_client::Error>> + Sync),
+    ) -> Result<Answered<T>, Failure> {
+        let connection = self.connection().await?;
+        let login = self.access().login.number();
+        let _ = sent.set(connection.number);
+        self.check(&connection).await?;
+        let answer = ask(connection.client).await;
+        let link = Link {
+            endpoint: self.clone(),
+            connection: connection.number,
+            login,
+        };
+        answer
+            .map(|answer| Answered { answer, link })
+            .map_err(|error| Failure::of(&error))
     }
 }
 
@@ -322,10 +412,18 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// An endpoint that takes longer is overtaken: far above what a healthy store takes, far below what
-/// a person notices.
-const OVERTAKE_AFTER: Duration = Duration::from_millis(300);
-/// Above what an election takes at least; the call before may still be answered.
-const ASK_AGAIN: Duration = Duration::from_millis(1500);
-/// How often is asked which cluster the endpoints are of, while less than half of them have answered.
-const AGREE_AGAIN: Duration = Duration::from_secs(10);
+/// Far above what a healthy store takes, far below what a person notices; and above what an election takes at least.
+const READ: Hedging = Hedging {
+    hedge_after: Duration::from_millis(300),
+    ask_again: Duration::from_millis(1500),
+};
+const WRITE: Hedging = Hedging {
+    hedge_after: Duration::from_millis(1500),
+    ask_again: Duration::from_secs(3),
+};
+/// How often it is looked whether the budget allows to ask another endpoint.
+const BUDGET_AGAIN: Duration = Duration::from_millis(50);
+/// How long a server that does not answer is waited for, so that one that restarts is not noticed and the reason is known soon.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries of a call, about.
+const A_MOMENT: Duration = Duration::from_millis(50);

@@ -1,10 +1,10 @@
-//! What the backend counts, and says once.
+//! The backend's counters, and warnings that are logged once.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::instance::escaped;
 
-/// What is counted.
+/// The counters.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     bad_records: AtomicU64,

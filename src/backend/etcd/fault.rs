@@ -1,24 +1,28 @@
-//! What etcd's client says went wrong, by what can be done about it.
+//! The errors of etcd's client, by their remedies.
 //!
 //! The code alone does not tell: a broken stream is `Unknown`, a wrong password `InvalidArgument`.
 
-use crate::error::Error;
-
-/// What can be done about a failed call.
+/// The remedy for a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// Ask another endpoint, or this one later.
     Retry,
+    /// The same; it may be slow only.
+    Slow,
     /// The same; a leader is being elected, which is soon over.
     Wait,
+    /// The same; this one is of another cluster than those before.
+    Foreign,
     /// Get a new token and ask again.
     Login,
     /// Grant another lease.
     NewLease,
     /// Ask for less at once.
-    Less,
+    TooLarge,
     /// List anew: what was asked for is not kept any longer.
-    Anew,
+    Compacted,
+    /// Ask again much later: it was refused, as there is no space or too much to do.
+    Busy,
     /// Nothing: it was refused, and will be again.
     None,
 }
@@ -26,11 +30,16 @@ pub(super) enum Remedy {
 impl Remedy {
     /// Whether there is nobody who answers.
     pub(super) fn is_lost(self) -> bool {
-        matches!(self, Self::Retry | Self::Wait)
+        matches!(self, Self::Retry | Self::Slow | Self::Wait | Self::Foreign)
+    }
+
+    /// Whether it was understood, and refused.
+    pub(super) fn is_refusal(self) -> bool {
+        matches!(self, Self::None | Self::Login | Self::Busy)
     }
 }
 
-/// What can be done about an error of the client.
+/// The remedy for an error of the client.
 pub(super) fn remedy(error: &etcd_client::Error) -> Remedy {
     use etcd_client::Error as E;
     match error {
@@ -43,7 +52,9 @@ pub(super) fn remedy(error: &etcd_client::Error) -> Remedy {
 
 /// The same for a watch that was cancelled with this reason.
 pub(super) fn of_cancelled(reason: &str) -> Remedy {
-    if reason.contains("PermissionDenied") || reason.contains("permission denied") {
+    if TOKEN_ERRORS.iter().any(|error| reason.contains(error)) {
+        Remedy::Login
+    } else if reason.contains("PermissionDenied") || reason.contains("permission denied") {
         Remedy::None
     } else if reason.contains("auth token") || reason.contains("Unauthenticated") {
         Remedy::Login
@@ -57,6 +68,7 @@ fn of_status(code: i32, text: &str) -> Remedy {
     const INVALID_ARGUMENT: i32 = 3;
     const NOT_FOUND: i32 = 5;
     const PERMISSION_DENIED: i32 = 7;
+    const RESOURCE_EXHAUSTED: i32 = 8;
     const FAILED_PRECONDITION: i32 = 9;
     const OUT_OF_RANGE: i32 = 11;
     const UNAUTHENTICATED: i32 = 16;
@@ -65,26 +77,15 @@ fn of_status(code: i32, text: &str) -> Remedy {
         UNAUTHENTICATED => Remedy::Login,
         _ if ELECTION_ERRORS.iter().any(|error| text.contains(error)) => Remedy::Wait,
         NOT_FOUND if text.contains("lease not found") => Remedy::NewLease,
-        OUT_OF_RANGE if text.contains("message length too large") => Remedy::Less,
-        OUT_OF_RANGE if text.contains("has been compacted") => Remedy::Anew,
+        OUT_OF_RANGE if text.contains("message length too large") => Remedy::TooLarge,
+        RESOURCE_EXHAUSTED if text.contains("larger than max") => Remedy::TooLarge,
+        RESOURCE_EXHAUSTED => Remedy::Busy,
+        OUT_OF_RANGE if text.contains("has been compacted") => Remedy::Compacted,
+        // Of a store that was wiped since.
+        OUT_OF_RANGE if text.contains("future revision") => Remedy::Compacted,
         INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION => Remedy::None,
         _ => Remedy::Retry,
     }
-}
-
-/// Whether nobody was there to send it to.
-pub(super) fn is_unsent(error: &etcd_client::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return error.kind() == std::io::ErrorKind::ConnectionRefused;
-        }
-        cause = match error.downcast_ref::<etcd_client::Error>() {
-            Some(etcd_client::Error::GRpcStatus(status)) => std::error::Error::source(status),
-            _ => error.source(),
-        };
-    }
-    false
 }
 
 /// Whether this store has no users, though one was given.
@@ -92,48 +93,46 @@ pub(super) fn is_without_auth(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains("authentication is not enabled"))
 }
 
-/// Whether the store has users, and this connection is nobody's.
-pub(super) fn is_without_login(error: &etcd_client::Error) -> bool {
-    matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains(NOBODY))
-}
-
 /// Whether a lease with this id was granted already.
+#[cfg(feature = "doctor")]
 pub(super) fn is_granted(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(s) if s.message().contains("lease already exists"))
 }
 
 /// The error as text, with its causes, which the client's own error leaves out.
 pub(super) fn text_of(error: &etcd_client::Error) -> String {
-    let etcd_client::Error::GRpcStatus(status) = error else {
-        return error.to_string();
+    use std::error::Error;
+    let (mut text, mut cause) = match error {
+        etcd_client::Error::GRpcStatus(status) => {
+            let text = status.message().trim_start_matches("etcdserver: ");
+            (text.to_owned(), status.source())
+        }
+        etcd_client::Error::TransportError(error) => (String::new(), error.source()),
+        other => (other.to_string(), None),
     };
-    let mut text = status.message().trim_start_matches("etcdserver: ").to_owned();
-    let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let more = error.to_string();
         if !text.contains(&more) {
-            text = format!("{text}: {more}");
+            text = if text.is_empty() {
+                more
+            } else {
+                format!("{text}: {more}")
+            };
         }
         cause = error.source();
     }
     if let Some((_, plain)) = CERTIFICATE_ERRORS.iter().find(|(error, _)| text.contains(error)) {
         return format!("{plain} ({text})");
     }
-    if text.is_empty() { status.to_string() } else { text }
+    if text.is_empty() { error.to_string() } else { text }
 }
 
-/// An error for the caller, of one endpoint.
-pub(super) fn error_of(endpoint: &str, error: &etcd_client::Error) -> Error {
-    let text = format!("{endpoint}: {}", text_of(error));
-    match remedy(error) {
-        Remedy::Retry | Remedy::Wait | Remedy::NewLease | Remedy::Anew => Error::unavailable("etcd", text),
-        Remedy::Less | Remedy::Login | Remedy::None => Error::backend("etcd", text),
-    }
-}
-
-const NOBODY: &str = "user name is empty";
-const TOKEN_ERRORS: [&str; 3] = ["invalid auth token", "revision of auth store is old", NOBODY];
-/// What rustls says, and in plain words.
+const TOKEN_ERRORS: [&str; 3] = [
+    "invalid auth token",
+    "revision of auth store is old",
+    "user name is empty",
+];
+/// The texts of rustls, and the same in plain words.
 const CERTIFICATE_ERRORS: [(&str, &str); 5] = [
     ("invalid peer certificate: Expired", "its certificate has expired"),
     ("certificate expired", "its certificate has expired"),
@@ -178,19 +177,22 @@ mod tests {
             (
                 11,
                 "decoded message length too large: found 4294969 bytes, the limit is: 4194304 bytes",
-                Remedy::Less,
+                Remedy::TooLarge,
             ),
             (
                 11,
                 "etcdserver: mvcc: required revision has been compacted",
-                Remedy::Anew,
+                Remedy::Compacted,
             ),
             (3, "etcdserver: request is too large", Remedy::None),
+            (8, "etcdserver: mvcc: database space exceeded", Remedy::Busy),
+            (8, "etcdserver: too many requests", Remedy::Busy),
+            (14, "etcdserver: rpc not supported for learner", Remedy::Retry),
         ] {
             assert_eq!(of_status(code, text), expected, "{text}");
         }
-        // As what nobody wants any longer is answered.
-        let refused = etcd_client::Error::InvalidArgs("given up".to_owned());
+        // As a call is refused once the registry is closed.
+        let refused = etcd_client::Error::InvalidArgs("the registry is closed".to_owned());
         assert_eq!(remedy(&refused), Remedy::None);
         assert_eq!(
             of_cancelled("rpc error: code = PermissionDenied desc = x"),

@@ -1,13 +1,13 @@
 //! Where instances stand in the store: pinned, since go-micro reads and writes the same keys.
 
-use crate::instance::{Instance, Namespace};
+use crate::instance::{Instance, Namespace, ServiceName};
 
 /// Where go-micro keeps its services; it has no namespaces.
 const MICRO: &str = "/micro/registry/";
 /// Where namespaces are; never below go-micro's.
 const NAMESPACES: &str = "/hereabouts/";
 
-/// What all keys of a namespace begin with.
+/// The prefix of all keys of a namespace.
 pub(crate) fn prefix_of(namespace: &Namespace) -> String {
     if namespace.is_default() {
         return MICRO.to_owned();
@@ -17,10 +17,14 @@ pub(crate) fn prefix_of(namespace: &Namespace) -> String {
 
 /// The key of an instance. Two names can share a folder, so nothing is ever read from a key.
 pub(super) fn key_of(prefix: &str, instance: &Instance) -> Vec<u8> {
-    let part = |name: &str| name.replace('/', "-");
-    let service = part(instance.service().as_str());
-    let id = part(instance.id().as_str());
-    format!("{prefix}{service}/{id}").into_bytes()
+    let folder = folder_of(prefix, instance.service());
+    let id = instance.id().as_str().replace('/', "-");
+    format!("{folder}{id}").into_bytes()
+}
+
+/// The prefix of a service's keys, and of those of another one whose name differs only by a slash for a dash.
+pub(super) fn folder_of(prefix: &str, service: &ServiceName) -> String {
+    format!("{prefix}{}/", service.as_str().replace('/', "-"))
 }
 
 /// The first key behind all that begin with `prefix`.

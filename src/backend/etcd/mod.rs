@@ -1,19 +1,21 @@
 #![doc = include_str!("operating.md")]
-// `wire` and `keys` have the layout, `cluster` the connections and which of them is asked, `lease` keeps
-// what is published, `own` publishes and withdraws, `watcher` follows the store into `table`, and `fault`
-// knows what the client's errors mean.
+// `wire` and `keys` have the layout, `cluster` the connections and which of them is asked, `publication` publishes and
+// withdraws, `lease` grants, renews and revokes, `watcher` follows the store into `table`, and `fault` knows what the
+// client's errors mean. All of it runs on a thread of its own, the `worker`.
 
 #[cfg(feature = "doctor")]
 pub(crate) mod checkup;
 mod cluster;
+mod content;
 mod counters;
 mod fault;
 mod keys;
 mod lease;
-mod own;
+mod publication;
 mod table;
 mod watcher;
 mod wire;
+mod worker;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,24 +27,25 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use self::cluster::{Access, Cluster};
+use self::cluster::Cluster;
+pub use self::content::Content;
 use self::counters::Counters;
 #[cfg(feature = "doctor")]
 pub(crate) use self::keys::prefix_of;
-use self::own::Owned;
-use self::table::Table;
-use self::watcher::{Watcher, Wish};
-use super::{Backend, Feed, Limits, Published, Scope, Ticket, Update};
+use self::lease::Leases;
+use self::publication::Publications;
+use self::watcher::{Command, Feeds, Watcher};
+use self::worker::Worker;
+use super::{Backend, Limits, Published, Scope, Ticket, Update};
 use crate::error::{Error, Result};
 use crate::instance::{Address, Instance, Namespace};
 
 /// The etcd backend (API version 3, etcd 3.4 and later).
 ///
-/// It publishes under one lease, keeps one connection to each endpoint, and goes on with another
+/// It publishes each instance under a lease of its own, keeps one connection to each endpoint, and goes on with another
 /// endpoint where one is dead, frozen or cut off. Without a namespace it shares go-micro's keys.
-/// Nothing is opened before something is registered or watched.
+/// It runs on a thread of its own, and opens no connection before something is registered or watched.
 ///
 /// ```no_run
 /// use hereabouts::{Registry, etcd::Etcd};
@@ -52,7 +55,18 @@ use crate::instance::{Address, Instance, Namespace};
 /// let registry = Registry::new(backend)?;
 /// # Ok(()) }
 /// ```
-pub struct Etcd(Arc<Inner>);
+pub struct Etcd {
+    cluster: Arc<Cluster>,
+    leases: Arc<Leases>,
+    publications: Arc<Publications>,
+    namespace: Namespace,
+    feeds: Arc<Feeds>,
+    counters: Arc<Counters>,
+    commands: mpsc::UnboundedSender<Command>,
+    /// No new calls; the watcher ends.
+    closing: CancellationToken,
+    worker: Arc<Worker>,
+}
 
 /// Makes an [`Etcd`].
 #[derive(Clone)]
@@ -62,37 +76,22 @@ pub struct EtcdBuilder {
     namespace: Namespace,
     ttl: Duration,
     limits: Limits,
-    user: Option<(String, String)>,
+    grace: Option<Duration>,
+    user: Option<(String, Content)>,
     tls: Option<Tls>,
 }
 
-/// How to trust the store, and to be trusted by it: PEM, as files hold it.
+/// How to trust the store, and to be trusted by it, in PEM.
 ///
-/// Certificates are always verified.
-#[derive(Clone, Default)]
+/// Certificates are always verified. Files are read again for each connection, so that a certificate that is renewed needs
+/// no restart.
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Tls {
     /// The authorities that may have signed the store's certificate; none for the system's.
-    pub authorities: Option<Vec<u8>>,
+    pub authorities: Option<Content>,
     /// This client's certificate and its key, where the store asks for one.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-/// What the backend and its tasks share.
-struct Inner {
-    cluster: Cluster,
-    prefix: String,
-    namespace: Namespace,
-    ttl: Duration,
-    feed: Feed,
-    counters: Arc<Counters>,
-    owned: std::sync::Mutex<Owned>,
-    lease: tokio::sync::Mutex<lease::Slot>,
-    wishes: mpsc::UnboundedSender<Wish>,
-    /// No new calls; the tasks end.
-    closing: CancellationToken,
-    tasks: TaskTracker,
-    runtime: Handle,
+    pub identity: Option<(Content, Content)>,
 }
 
 impl Etcd {
@@ -103,6 +102,7 @@ impl Etcd {
             namespace: Namespace::default(),
             ttl: DEFAULT_TTL,
             limits: Limits::default(),
+            grace: None,
             user: None,
             tls: None,
         }
@@ -130,8 +130,15 @@ impl EtcdBuilder {
         self
     }
 
-    /// Logs in with a name and a password.
-    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+    /// How long what is not there after an outage stays listed at most, so that its owner can come back: by default as long as
+    /// the time to live; 5 s at most where under a tenth of what is observed is missing. Zero removes it at once.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Logs in with a name and a password, or the file that holds the password (`PathBuf`), which is read for each login.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<Content>) -> Self {
         self.user = Some((name.into(), password.into()));
         self
     }
@@ -142,68 +149,67 @@ impl EtcdBuilder {
         self
     }
 
-    /// Makes the backend. Opens nothing.
+    /// Makes the backend, and starts its thread. Opens no connection.
     ///
     /// # Errors
     ///
-    /// [`Error::NoRuntime`] outside a Tokio runtime; [`Error::Backend`] without an endpoint, and for
-    /// TLS where that is not compiled in.
+    /// [`Error::NoRuntime`] outside a Tokio runtime, with which the thread ends; [`Error::Backend`] without an endpoint, for
+    /// TLS where that is not compiled in, and where no thread can be started.
     pub fn build(self) -> Result<Etcd> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime("Etcd::builder().build()"))?;
         if self.endpoints.is_empty() {
             return Err(Error::backend("etcd", "no endpoint was given"));
         }
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let access = Access {
-            user: self.user,
-            #[cfg(feature = "etcd-tls")]
-            tls: self.tls.map(options_of),
-        };
         #[cfg(not(feature = "etcd-tls"))]
         if self.tls.is_some() {
             let why = "TLS is not compiled in; build hereabouts with the feature \"etcd-tls\"";
             return Err(Error::backend("etcd", why));
         }
+        let worker = Worker::start(&runtime).map_err(|error| Error::backend("etcd", error))?;
+        let worker = Arc::new(worker);
         let prefix = keys::prefix_of(&self.namespace);
-        let (wishes, heard) = mpsc::unbounded_channel();
-        let (feed, counters) = (Feed::new(), Arc::new(Counters::default()));
-        let table = Table::new(feed.clone(), counters.clone(), self.limits);
-        let inner = Arc::new(Inner {
-            cluster: Cluster::new(scheme, self.endpoints, access, prefix.clone().into_bytes()),
+        let (commands, heard) = mpsc::unbounded_channel();
+        let (feeds, counters) = (Arc::new(Feeds::default()), Arc::new(Counters::default()));
+        let cluster = Cluster::new(self.endpoints, self.user, self.tls, self.ttl);
+        let cluster = Arc::new(cluster);
+        let leases = Arc::new(Leases::new(
+            cluster.clone(),
+            worker.clone(),
+            counters.clone(),
+            self.ttl,
+        ));
+        let publications = Arc::new(Publications::new(
+            cluster.clone(),
+            leases.clone(),
+            prefix.clone(),
+            commands.clone(),
+        ));
+        let parts = watcher::Parts {
+            cluster: cluster.clone(),
+            publications: publications.clone(),
+            feeds: feeds.clone(),
+            counters: counters.clone(),
+            limits: self.limits,
             prefix,
-            namespace: self.namespace,
             ttl: self.ttl,
-            feed,
+            grace: self.grace.unwrap_or(self.ttl),
+        };
+        let closing = CancellationToken::new();
+        worker.spawn(Watcher::new(parts, heard).run(closing.clone()));
+        let told = publications.clone();
+        let tell = move |key: &_, lease, event| told.take_lease_event(key, lease, event);
+        worker.spawn(lease::keep_alive(leases.clone(), tell));
+        Ok(Etcd {
+            cluster,
+            leases,
+            publications,
+            namespace: self.namespace,
+            feeds,
             counters,
-            owned: std::sync::Mutex::default(),
-            lease: tokio::sync::Mutex::default(),
-            wishes,
-            closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            runtime,
-        });
-        inner.spawn(Watcher::new(inner.clone(), heard, table).run());
-        Ok(Etcd(inner))
-    }
-}
-
-#[cfg(feature = "etcd-tls")]
-fn options_of(tls: Tls) -> etcd_client::TlsOptions {
-    use etcd_client::{Certificate, Identity, TlsOptions};
-    let mut options = TlsOptions::new();
-    options = match tls.authorities {
-        Some(authorities) => options.ca_certificate(Certificate::from_pem(authorities)),
-        None => options.with_native_roots(),
-    };
-    match tls.identity {
-        Some((certificate, key)) => options.identity(Identity::from_pem(certificate, key)),
-        None => options,
-    }
-}
-
-impl Inner {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(task, &self.runtime);
+            commands,
+            closing,
+            worker,
+        })
     }
 }
 
@@ -215,77 +221,100 @@ impl Backend for Etcd {
 
     /// Returns once it is committed.
     async fn publish(&self, instance: Arc<Instance>, replaces: Option<Ticket>) -> Result<Published> {
-        self.0.publish(instance, replaces).await
-    }
-
-    /// Is not written, where nothing of that was sent yet.
-    fn give_up(&self, instance: &Instance) {
-        self.0.owned().publishing.give_up(instance);
+        if self.closing.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        let publications = self.publications.clone();
+        let published = async move { publications.publish(instance, replaces).await };
+        self.worker.run(published).await.unwrap_or(Err(Error::Closed))
     }
 
     async fn withdraw(&self, ticket: Ticket) -> Result<()> {
+        let publications = self.publications.clone();
+        let withdrawn = self
+            .worker
+            .run(async move { publications.withdraw(ticket).await });
         tokio::select! {
             biased;
-            withdrawn = self.0.withdraw(ticket) => withdrawn,
-            // It goes with the lease.
-            () = self.0.closing.cancelled() => Err(Error::Closed),
+            withdrawn = withdrawn => withdrawn.unwrap_or(Err(Error::Closed)),
+            // All leases are revoked.
+            () = self.closing.cancelled() => Err(Error::Closed),
         }
     }
 
     fn observe(&self, scope: Scope) -> BoxStream<'static, Update> {
         // First, so that what is read from now on is not forgotten as unread.
-        let updates = self.0.feed.subscribe(scope);
+        let updates = self.feeds.observe(scope);
         // Where the watcher has ended, the feed is closed and the stream ends too.
-        let _ = self.0.wishes.send(Wish::Observe);
+        let _ = self.commands.send(Command::Observe);
         updates
     }
 
-    /// Revokes the lease, with which everything goes that is published under it.
+    /// Revokes all leases, with which everything goes that is published under them, and ends the thread.
     async fn close(&self) -> Result<()> {
-        // First, so that no lease is granted any more.
-        self.0.closing.cancel();
-        self.0.tasks.close();
-        let revoked = self.0.drop_lease(|| true).await;
-        self.0.tasks.wait().await;
-        let left = self.0.is_none_left().await;
-        self.0.feed.close();
-        self.0.cluster.disconnect().await;
-        left.and(revoked)
+        self.closing.cancel();
+        // Also where this future is dropped.
+        let ends = EndOnDrop(self);
+        let leases = self.leases.clone();
+        let failed = self.worker.run(async move { leases.close().await }).await;
+        drop(ends);
+        self.worker.stop().await;
+        match failed.flatten() {
+            None => Ok(()),
+            Some((keys, reasons)) => Err(Error::Incomplete {
+                left: format!("the leases of {}", self.publications.names_of(&keys)),
+                source: Some(Arc::new(Error::unavailable("etcd", reasons))),
+            }),
+        }
     }
 
     /// Lets go of the connections, and reads the state anew over another one.
     fn reconnect(&self) {
-        self.0.cluster.reconnect();
+        let cluster = self.cluster.clone();
+        // There, so that the connections do not depend on the application's runtime.
+        self.worker.spawn(async move { cluster.reconnect() });
         // Where the watcher has ended, there is nothing to read any more.
-        let _ = self.0.wishes.send(Wish::Reconnect);
+        let _ = self.commands.send(Command::Reconnect);
     }
 
     fn describe(&self) -> String {
-        format!("etcd at {}", self.0.cluster.describe())
+        format!("etcd at {}", self.cluster.describe())
     }
 
     fn namespace(&self) -> Namespace {
-        self.0.namespace.clone()
+        self.namespace.clone()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = self.0.counters.read();
-        counters.push(("instances", self.0.feed.len() as u64));
+        let mut counters = self.counters.read();
+        counters.push(("instances", self.feeds.len() as u64));
         counters
+    }
+}
+
+/// Ends the thread and the streams of updates when it is dropped.
+struct EndOnDrop<'a>(&'a Etcd);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.feeds.close();
+        self.0.worker.end();
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        self.0.closing.cancel();
+        self.closing.cancel();
+        // The leases run out.
+        self.worker.end();
     }
 }
 
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Etcd")
-            .field("cluster", &self.0.cluster)
-            .field("namespace", &self.0.namespace)
+            .field("cluster", &self.cluster)
+            .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
 }
@@ -300,14 +329,7 @@ impl fmt::Debug for EtcdBuilder {
     }
 }
 
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the key.
-        f.debug_struct("Tls").finish_non_exhaustive()
-    }
-}
-
-/// What is left of a call's time.
+/// The rest of a call's time.
 fn left(ends: Instant) -> Duration {
     ends.saturating_duration_since(Instant::now())
 }

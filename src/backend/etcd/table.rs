@@ -24,6 +24,8 @@ pub(super) struct Table {
     services: HashMap<ServiceName, usize>,
     /// Up to where the changes of the store are in here.
     revision: i64,
+    /// Keys that the store does not have any longer, and that are kept for a while.
+    held: HashSet<Key>,
     /// Services that have more than there is room for.
     refused: HashSet<ServiceName>,
 }
@@ -34,7 +36,7 @@ struct Entry {
     instances: Box<[Arc<Instance>]>,
 }
 
-/// What a listing has found so far.
+/// The entries that a listing has read so far.
 #[derive(Debug)]
 pub(super) struct Listing {
     entries: HashMap<Key, Entry>,
@@ -60,6 +62,7 @@ impl Table {
             keys: HashMap::new(),
             services: HashMap::new(),
             revision: 0,
+            held: HashSet::new(),
             refused: HashSet::new(),
         }
     }
@@ -72,11 +75,6 @@ impl Table {
     /// When a key was written that is there.
     pub(super) fn revision_of(&self, key: &[u8]) -> Option<i64> {
         self.entries.get(key).map(|entry| entry.revision)
-    }
-
-    /// Forgets everything, as at the start.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new(self.feed.clone(), self.counters.clone(), self.limits);
     }
 
     /// A listing of the whole store as it is at `revision`.
@@ -98,45 +96,78 @@ impl Table {
         listing.entries.insert(record.key.into(), entry);
     }
 
-    /// Takes in the whole store. What is not in it goes, unless the store was wiped: then it stays as
-    /// a ghost.
-    pub(super) fn replace(&mut self, listing: Listing) {
+    /// Takes in all keys as they are in a listing. What it lacks goes, or is held. Returns how much that is.
+    pub(super) fn replace(&mut self, listing: Listing, holds: bool) -> usize {
         let before = std::mem::take(&mut self.entries);
         self.keys.clear();
         self.services.clear();
         self.refused.clear();
-        let gone = before
+        let is_missing = |key: &Key| !listing.entries.contains_key(key);
+        let missing = before
             .iter()
-            .filter(|(key, _)| listing.wiped && !listing.entries.contains_key(*key));
-        let ghosts: Vec<(Key, Entry)> = gone.map(|(key, entry)| (key.clone(), entry.clone())).collect();
-        // What is in use comes first, so that it stays where there is not room for all.
+            .filter(|(key, entry)| !entry.instances.is_empty() && is_missing(key));
+        let missing: Vec<(Key, Entry)> = missing.map(|(key, entry)| (key.clone(), entry.clone())).collect();
+        let count = missing.len();
+        // Instances in use come first, so that they stay where there is not room for all.
         let mut entries: Vec<(Key, Entry)> = listing.entries.into_iter().collect();
         let was_shown = |key: &Key| before.get(key).is_some_and(|entry| !entry.instances.is_empty());
         entries.sort_by_key(|(key, _)| !was_shown(key));
         self.revision = listing.revision;
+        self.held.clear();
         for (key, entry) in entries {
             self.insert(key, entry);
         }
-        for (key, mut entry) in ghosts {
-            entry.revision = GHOST;
+        for (key, entry) in missing.into_iter().filter(|_| holds) {
+            self.held.insert(key.clone());
             self.insert(key, entry);
         }
         self.feed
             .reset(self.keys.keys().filter_map(|id| self.shown(id).cloned()));
         self.feed.synced();
+        count
     }
 
-    /// What has not come back to a store that was wiped goes.
-    pub(super) fn lay_ghosts(&mut self) {
-        let ghosts = self.entries.iter().filter(|(_, entry)| entry.revision == GHOST);
-        for key in ghosts.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            self.remove(&key, 0);
+    /// How many keys there are, with those that are held.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many keys are held, though the store does not have them.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many keys stand in the store.
+    pub(super) fn standing(&self) -> usize {
+        self.len() - self.held()
+    }
+
+    /// A key was deleted, and its instances are held.
+    pub(super) fn hold(&mut self, key: &[u8], revision: i64) {
+        if revision < self.revision {
+            return;
+        }
+        self.revision = revision;
+        if let Some((key, _)) = self.entries.get_key_value(key) {
+            self.held.insert(key.clone());
+        }
+    }
+
+    /// Removes the instances that were kept for the grace time.
+    pub(super) fn remove_held(&mut self) {
+        for key in std::mem::take(&mut self.held) {
+            self.take_out(&key);
         }
     }
 
     /// A key was written.
     pub(super) fn put(&mut self, record: Record<'_>) {
-        self.revision = self.revision.max(record.revision);
+        if record.revision < self.revision {
+            // It is in here already, or what came after it: a watch begins with changes that a listing has.
+            return;
+        }
+        self.revision = record.revision;
+        self.held.remove(record.key);
         let (key, before) = match self.entries.remove_entry(record.key) {
             Some((key, before)) => (key, before),
             None => (record.key.into(), Entry::default()),
@@ -155,7 +186,14 @@ impl Table {
 
     /// A key was deleted.
     pub(super) fn remove(&mut self, key: &[u8], revision: i64) {
-        self.revision = self.revision.max(revision);
+        if revision >= self.revision {
+            self.revision = revision;
+            self.take_out(key);
+        }
+    }
+
+    fn take_out(&mut self, key: &[u8]) {
+        self.held.remove(key);
         let Some((key, entry)) = self.entries.remove_entry(key) else {
             return;
         };
@@ -268,8 +306,7 @@ impl<'a> From<&'a etcd_client::KeyValue> for Record<'a> {
     }
 }
 
-/// No key was ever written at these revisions.
-const GHOST: i64 = 0;
+/// No key was ever written at this revision.
 const REFUSED: i64 = -1;
 
 fn id_of(instance: &Instance) -> Id {

@@ -14,7 +14,7 @@ use crate::net::is_link_local_address;
 
 /// The version of our object; additions never raise it.
 const VERSION: u32 = 1;
-/// What is longer is not ours to decode.
+/// Longer values are not decoded.
 const MAX_VALUE: usize = 64 * 1024;
 /// A value of go-micro's has one node; more than this is no service of anybody's.
 const MAX_NODES: usize = 256;
@@ -127,7 +127,7 @@ pub(super) fn decode(value: &[u8]) -> Result<Vec<Instance>, &'static str> {
     if nodes.is_empty() || nodes.len() > MAX_NODES {
         return Err("no node, or too many");
     }
-    // What is ours belongs to the one node that we write.
+    // Our object belongs to the one node that we write.
     let ours = match read.hereabouts {
         Some(raw) if nodes.len() == 1 => ours(raw)?,
         _ => None,

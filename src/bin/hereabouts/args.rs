@@ -181,7 +181,8 @@ Environment:
   HEREABOUTS_ADVERTISE         the address to publish, where the choice is wrong
   HEREABOUTS_INTERFACES        where multicast DNS speaks
   HEREABOUTS_TTL               how long a dead process stays listed in etcd
-  ETCD_USERNAME, ETCD_PASSWORD etcd's user
+  ETCD_USERNAME, ETCD_PASSWORD, ETCD_PASSWORD_FILE
+                               etcd's user, and the password or its file
   NO_COLOR                     no colours
 
 Exit codes:

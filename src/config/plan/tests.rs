@@ -241,6 +241,7 @@ fn one_deployment_file_serves_several_backends() {
 fn credentials_come_from_one_place() {
     const USER: (&str, &str) = ("ETCD_USERNAME", "env");
     const PASSWORD: (&str, &str) = ("ETCD_PASSWORD", " s p ");
+    const FILE: (&str, &str) = ("ETCD_PASSWORD_FILE", "/run/secrets/etcd");
     let of = |url: &str, variables: &[(&str, &str)]| {
         let plan = resolve(&[&[(URL, url)][..], variables].concat()).map_err(|error| error.to_string())?;
         let etcd = plan.etcd().unwrap();
@@ -248,7 +249,9 @@ fn credentials_come_from_one_place() {
         let password = etcd
             .password
             .as_ref()
-            .map_or("-", |password| password.value().0.as_str());
+            .map_or("-", |password| match password.value() {
+                Secret::Text(text) | Secret::File(text) => text.as_str(),
+            });
         Ok(format!("{user} {password}"))
     };
     for (url, variables, expected) in [
@@ -258,6 +261,10 @@ fn credentials_come_from_one_place() {
         ("etcd://url:pw@h", &[USER], "url pw"),
         ("etcd://url@h", &[PASSWORD], "url  s p "),
         ("etcd://env@h", &[USER, PASSWORD], "env  s p "),
+        ("etcd", &[USER, FILE], "env /run/secrets/etcd"),
+        ("etcd://url@h", &[FILE], "url /run/secrets/etcd"),
+        ("etcd://url@h?password-file=/p", &[PASSWORD], "url /p"),
+        ("etcd://url:pw@h", &[PASSWORD, FILE], "url pw"),
     ] {
         assert_eq!(of(url, variables).as_deref(), Ok(expected), "{url}");
     }
@@ -265,7 +272,7 @@ fn credentials_come_from_one_place() {
         (
             "etcd",
             &[USER][..],
-            "ETCD_USERNAME is \"env\": this user has no password; set ETCD_PASSWORD too, or neither",
+            "ETCD_USERNAME is \"env\": this user has no password; set ETCD_PASSWORD or ETCD_PASSWORD_FILE too, or neither",
         ),
         (
             "etcd",
@@ -273,9 +280,19 @@ fn credentials_come_from_one_place() {
             "ETCD_PASSWORD is \"***\": this password has no user; set ETCD_USERNAME too, or neither",
         ),
         (
+            "etcd",
+            &[FILE],
+            "ETCD_PASSWORD_FILE is \"/run/secrets/etcd\": this password has no user; set ETCD_USERNAME too, or neither",
+        ),
+        (
+            "etcd",
+            &[USER, PASSWORD, FILE],
+            "ETCD_PASSWORD_FILE is \"/run/secrets/etcd\": there is ETCD_PASSWORD too; set one of them",
+        ),
+        (
             "etcd://url@h",
             &[],
-            "HEREABOUTS_REGISTRY is \"etcd://url@h\": its user has no password; write user:password@, or set",
+            "HEREABOUTS_REGISTRY is \"etcd://url@h\": its user has no password; write user:password@ or ?password-file=, or set",
         ),
         (
             "etcd://url@h",
@@ -286,7 +303,10 @@ fn credentials_come_from_one_place() {
         let error: String = of(url, variables).unwrap_err();
         assert!(error.starts_with(begins), "{error}");
     }
-    assert!(resolve(&[(URL, "memory"), USER]).is_ok(), "they are etcd's alone");
+    assert!(
+        resolve(&[(URL, "memory"), USER, PASSWORD, FILE]).is_ok(),
+        "they are etcd's alone"
+    );
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn etcd_urls() {
     assert!(etcd("etcds").tls && etcd("etcds://h").tls && !etcd("etcd://h").tls);
     let url = etcd("etcd://us%40er:p%2fa:ss@h1:1,h2,[2001:db8::1]:2380/team-a?ttl=20s&ca=/etc/ca%26.pem");
     assert_eq!(url.user.as_deref(), Some("us@er"));
-    assert_eq!(url.password, Some(Secret("p/a:ss".to_owned())));
+    assert_eq!(url.password, Some(Secret::Text("p/a:ss".to_owned())));
     assert_eq!(
         show_addresses(&url.addresses.unwrap()),
         "h1:1,h2:2379,[2001:db8::1]:2380"
@@ -104,6 +104,8 @@ fn what_can_not_be_read_says_what_would_be_right() {
         ("etcd://h,,i", "it must be host:port"),
         ("etcd://2001:db8::1", "[2001:db8::1]:2379"),
         ("etcd://user:@h", "before the @ comes user:password"),
+        ("etcd://h?password-file=/p", "password-file is for a user"),
+        ("etcd://u:p@h?password-file=/p", "give one of them"),
         ("etcd://:password@h", "before the @ comes user:password"),
         ("etcd://@h", "before the @ comes user:password"),
         ("etcd://user:password@", "after the @ come the hosts"),
@@ -117,7 +119,7 @@ fn what_can_not_be_read_says_what_would_be_right() {
         ("etcd://h/a/b", "the path is the namespace"),
         (
             "etcd://h/a?namespace=b",
-            "etcd does not know the key \"namespace\"; its keys are ca, cert, key, ttl",
+            "etcd does not know the key \"namespace\"; its keys are ca, cert, grace, key, password-file, ttl",
         ),
         ("etcds://h?probe=1s", "etcds does not know the key \"probe\""),
         (
@@ -211,7 +213,7 @@ proptest! {
         );
         let url = etcd(&text);
         prop_assert_eq!(url.user, Some(user));
-        prop_assert_eq!(url.password, Some(Secret(password)));
+        prop_assert_eq!(url.password, Some(Secret::Text(password)));
         prop_assert_eq!(show_addresses(&url.addresses.unwrap()), hosts);
         prop_assert_eq!(url.namespace.unwrap(), namespace.as_str());
         prop_assert_eq!(url.files.ca, Some(ca));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backend::Scope;
 use crate::conformance::stage::{Held, Stage, ensure, shown, unwanted};
 use crate::instance::Instance;
 use crate::registry::{Event, Registry};
@@ -10,6 +11,8 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
     let (owner, other) = (stage.peer().await?, stage.peer().await?);
     let service = stage.service()?;
     let mut watch = other.watch(&service)?;
+    // A backend may read only what is observed, and nobody knows of which service a bad record is.
+    let _all = other.watch(Scope::All)?;
     let good = owner.register(Instance::new(&service, 1)?).await?;
     stage
         .seen(&mut watch, "the registration", |s| {

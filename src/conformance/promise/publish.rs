@@ -101,6 +101,12 @@ async fn bears_an_outage(stage: &Stage<'_>) -> Held {
             s.stale().is_none() && s.get(&service, waiting.id()).is_some()
         })
         .await?;
+    // A registration that was sent before it was given up may be done after the outage, and is withdrawn then.
+    stage
+        .seen(&mut watch, "only what was registered in the background", |s| {
+            s.iter().all(|found| found.id() == waiting.id())
+        })
+        .await?;
     // One that keeps trying would be published by then.
     stage.quiet(&mut watch, |_| Ok(())).await?;
     for state in [watch.snapshot(), stage.first_answer(&service).await?] {

@@ -1,49 +1,59 @@
 //! Why nobody has answered.
 
 use super::super::fault::{self, Remedy};
-use super::Endpoint;
 use crate::error::Error;
 
-/// Why nobody has answered.
-#[derive(Debug)]
+/// Why a call has failed, and what can be done about it.
+#[derive(Clone, Debug)]
 pub(in super::super) struct Failure {
     pub(in super::super) remedy: Remedy,
-    pub(in super::super) error: Error,
-    /// What was asked may have been done all the same, or be done yet.
-    pub(in super::super) may_be_done: bool,
+    pub(in super::super) text: String,
 }
 
 impl Failure {
-    pub(in super::super) fn new(remedy: Remedy, error: Error) -> Self {
+    /// Nobody answers.
+    pub(in super::super) fn lost(why: &str) -> Self {
         Self {
-            remedy,
-            error,
-            may_be_done: remedy.is_lost(),
+            remedy: Remedy::Retry,
+            text: why.to_owned(),
         }
     }
 
-    /// Nobody answers.
-    pub(in super::super) fn lost(why: &str) -> Self {
-        Self::new(Remedy::Retry, Error::unavailable("etcd", why.to_owned()))
+    /// It was asked, and has not answered in time.
+    pub(in super::super) fn silent() -> Self {
+        Self::slow("no answer")
     }
 
-    /// Whether it was understood, and refused.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self.remedy, Remedy::None | Remedy::Login)
-    }
-
-    pub(super) fn of(endpoint: &Endpoint, error: &etcd_client::Error) -> Self {
-        let failure = Self::new(fault::remedy(error), fault::error_of(endpoint.name(), error));
+    pub(in super::super) fn slow(why: &str) -> Self {
         Self {
-            may_be_done: failure.may_be_done && !fault::is_unsent(error),
-            ..failure
+            remedy: Remedy::Slow,
+            text: why.to_owned(),
+        }
+    }
+
+    pub(in super::super) fn of(error: &etcd_client::Error) -> Self {
+        Self {
+            remedy: fault::remedy(error),
+            text: fault::text_of(error),
+        }
+    }
+
+    /// The same, of this endpoint.
+    pub(super) fn at(self, endpoint: &str) -> Self {
+        Self {
+            text: format!("{endpoint}: {}", self.text),
+            ..self
         }
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        failure.error
+        if failure.remedy.is_refusal() || failure.remedy == Remedy::TooLarge {
+            Self::backend("etcd", failure.text)
+        } else {
+            Self::unavailable("etcd", failure.text)
+        }
     }
 }
 
@@ -52,50 +62,45 @@ impl From<Failure> for Error {
 pub(super) struct Failures(Vec<(String, Failure)>);
 
 impl Failures {
-    pub(super) fn add(&mut self, endpoint: &Endpoint, failure: Failure) {
-        self.0.retain(|(name, _)| name != endpoint.name());
-        self.0.push((endpoint.name().to_owned(), failure));
+    pub(super) fn add(&mut self, endpoint: &str, failure: Failure) {
+        self.0.retain(|(name, _)| name != endpoint);
+        self.0.push((endpoint.to_owned(), failure));
     }
 
     /// Whether another one has refused.
-    pub(super) fn refuses_too(&self, endpoint: &Endpoint) -> bool {
-        let mut others = self.0.iter().filter(|(name, _)| name != endpoint.name());
-        others.any(|(_, failure)| failure.is_refusal())
+    pub(super) fn refuses_too(&self, endpoint: &str) -> bool {
+        let mut others = self.0.iter().filter(|(name, _)| name != endpoint);
+        others.any(|(_, failure)| failure.remedy.is_refusal())
     }
 
-    /// It was asked, and has not answered.
-    pub(super) fn silent(&mut self, endpoint: &Endpoint) {
-        if !self.0.iter().any(|(name, _)| name == endpoint.name()) {
-            let error = Error::unavailable("etcd", format!("{}: no answer", endpoint.name()));
-            self.add(endpoint, Failure::new(Remedy::Retry, error));
-        }
+    /// Whether all of so many endpoints are of another cluster.
+    pub(super) fn are_foreign(&self, endpoints: usize) -> bool {
+        let is_foreign = |(_, failure): &(String, Failure)| failure.remedy == Remedy::Foreign;
+        self.0.len() == endpoints && self.0.iter().all(is_foreign)
+    }
+
+    /// Whether one of them says that this is over soon.
+    pub(super) fn are_short(&self) -> bool {
+        self.0.iter().any(|(_, failure)| failure.remedy == Remedy::Wait)
     }
 }
 
 impl From<Failures> for Failure {
-    /// What can be done is what can be done about the last one; or, where one of them has no leader, to wait.
+    /// The remedy is the last one's; or, where one of them has no leader, to wait.
     fn from(failures: Failures) -> Self {
+        let is_short = failures.are_short();
         let all = failures.0;
-        let waits = all.iter().any(|(_, failure)| failure.remedy == Remedy::Wait);
         let Some((_, last)) = all.last() else {
             return Self::lost("no answer");
         };
-        let is_refused = matches!(last.error, Error::Backend { .. });
-        let remedy = if waits { Remedy::Wait } else { last.remedy };
-        let reason = |(_, failure): &(String, Self)| {
-            let source = std::error::Error::source(&failure.error);
-            source.map(ToString::to_string)
-        };
-        let mut reasons: Vec<String> = all.iter().take(MAX_REASONS).filter_map(reason).collect();
+        let remedy = if is_short { Remedy::Wait } else { last.remedy };
+        let reason = |(name, failure): &(String, Self)| format!("{name}: {}", failure.text);
+        let mut reasons: Vec<String> = all.iter().take(MAX_REASONS).map(reason).collect();
         if all.len() > MAX_REASONS {
             reasons.push(format!("and {} more", all.len() - MAX_REASONS));
         }
-        let reasons = reasons.join("; ");
-        let error = match is_refused {
-            true => Error::backend("etcd", reasons),
-            false => Error::unavailable("etcd", reasons),
-        };
-        Self::new(remedy, error)
+        let text = reasons.join("; ");
+        Self { remedy, text }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What stands in the store under a key of ours.
+//! Reading a key of ours under which something else stands.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ pub(super) fn found(response: &TxnResponse) -> Option<KeyValue> {
 /// have the same key.
 pub(super) fn other_of(kv: &KeyValue, ours: &Instance) -> Option<Arc<Instance>> {
     let read = wire::decode(kv.value()).ok()?;
-    let same = |i: &&Instance| key_of(i) == key_of(ours);
+    let same = |i: &&Instance| name_of(i) == name_of(ours);
     let other = read.iter().find(same).or_else(|| read.first());
     other.cloned().map(Arc::new)
 }
 
-/// Two instances have one key.
+/// The error for two instances that have one key.
 pub(super) fn shared(key: &[u8], instance: &Instance, by: &Instance) -> Error {
     let why = format!(
         "{} {} has the same key, {}, as {by}; give one of them another id",
@@ -36,6 +36,6 @@ pub(super) fn shared(key: &[u8], instance: &Instance, by: &Instance) -> Error {
     Error::backend("etcd", escaped(&why).to_string())
 }
 
-pub(super) fn key_of(instance: &Instance) -> (&str, &str) {
+pub(super) fn name_of(instance: &Instance) -> (&str, &str) {
     (instance.service().as_str(), instance.id().as_str())
 }

@@ -1,0 +1,165 @@
+//! Fleets with a user: each process logs in once, and what it costs the store is waited for.
+
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, ConnectOptions};
+use futures_util::future::join_all;
+use hereabouts::etcd::Etcd;
+use hereabouts::{Registry, Status};
+
+use crate::security::{Authority, with_users};
+use crate::server::{Server, Version};
+use crate::support::*;
+
+/// Processes in a fleet: as many logins take a second or two of both processors.
+const FLEET: usize = 30;
+
+/// How many logins the members were asked for.
+fn logins<'a>(servers: impl IntoIterator<Item = &'a Server>) -> f64 {
+    let all = servers
+        .into_iter()
+        .map(|server| metric(server, "grpc_server_handled_total", "\"Authenticate\""));
+    all.sum()
+}
+
+fn fleet(servers: &[Server]) -> Vec<Registry> {
+    let addresses: Vec<_> = servers.iter().map(Server::address).collect();
+    let new = || {
+        let etcd = Etcd::builder(addresses.clone()).user("svc", "svcpw").ttl(TTL);
+        Registry::new(etcd.build().unwrap()).unwrap()
+    };
+    (0..FLEET).map(|_| new()).collect()
+}
+
+async fn root(server: &Server) -> Client {
+    let options = ConnectOptions::new().with_user("root", "rootpw");
+    Client::connect([server.uri()], Some(options)).await.unwrap()
+}
+
+async fn each_process_logs_in_once<const N: usize>(version: Version) {
+    let _turn = BUSY.lock().await;
+    let servers: [Server; N] = Server::cluster(version);
+    with_users(&mut servers[0].client().await).await;
+    let mut root = root(&servers[0]).await;
+    let registries = fleet(&servers);
+    let before = logins(&servers);
+    let began = Instant::now();
+    let all = registries.iter().enumerate().map(async |(n, registry)| {
+        let kept = registry
+            .register_in_background(instance("greeter", &format!("r{n}")))
+            .unwrap();
+        kept.wait_for(|status| matches!(status, Status::Published))
+            .await
+            .unwrap();
+        kept
+    });
+    let all = tokio::time::timeout(6 * SOON, join_all(all)).await;
+    let kept = all.expect("all are registered");
+    let made = logins(&servers) - before;
+    println!(
+        "{version:?}, {N} members: {FLEET} registered after {:?}, {made} logins",
+        began.elapsed()
+    );
+    assert!(made <= 1.1 * FLEET as f64, "{made} logins");
+
+    // No token is good any longer.
+    let before = logins(&servers);
+    let began = Instant::now();
+    root.user_change_password("svc", "svcpw").await.unwrap();
+    let all = kept.iter().map(async |kept| {
+        // One that is late goes on by itself.
+        let _late = kept.update(|instance| instance.with_version("2")).await;
+        kept.wait_for(|status| matches!(status, Status::Published))
+            .await
+            .unwrap();
+    });
+    let all = tokio::time::timeout(6 * SOON, join_all(all)).await;
+    all.expect("all are published again");
+    let made = logins(&servers) - before;
+    println!(
+        "{version:?}, {N} members: {FLEET} updated after {:?}, {made} logins",
+        began.elapsed()
+    );
+    let once = FLEET as f64..=1.1 * FLEET as f64;
+    assert!(once.contains(&made), "{made} logins");
+    assert!(kept.iter().all(|kept| matches!(kept.status(), Status::Published)));
+    for registry in &registries {
+        assert_eq!(registry.stats().get("leases_lost"), Some(0));
+    }
+    join_all(registries.iter().map(Registry::close)).await;
+}
+
+#[tokio::test]
+async fn each_process_logs_in_once_with_one_member() {
+    for version in [Version::Packaged, Version::Current] {
+        each_process_logs_in_once::<1>(version).await;
+    }
+}
+
+#[tokio::test]
+async fn each_process_logs_in_once_with_three_members() {
+    each_process_logs_in_once::<3>(Version::Current).await;
+}
+
+#[tokio::test]
+async fn tokens_that_the_store_can_sign_itself_are_renewed() {
+    let authority = Authority::new("jwt");
+    authority.openssl("genrsa -out jwt.key 2048");
+    authority.openssl("rsa -in jwt.key -pubout -out jwt.pub");
+    let (public, private) = (authority.file("jwt.pub"), authority.file("jwt.key"));
+    let token = format!("jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=2s");
+    for version in [Version::Packaged, Version::Current] {
+        let server = Server::start_with(version, &[("auth-token", token.as_str())]);
+        with_users(&mut server.client().await).await;
+        let user = || {
+            Etcd::builder([server.address()])
+                .user("svc", "svcpw")
+                .ttl(Duration::from_secs(6))
+        };
+        let owner = Registry::new(user().build().unwrap()).unwrap();
+        let reader = Registry::new(user().build().unwrap()).unwrap();
+        let one = register(&owner, "one").await;
+        let mut watch = reader.watch("greeter").unwrap();
+        events_until(&mut watch, SOON, "synced").await;
+        let before = logins([&server]);
+        // Several lives of a token, and more than one of the lease.
+        let quiet = tokio::time::timeout(Duration::from_secs(7), watch.next()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        one.update(|instance| instance.with_version("2")).await.unwrap();
+        assert_eq!(
+            events_until(&mut watch, SOON, "updated one").await,
+            ["updated one"]
+        );
+        let made = logins([&server]) - before;
+        assert!(
+            made <= 8.0,
+            "two processes have logged in {made} times within 7 s"
+        );
+        owner.close().await.unwrap();
+        events_until(&mut watch, SOON, "removed one").await;
+        reader.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_password_file_is_read_for_each_login() {
+    let server = Server::start(Version::Current);
+    with_users(&mut server.client().await).await;
+    let folder = Authority::new("password");
+    let file = folder.file("password");
+    std::fs::write(&file, "svcpw\n").unwrap();
+    let etcd = Etcd::builder([server.address()])
+        .user("svc", std::path::PathBuf::from(&file))
+        .ttl(TTL);
+    let registry = Registry::new(etcd.build().unwrap()).unwrap();
+    let _one = register(&registry, "one").await;
+    std::fs::write(&file, "another\n").unwrap();
+    root(&server)
+        .await
+        .user_change_password("svc", "another")
+        .await
+        .unwrap();
+    let _two = register(&registry, "two").await;
+    assert_eq!(registry.instances("greeter").await.unwrap().len(), 2);
+    registry.close().await.unwrap();
+}

@@ -3,7 +3,9 @@
 use std::io;
 
 use super::plan::{Details, EtcdPlan, Plan};
-use super::said::{Origin, Secret};
+use super::said::Origin;
+#[cfg(feature = "etcd")]
+use super::said::Secret;
 use super::values::show_interfaces;
 use super::vars::REGISTRY;
 use crate::backend::fixed::Fixed;

@@ -1,6 +1,6 @@
 //! How each endpoint of a store does, asked one by one.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Client, Compare, CompareOp, LeaseGrantOptions, PutOptions, ResponseHeader, Txn, TxnOp};
@@ -152,11 +152,12 @@ async fn try_to_write(cluster: &Cluster, prefix: &str, within: Duration) -> Resu
 
 async fn check(cluster: &Cluster, endpoint: &Arc<Endpoint>, within: Duration) -> Result<Health, Failure> {
     cluster.log_in(within).await?;
-    let looks = |client: Client| look(client).boxed();
-    // Connects and logs in, and may be refused.
-    endpoint.ask(&OnceLock::new(), &looks).await?;
+    // By itself, since it may be of another cluster than the others.
+    let mut client = endpoint.connect_alone().await?;
+    let failure = |error: etcd_client::Error| Failure::of(&error);
+    look(client.clone()).await.map_err(failure)?;
     let began = Instant::now();
-    let answer = endpoint.ask(&OnceLock::new(), &looks).await?.answer;
+    let answer = look(client.clone()).await.map_err(failure)?;
     let latency = began.elapsed();
     let mut health = Health {
         version: String::new(),
@@ -165,10 +166,8 @@ async fn check(cluster: &Cluster, endpoint: &Arc<Endpoint>, within: Duration) ->
         role: Role::Unknown,
         alarms: Vec::new(),
     };
-    let status = |mut client: Client| async move { client.status().await }.boxed();
     // Some let only administrators ask that.
-    if let Ok(status) = endpoint.ask(&OnceLock::new(), &status).await {
-        let status = status.answer;
+    if let Ok(status) = client.status().await {
         let me = status.header().map_or(0, ResponseHeader::member_id);
         health.role = match status.leader() {
             0 => Role::Orphan,

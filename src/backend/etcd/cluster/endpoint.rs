@@ -271,6 +271,12 @@ impl Endpoint {
         })
     }
 
+    /// Connects to it by itself, whichever cluster it is of.
+    #[cfg(feature = "doctor")]
+    pub(in super::super) async fn connect_alone(&self) -> Result<Client, Failure> {
+        Ok(self.connect().await?.client)
+    }
+
     /// Asks whether it is there, has a leader, and is of the same cluster as the others. One that refuses is there.
     async fn look(&self, connection: &Connection) -> Result<(), Failure> {
         let looked = tokio::time::timeout(ANSWER_TIME, look(connection.client.clone()));

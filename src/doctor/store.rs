@@ -20,7 +20,7 @@ pub(super) async fn examine(plan: &Plan, tries_to_write: bool) -> Vec<Finding> {
     let mut found = endpoints(plan, &checked);
     found.extend(login.map(|login| of_login(plan, login)));
     if tries_to_write && checked.iter().any(|checked| checked.health.is_ok()) {
-        found.push(write(&etcd, within).await);
+        found.push(write(plan, &etcd, within).await);
     }
     // Nothing was published with it.
     let _ = etcd.close().await;
@@ -103,9 +103,15 @@ fn troubled(plan: &Plan, endpoint: &str, trouble: &Trouble) -> Finding {
 
 /// What to do about what an endpoint, or the way to it, says.
 fn remedy(plan: &Plan, why: &str) -> String {
+    let other = || format!("start etcd there, or correct the address ({})", origin(plan));
+    known_remedy(plan, why).unwrap_or_else(other)
+}
+
+/// What to do about an error that is known.
+fn known_remedy(plan: &Plan, why: &str) -> Option<String> {
     let origin = origin(plan);
     let has = |texts: &[&str]| texts.iter().any(|text| why.contains(text));
-    if has(&["user name is empty"]) {
+    Some(if has(&["user name is empty"]) {
         "this store has users: set ETCD_USERNAME and ETCD_PASSWORD".to_owned()
     } else if has(&["authentication failed"]) {
         "correct the name or the password (ETCD_USERNAME, ETCD_PASSWORD, or the URL's)".to_owned()
@@ -134,8 +140,8 @@ fn remedy(plan: &Plan, why: &str) -> String {
     } else if has(&["dns error", "failed to lookup", "Name or service not known"]) {
         format!("no such host is known here: correct the address ({origin})")
     } else {
-        format!("start etcd there, or correct the address ({origin})")
-    }
+        return None;
+    })
 }
 
 fn of_login(plan: &Plan, login: Result<Login, String>) -> Finding {
@@ -149,17 +155,15 @@ fn of_login(plan: &Plan, login: Result<Login, String>) -> Finding {
     }
 }
 
-async fn write(etcd: &Etcd, within: Duration) -> Finding {
+async fn write(plan: &Plan, etcd: &Etcd, within: Duration) -> Finding {
     const CHECK: &str = "write";
     let prefix = &etcd.prefix();
     match etcd.check_write(within).await {
         Ok(()) => Finding::ok(CHECK, prefix, "allowed (nothing was written)"),
         Err(error) => {
             let why = error.in_full();
-            let remedy = match why.contains("permission denied") {
-                true => grant(prefix),
-                false => "see what was found of the endpoints".to_owned(),
-            };
+            let other = || "see what was found of the endpoints".to_owned();
+            let remedy = known_remedy(plan, &why).unwrap_or_else(other);
             Finding::failure(CHECK, prefix, why).remedied(remedy)
         }
     }
@@ -179,7 +183,7 @@ fn origin(plan: &Plan) -> String {
     }
 }
 
-/// The same as the backend settles on: of equals, the last one.
+/// The cluster that most of them are of; of equals, the last one.
 fn most_common(clusters: &(impl Iterator<Item = u64> + Clone)) -> Option<u64> {
     let count = |cluster: &u64| clusters.clone().filter(|other| other == cluster).count();
     clusters.clone().max_by_key(count)

@@ -115,7 +115,7 @@ async fn who_may_do_what_is_told() {
         assert!(!format!("{found:?}").contains("hunter2"), "{found:#?}");
         let found = doctor(&format!("etcd://{address}"));
         assert_eq!(found.code, 1, "{found:#?}");
-        found.has("endpoint", &address, "failure", &["ETCD_USERNAME"]);
+        found.has("write", "/micro/registry/", "failure", &["ETCD_USERNAME"]);
     }
 }
 

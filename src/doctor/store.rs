@@ -34,7 +34,7 @@ fn endpoints(plan: &Plan, checked: &[Checked]) -> Vec<Finding> {
         .iter()
         .map(|checked| match &checked.health {
             Ok(health) if Some(health.cluster) != cluster => {
-                let text = "it belongs to another cluster than the others, and is left out";
+                let text = "it belongs to another cluster than the others: only those of one are used";
                 Finding::failure(ENDPOINT, &checked.endpoint, text)
                     .remedied(format!("correct the addresses ({})", origin(plan)))
             }

@@ -21,7 +21,7 @@ use super::ejection::{Cause, FAILURES_TO_EJECT, RETURN_TIME};
 use super::endpoint::{Endpoint, EndpointState, SlowStart};
 #[cfg(any(feature = "reqwest", feature = "tower"))]
 use super::retry_budget::RetryBudget;
-use super::strategy::{Draw, Drawn, Strategy};
+use super::strategy::{Draw, Drawn, Strategy, two_of};
 use crate::instance::{Instance, InstanceId};
 use crate::registry::{Shared, Snapshot};
 
@@ -159,6 +159,27 @@ impl Picker {
     /// tier, that one is chosen, and so on.
     #[inline]
     fn draw<'a>(&self, hosts: &'a HostSet) -> Option<&'a Host> {
+        let tier = &hosts.tiers[0];
+        match self.options.strategy {
+            // The most common case takes the fewest instructions.
+            Strategy::LeastOutstanding if tier.weights.is_none() && !self.options.nearest_first => {
+                let Some((one, other)) = two_of(tier.positions.len()) else {
+                    return hosts.at(*tier.positions.first()?);
+                };
+                let at = |index: usize| hosts.at(*tier.positions.get(index)?);
+                let (one, other) = (at(one)?, at(other)?);
+                Some(if self.load(other) < self.load(one) {
+                    other
+                } else {
+                    one
+                })
+            }
+            _ => self.draw_otherwise(hosts),
+        }
+    }
+
+    #[inline(never)]
+    fn draw_otherwise<'a>(&self, hosts: &'a HostSet) -> Option<&'a Host> {
         if !self.options.nearest_first {
             return self.draw_from(hosts, 0);
         }

@@ -170,3 +170,40 @@ fn started_with_no_network_at_all_it_says_so_and_goes_on_when_there_is_one() {
     let published = async move { registration.wait_for(|s| matches!(s, Status::Published)).await };
     a.run(async move { tokio::time::timeout(SOON, published).await.unwrap().unwrap() });
 }
+
+#[test]
+fn hosts_with_an_address_of_their_own_subnet_hear_each_other() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host_without_ipv6(1), lan.host_without_ipv6(2));
+    // As some providers give them: an address of 32 bits, and the other one by a route on the link.
+    for (host, own, other) in [(&a, "10.99.1.1", "10.99.2.1"), (&b, "10.99.2.1", "10.99.1.1")] {
+        let ip = |arguments: &str| {
+            let status = host.command("ip").args(arguments.split(' ')).status();
+            assert!(status.unwrap().success(), "{arguments}");
+        };
+        ip("addr flush dev eth0");
+        ip(&format!("addr add {own}/32 dev eth0"));
+        ip(&format!("route add {other} dev eth0 src {own}"));
+    }
+    let (server, client) = (registry(&a), registry(&b));
+    let events = Events::synced(&b, &client, "greeter");
+    let _registration = register(&a, &server, instance("greeter", "one"));
+    events.until(SOON, "added one");
+}
+
+#[test]
+fn an_address_that_floats_between_hosts_is_not_asked_from() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host_without_ipv6(1), lan.host_without_ipv6(2));
+    let server = registry(&a);
+    let _registration = register(&a, &server, instance("greeter", "one"));
+    // Lower than the host's own, and of a subnet that nobody else is in.
+    let added = b
+        .command("ip")
+        .args(["addr", "add", "10.1.2.3/32", "dev", "eth0"])
+        .status();
+    assert!(added.unwrap().success());
+    let client = registry(&b);
+    let seen = await_snapshot(&b, &client, "greeter", SOON, |s| s.is_synced());
+    assert_eq!(ids(&seen), ["one"], "in the first list");
+}

@@ -5,8 +5,7 @@ use std::future::poll_fn;
 
 use super::look::Links;
 use super::packet::{self, Question};
-use super::socket;
-use super::sockets::{Heard, Sockets};
+use super::sockets::{Heard, Kind, Sockets};
 use crate::net::Interfaces;
 
 /// A socket for each link, and the number that its answers repeat.
@@ -20,7 +19,7 @@ pub(super) struct Asker {
 impl Asker {
     /// Opens them; one that can't be opened is left out.
     pub(super) fn open(interfaces: &Interfaces, service_type: &str) -> Self {
-        let mut sockets = Sockets::new(service_type, socket::asker);
+        let mut sockets = Sockets::new(service_type, Kind::Unicast);
         sockets.follow(interfaces);
         Self {
             id: fastrand::u16(..),

@@ -3,8 +3,7 @@
 use std::future::poll_fn;
 
 use super::counters::Counters;
-use super::socket;
-use super::sockets::{Heard, Sockets};
+use super::sockets::{Heard, Kind, Sockets};
 use crate::net::Interfaces;
 
 /// A socket for each link.
@@ -18,7 +17,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(service_type: &str) -> Self {
         Self {
-            sockets: Sockets::new(service_type, socket::ear),
+            sockets: Sockets::new(service_type, Kind::Group),
             is_deaf: false,
         }
     }

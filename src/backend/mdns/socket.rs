@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::net::Interfaces;
+use crate::net::{Interface, Interfaces, same_subnet};
 
 /// An interface, and a family of addresses that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,23 +50,48 @@ impl fmt::Display for Link {
     }
 }
 
-/// Where a packet to everybody has to be sent to reach them all.
+/// Where a packet to everybody has to be sent to reach them all: each interface, by each family that it has.
 pub(crate) fn links(interfaces: &Interfaces) -> Vec<Link> {
-    let of = |interface: &crate::net::Interface| {
-        let mut ips = interface.addresses.iter().map(|(ip, _)| *ip);
-        let has_v6 = ips.clone().any(|ip| ip.is_ipv6());
-        let v4 = ips.find_map(|ip| match ip {
-            IpAddr::V4(v4) => Some(Via::V4(v4)),
-            IpAddr::V6(_) => None,
-        });
-        let v6 = has_v6.then_some(Via::V6(interface.index));
-        let link = |via| Link {
-            interface: interface.name.clone(),
-            via,
-        };
-        [v4, v6].into_iter().flatten().map(link).collect::<Vec<_>>()
+    interfaces
+        .iter()
+        .flat_map(|interface| links_of(interface, 1))
+        .collect()
+}
+
+/// The same for questions that are answered to their source alone: once from each IPv4 subnet, since hosts of one of them
+/// may not reach an address of another.
+pub(super) fn links_of_subnets(interfaces: &Interfaces) -> Vec<Link> {
+    interfaces
+        .iter()
+        .flat_map(|interface| links_of(interface, MAX_SUBNETS))
+        .collect()
+}
+
+/// The links of an interface, from addresses of so many IPv4 subnets at most.
+fn links_of(interface: &Interface, most: usize) -> Vec<Link> {
+    let mut subnets: Vec<(Ipv4Addr, u8)> = Vec::new();
+    for (ip, prefix) in &interface.addresses {
+        let IpAddr::V4(v4) = ip else { continue };
+        let is_known =
+            |(other, len): &(Ipv4Addr, u8)| len == prefix && same_subnet(IpAddr::V4(*other), *ip, *prefix);
+        if !subnets.iter().any(is_known) {
+            subnets.push((*v4, *prefix));
+        }
+    }
+    // The widest one first, as an address that floats between hosts mostly has a subnet of its own.
+    subnets.sort_by_key(|(v4, prefix)| (v4.is_link_local(), *prefix));
+    if subnets.iter().any(|(_, prefix)| *prefix < 32) {
+        // Nobody else is in a subnet of one address.
+        subnets.retain(|(_, prefix)| *prefix < 32);
+    }
+    let v4 = subnets.into_iter().take(most).map(|(v4, _)| Via::V4(v4));
+    let has_v6 = interface.addresses.iter().any(|(ip, _)| ip.is_ipv6());
+    let v6 = has_v6.then_some(Via::V6(interface.index));
+    let link = |via| Link {
+        interface: interface.name.clone(),
+        via,
     };
-    interfaces.iter().flat_map(of).collect()
+    v4.chain(v6).map(link).collect()
 }
 
 /// Sends on one link, from port 5353.
@@ -206,11 +231,66 @@ fn socket(domain: Domain) -> io::Result<Socket> {
 }
 
 pub(crate) const PORT: u16 = 5353;
+/// IPv4 subnets of an interface that are asked, at most.
+const MAX_SUBNETS: usize = 4;
 /// Room for what is heard, in bytes.
 const ANSWERS: usize = 4 << 20;
 /// Whether a socket can be bound to the address of a group.
-const GROUPS_ARE_BOUND: bool = cfg!(all(unix, not(any(target_os = "solaris", target_os = "illumos"))));
+pub(super) const GROUPS_ARE_BOUND: bool =
+    cfg!(all(unix, not(any(target_os = "solaris", target_os = "illumos"))));
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 /// RFC 6762, 11: sent with an IP TTL of 255.
 const TTL: u32 = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(addresses: &[(&str, u8)]) -> Interfaces {
+        let addresses = addresses
+            .iter()
+            .map(|(ip, prefix)| (ip.parse().unwrap(), *prefix));
+        let mut addresses: Vec<(IpAddr, u8)> = addresses.collect();
+        // As the system's are read.
+        addresses.sort_unstable();
+        Interfaces::of(vec![Interface {
+            name: "eth0".to_owned(),
+            index: 2,
+            addresses,
+            loopback: false,
+            point_to_point: false,
+        }])
+    }
+
+    #[test]
+    fn each_subnet_is_asked_from_an_address_in_it() {
+        let v4 = |ip: &str| Via::V4(ip.parse().unwrap());
+        for (addresses, first, all) in [
+            (
+                &[("10.77.0.2", 24), ("10.1.2.3", 32)][..],
+                "10.77.0.2",
+                &["10.77.0.2"][..],
+            ),
+            (
+                &[("10.77.0.2", 24), ("169.254.3.4", 16)],
+                "10.77.0.2",
+                &["10.77.0.2", "169.254.3.4"],
+            ),
+            (
+                &[("10.77.0.2", 24), ("10.77.0.9", 24), ("192.168.1.2", 24)],
+                "10.77.0.2",
+                &["10.77.0.2", "192.168.1.2"],
+            ),
+            (&[("10.77.0.2", 32)], "10.77.0.2", &["10.77.0.2"]),
+        ] {
+            let interfaces = interface(addresses);
+            let vias = |links: Vec<Link>| links.into_iter().map(|link| link.via).collect::<Vec<_>>();
+            assert_eq!(vias(links(&interfaces)), [v4(first)], "{addresses:?}");
+            let all: Vec<Via> = all.iter().map(|ip| v4(ip)).collect();
+            assert_eq!(vias(links_of_subnets(&interfaces)), all, "{addresses:?}");
+        }
+        let both = interface(&[("10.77.0.2", 24), ("fe80::1", 64)]);
+        assert_eq!(links_of_subnets(&both).len(), 2);
+    }
+}

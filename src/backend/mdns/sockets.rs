@@ -1,5 +1,5 @@
-//! A socket for each link, and what is heard there: only what comes from the port of multicast DNS on the same
-//! link is believed.
+//! Sockets on each link, and what is heard there: only what comes from the port of multicast DNS on the same link is
+//! believed.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,27 +9,38 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use super::look::Links;
-use super::packet::{self, Response};
-use super::socket::{self, Link, PORT};
+use super::packet::{self, Response, Said, What};
+use super::socket::{self, GROUPS_ARE_BOUND, Link, PORT};
 use crate::net::{Interface, Interfaces, same_subnet};
 
-/// A socket for each link.
+/// Sockets of one kind on each link.
 #[derive(Debug)]
 pub(super) struct Sockets {
     service_type: String,
-    open: fn(&Link) -> io::Result<UdpSocket>,
+    kind: Kind,
     sockets: Vec<(UdpSocket, Link, Interface)>,
     buffer: Vec<u8>,
+}
+
+/// What sockets are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// They hear what is sent to everybody: one for each interface and family. What comes to the group is on the link
+    /// whatever its source is (RFC 6762, 11), as that of a host in another subnet of the same link.
+    Group,
+    /// They ask, and hear what is answered to them alone: one for each IPv4 subnet, so that each is asked from an address in
+    /// it. An answer from outside the subnets of its interface is not believed (RFC 6762, 11).
+    Unicast,
 }
 
 /// What was heard on an interface.
 pub(super) type Heard = (u32, Response);
 
 impl Sockets {
-    pub(super) fn new(service_type: &str, open: fn(&Link) -> io::Result<UdpSocket>) -> Self {
+    pub(super) fn new(service_type: &str, kind: Kind) -> Self {
         Self {
             service_type: service_type.to_owned(),
-            open,
+            kind,
             sockets: Vec::new(),
             buffer: vec![0; MAX_PACKET],
         }
@@ -41,7 +52,7 @@ impl Sockets {
         let mut all = true;
         let before = std::mem::take(&mut self.sockets);
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
-        for link in socket::links(interfaces) {
+        for link in self.kind.links(interfaces) {
             let Some(interface) = interfaces.by_name(&link.interface) else {
                 continue;
             };
@@ -52,7 +63,7 @@ impl Sockets {
             });
             let socket = match same.and_then(Option::take) {
                 Some((socket, ..)) => Ok(socket),
-                None => (self.open)(&link),
+                None => self.kind.open(&link),
             };
             match socket {
                 Ok(socket) => self.sockets.push((socket, link, interface.clone())),
@@ -117,10 +128,13 @@ impl Sockets {
                 };
                 packets += 1;
                 let is_short = buffer.filled().len() < MAX_PACKET;
-                let response = (is_short && believed(from, interface))
+                let response = (is_short && self.kind.believes(from, interface))
                     .then(|| packet::read(buffer.filled(), &self.service_type))
                     .flatten();
-                heard.extend(response.map(|response| (interface.index, response)));
+                heard.extend(response.map(|mut response| {
+                    response.records.retain(|said| is_possible(said, interface));
+                    (interface.index, response)
+                }));
             }
             is_more |= packets >= MAX_BATCH;
         }
@@ -134,10 +148,46 @@ impl Sockets {
     }
 }
 
-/// Whether an answer comes from the port of multicast DNS on this link (RFC 6762, 6 and 11).
-fn believed(from: SocketAddr, interface: &Interface) -> bool {
-    let on_link = |(own, prefix): &(IpAddr, u8)| same_subnet(*own, from.ip().to_canonical(), *prefix);
-    from.port() == PORT && interface.addresses.iter().any(on_link)
+impl Kind {
+    fn links(self, interfaces: &Interfaces) -> Vec<Link> {
+        match self {
+            Self::Group => socket::links(interfaces),
+            Self::Unicast => socket::links_of_subnets(interfaces),
+        }
+    }
+
+    fn open(self, link: &Link) -> io::Result<UdpSocket> {
+        match self {
+            Self::Group => socket::ear(link),
+            Self::Unicast => socket::asker(link),
+        }
+    }
+
+    /// Whether a packet comes from the port of multicast DNS on this link (RFC 6762, 6 and 11).
+    fn believes(self, from: SocketAddr, interface: &Interface) -> bool {
+        let is_from_here = match from {
+            // Where a socket hears several interfaces, the scope tells them apart.
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+                [0, interface.index].contains(&v6.scope_id())
+            }
+            _ => true,
+        };
+        let on_link = |(own, prefix): &(IpAddr, u8)| same_subnet(*own, from.ip().to_canonical(), *prefix);
+        let is_on_link = match self {
+            Self::Group if GROUPS_ARE_BOUND => true,
+            _ => interface.addresses.iter().any(on_link),
+        };
+        from.port() == PORT && is_from_here && is_on_link
+    }
+}
+
+/// Whether a record can be true on an interface: the loopback address of another host is no use to this one, which would
+/// connect to itself.
+fn is_possible(said: &Said, interface: &Interface) -> bool {
+    match &said.what {
+        What::Address { ip, .. } => interface.loopback || !ip.to_canonical().is_loopback(),
+        _ => true,
+    }
 }
 
 /// Longer than any packet of multicast DNS (RFC 6762, 17).
@@ -161,15 +211,47 @@ mod tests {
             loopback: false,
             point_to_point: false,
         };
-        for (from, wanted) in [
-            ("10.0.0.9:5353", true),
-            ("10.0.0.9:5354", false),
-            ("10.0.1.9:5353", false),
-            ("[fe80::9%2]:5353", true),
-            ("[2001:db8::9]:5353", false),
-            ("127.0.0.1:5353", false),
+        for (from, unicast, group) in [
+            ("10.0.0.9:5353", true, true),
+            ("10.0.0.9:5354", false, false),
+            ("10.0.1.9:5353", false, GROUPS_ARE_BOUND),
+            ("[fe80::9%2]:5353", true, true),
+            ("[fe80::9%3]:5353", false, false),
+            ("[2001:db8::9]:5353", false, GROUPS_ARE_BOUND),
         ] {
-            assert_eq!(believed(from.parse().unwrap(), &interface), wanted, "{from}");
+            let believed =
+                [Kind::Unicast, Kind::Group].map(|kind| kind.believes(from.parse().unwrap(), &interface));
+            assert_eq!(believed, [unicast, group], "{from}");
+        }
+    }
+
+    #[test]
+    fn the_loopback_address_of_another_host_is_not_believed() {
+        let on = |loopback| Interface {
+            name: "eth0".to_owned(),
+            index: 2,
+            addresses: Vec::new(),
+            loopback,
+            point_to_point: false,
+        };
+        for (ip, wanted) in [
+            ("10.0.0.9", true),
+            ("127.0.0.1", false),
+            ("127.8.0.1", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+        ] {
+            let what = What::Address {
+                host: "box.local".to_owned(),
+                ip: ip.parse().unwrap(),
+            };
+            let said = Said {
+                what,
+                ttl: 120,
+                flushes: true,
+            };
+            assert_eq!(is_possible(&said, &on(false)), wanted, "{ip}");
+            assert!(is_possible(&said, &on(true)), "{ip}");
         }
     }
 }

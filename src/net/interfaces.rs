@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use super::local::{is_global, is_link_local};
+use super::local::is_link_local;
 use super::route;
 
 /// An interface that is up, with its addresses.
@@ -41,24 +41,6 @@ pub enum Selection {
     Usable,
     /// Exactly these, by name.
     Only(Vec<String>),
-}
-
-impl Selection {
-    /// Whether it uses the interface of one address, as the system lists it.
-    #[cfg_attr(
-        not(feature = "mdns"),
-        allow(dead_code, reason = "only the mDNS engine asks by address")
-    )]
-    pub(crate) fn uses(&self, interface: &if_addrs::Interface) -> bool {
-        match self {
-            Self::Only(names) => names.contains(&interface.name),
-            Self::Usable if interface.is_p2p() => false,
-            Self::Usable if !is_virtual(&interface.name) => true,
-            // Some hosts have hundreds of these, so only the routes are looked up, and only for addresses by which a
-            // default route may leave.
-            Self::Usable => is_global(interface.ip()) && route::default_sources().contains(&interface.ip()),
-        }
-    }
 }
 
 impl Interfaces {

@@ -3,20 +3,20 @@
 //! It publishes, and answers whoever asks, on a thread of its own. Its queue is bounded: what it can't take is
 //! tried again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
-use mdns_sd::{DaemonEvent, DaemonStatus, IfKind, IfPredicate, Receiver, ServiceDaemon, ServiceInfo};
-
-use crate::net::Selection;
+use mdns_sd::{DaemonEvent, DaemonStatus, IfKind, Receiver, ServiceDaemon, ServiceInfo};
 
 /// The engine, for one type.
 pub(super) struct Engine {
     daemon: ServiceDaemon,
     monitor: Receiver<DaemonEvent>,
     service_type: String,
+    /// The interfaces that it was told to use.
+    interfaces: BTreeSet<String>,
     down: bool,
 }
 
@@ -64,16 +64,14 @@ pub(super) enum Refused {
 }
 
 impl Engine {
-    /// Starts an engine for `service_type` on the interfaces of `selection`. It opens
-    /// its sockets on its own thread, in the network namespace of the caller's.
-    pub(super) fn start(service_type: &str, selection: &Selection) -> Result<Self, String> {
+    /// Starts an engine for `service_type`, which uses no interface before it is told. It opens its sockets on its own
+    /// thread, in the network namespace of the caller's.
+    pub(super) fn start(service_type: &str) -> Result<Self, String> {
         let failed = |error: mdns_sd::Error| error.to_string();
         let daemon = ServiceDaemon::new().map_err(failed)?;
-        let unused = selection.clone();
-        let unused = IfPredicate::new(move |interface| !unused.uses(interface));
         let setup = || {
             let monitor = daemon.monitor()?;
-            daemon.disable_interface(IfKind::Predicate(unused))?;
+            daemon.disable_interface(IfKind::All)?;
             daemon.set_ip_check_interval(IP_CHECK_SECONDS)?;
             Ok(monitor)
         };
@@ -82,6 +80,7 @@ impl Engine {
                 daemon,
                 monitor,
                 service_type: service_type.to_owned(),
+                interfaces: BTreeSet::new(),
                 down: false,
             }),
             Err(error) => {
@@ -89,6 +88,27 @@ impl Engine {
                 Err(failed(error))
             }
         }
+    }
+
+    /// Uses these interfaces from now on. By their names, which are looked up once for each change: a rule that is asked
+    /// for every address once a second costs more than all else on a host with hundreds of container interfaces.
+    ///
+    /// Returns whether it has taken that; otherwise it is to be told again.
+    pub(super) fn use_interfaces<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> bool {
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
+        if names == self.interfaces {
+            return true;
+        }
+        let kinds = |names: &BTreeSet<String>, others: &BTreeSet<String>| -> Vec<IfKind> {
+            names.difference(others).cloned().map(IfKind::Name).collect()
+        };
+        let (new, old) = (kinds(&names, &self.interfaces), kinds(&self.interfaces, &names));
+        let enabled = new.is_empty() || self.daemon.enable_interface(new).is_ok();
+        let is_told = enabled && (old.is_empty() || self.daemon.disable_interface(old).is_ok());
+        if is_told {
+            self.interfaces = names;
+        }
+        is_told
     }
 
     /// Waits for something to be told, and takes all that is there up to a bound. Dropping the

@@ -23,11 +23,12 @@ impl Driver {
         let now = Instant::now();
         let service_type = wire::type_of(&self.settings.namespace);
         let free = socket::check_port().map_err(|error| format!("UDP port 5353 can't be opened: {error}"));
-        match free.and_then(|()| Engine::start(&service_type, &self.settings.interfaces)) {
+        match free.and_then(|()| Engine::start(&service_type)) {
             Ok(engine) => {
                 self.engine = Some(engine);
                 self.no_engine = None;
                 self.look_again(now);
+                self.tell_interfaces();
                 if self.feed.is_stale() && !self.outage {
                     self.relearn(now);
                 }
@@ -70,8 +71,20 @@ impl Driver {
         }
     }
 
+    /// Tells the engine which interfaces it is to use; one whose queue is full is told when they are looked at again.
+    fn tell_interfaces(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.use_interfaces(self.local.interfaces().names());
+        }
+    }
+
     /// Looks at this machine's interfaces, and what has become of its links.
     pub(super) fn look(&mut self, now: Instant) {
+        self.follow_interfaces(now);
+        self.tell_interfaces();
+    }
+
+    fn follow_interfaces(&mut self, now: Instant) {
         self.clock.look = now + LOOK_EVERY;
         let first = self.clock.looked.replace(now).is_none();
         let Ok(interfaces) = Interfaces::read() else {

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 use hereabouts::Event;
 use hereabouts::mdns::Mdns;
 use hereabouts::net::Selection;
+use nix::sys::signal::Signal;
 
 use crate::child;
 use crate::events::{Events, assert_nothing_came_or_went, shorts};
 use crate::lab::Lan;
+use crate::responder::Announcements;
 use crate::support::*;
 
 #[test]
@@ -188,4 +190,21 @@ fn with_loopback_alone_nothing_leaves_this_machine() {
     near.until(SOON, "added two");
     drop(registration);
     near.until(SOON, "removed two");
+}
+
+#[test]
+fn a_program_that_wakes_announces_itself_unasked() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let heard = Announcements::on(&b);
+    let program = child::publisher(&a, "one");
+    heard.wait_for("greeter-", SOON);
+    // It has announced itself as often as newcomers do.
+    heard.wait_quiet(Duration::from_secs(3));
+    program.signal(Signal::SIGSTOP);
+    // Longer than it ever sleeps by itself.
+    std::thread::sleep(Duration::from_secs(6));
+    program.signal(Signal::SIGCONT);
+    let after = heard.wait_for("greeter-", SOON);
+    println!("announced {after:?} after it went on");
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lab::Host;
 
@@ -67,6 +67,52 @@ impl Responder {
             over,
             thread: Some(thread),
         }
+    }
+}
+
+/// The responses that are sent to everybody, as a host hears them.
+pub(crate) struct Announcements(UdpSocket);
+
+impl Announcements {
+    /// From now on.
+    pub(crate) fn on(host: &Host) -> Self {
+        let own = host.address();
+        Self(host.in_namespace(|| {
+            let group = Ipv4Addr::new(224, 0, 0, 251);
+            // What is sent to the host alone is not for everybody.
+            let socket = shared_socket(group);
+            socket.join_multicast_v4(&group, &own).expect("a member");
+            socket
+        }))
+    }
+
+    /// Waits until nothing was sent for so long.
+    pub(crate) fn wait_quiet(&self, time: Duration) {
+        let mut packet = [0; 9000];
+        self.0.set_read_timeout(Some(time)).expect("a limit");
+        while self.0.recv_from(&mut packet).is_ok() {}
+    }
+
+    /// Waits for a response that holds this text, of a host that nobody asks. Returns how long it took.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str, limit: Duration) -> Duration {
+        let began = Instant::now();
+        let mut packet = [0; 9000];
+        while let Some(left) = limit.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+            self.0.set_read_timeout(Some(left)).expect("a limit");
+            let Ok((length, _)) = self.0.recv_from(&mut packet) else {
+                continue;
+            };
+            let is_response = length > 2 && packet[2] & 0x80 != 0;
+            if is_response
+                && packet[..length]
+                    .windows(text.len())
+                    .any(|part| part == text.as_bytes())
+            {
+                return began.elapsed();
+            }
+        }
+        panic!("nothing of {text} was announced within {limit:?}");
     }
 }
 

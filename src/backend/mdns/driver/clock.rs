@@ -67,8 +67,10 @@ impl Driver {
             return self.look_on(now);
         }
         if self.clock.has_slept(now, SystemTime::now()) && !self.outage {
-            tracing::debug!("mdns: nothing was heard for a while; asking again");
+            tracing::debug!("mdns: nothing was heard for a while; asking and announcing again");
             self.relearn(now);
+            // Others have missed it as long, and ask rarely (RFC 6762, 8.3).
+            self.clock.announce = Some(now);
         }
         if self.clock.look <= now {
             self.look(now);

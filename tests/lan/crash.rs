@@ -9,6 +9,8 @@ use nix::sys::signal::Signal;
 use crate::child;
 use crate::events::{Events, assert_nothing_came_or_went, shorts};
 use crate::lab::{Host, Lan};
+use crate::raw::{Response, Stranger, txt_of};
+use crate::responder::Responder;
 use crate::support::*;
 
 #[test]
@@ -165,6 +167,66 @@ fn restarted_after_a_crash_with_the_same_id_is_one_update() {
         "its port is the new one's"
     );
     drop(second);
+}
+
+#[test]
+fn one_that_has_crashed_is_not_back_when_its_successor_leaves() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let client = registry(&b);
+    let events = Events::synced(&b, &client, "greeter");
+    let mut first = child::publisher(&a, "one");
+    events.until(SOON, "added one");
+    first.kill();
+    let server = registry(&a);
+    let second = register(&a, &server, instance("greeter", "one"));
+    events.until_event(SOON, "the restarted one", |event| {
+        matches!(event, Event::Updated { .. })
+    });
+    a.run(async move { second.deregister().await.unwrap() });
+    let mut seen = events.until(SOON, "removed one");
+    seen.extend(events.during(Duration::from_secs(4)));
+    let is_ghost = |event: &Event| match event {
+        Event::Added(_) => true,
+        Event::Updated { old, new, .. } => new.generation() < old.generation(),
+        _ => false,
+    };
+    assert!(!seen.iter().any(is_ghost), "{:#?}", shorts(&seen));
+    assert!(snapshot(&b, &client, "greeter").is_empty());
+}
+
+#[test]
+fn an_earlier_owner_that_lives_is_shown_again_when_a_later_one_leaves() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let client = registry(&c);
+    let events = Events::synced(&c, &client, "greeter");
+    let txt = |generation: u64| {
+        let mut txt = txt_of("greeter", "one");
+        txt.retain(|pair| !pair.starts_with("g="));
+        txt.push(format!("g=1700000000000.{generation}"));
+        txt
+    };
+    // It goes on, though a later owner is there, and answers whoever asks for it.
+    let earlier = Response::new()
+        .service("earlier", 1001, a.address(), &txt(1))
+        .bytes();
+    let answer = earlier.clone();
+    let _responder = Responder::on(&a, move |asked| asked.answer(answer.clone()));
+    events.until(SOON, "added one");
+    let stranger = Stranger::on(&b);
+    stranger.send(
+        &Response::new()
+            .service("later", 1002, b.address(), &txt(2))
+            .bytes(),
+    );
+    let port = |event: &Event, port: u16| match event {
+        Event::Added(new) | Event::Updated { new, .. } => new.addresses()[0].port() == port,
+        _ => false,
+    };
+    events.until_event(SOON, "the later one", |event| port(event, 1002));
+    stranger.send(&Response::new().goodbye("later").bytes());
+    events.until_event(SOON, "the earlier one again", |event| port(event, 1001));
 }
 
 /// A registry that connects to everyone each second.

@@ -25,6 +25,8 @@ pub(super) struct Table {
     counters: Arc<Counters>,
     labels: HashMap<Arc<str>, Record>,
     owners: Owners,
+    /// Labels whose later owner has left, to be asked whether they are there.
+    doubtful: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,8 @@ struct Record {
     is_leaving: bool,
     /// Nobody accepts connections there.
     unreachable: bool,
+    /// A later owner of its id was there, and its own withdraws then: it is not shown again before it has answered.
+    was_superseded: bool,
 }
 
 /// What has become of what was heard of a label.
@@ -65,6 +69,7 @@ impl Table {
             counters,
             labels: HashMap::new(),
             owners: Owners::default(),
+            doubtful: Vec::new(),
         }
     }
 
@@ -117,6 +122,7 @@ impl Table {
             number: 0,
             is_leaving: false,
             unreachable,
+            was_superseded: false,
         };
         let key = self.insert(label, record);
         Heard::Shown { key, is_new, evicted }
@@ -143,6 +149,7 @@ impl Table {
             number: 0,
             is_leaving: false,
             unreachable: false,
+            was_superseded: false,
         };
         self.insert(&label.into(), record);
     }
@@ -158,14 +165,46 @@ impl Table {
         let key = record.instance.key();
         self.owners.remove(key, label);
         self.show(key);
+        self.doubt_earlier(key);
         true
+    }
+
+    /// Where nobody of a key is shown, its earlier owners may be there still.
+    fn doubt_earlier(&mut self, key: &Key) {
+        if self.shown(key).is_none() {
+            let labels = self.owners.of(key).iter();
+            let earlier = labels.filter(|label| self.labels.get(*label).is_some_and(|it| it.was_superseded));
+            self.doubtful.extend(earlier.cloned());
+        }
+    }
+
+    /// The labels to ask for whether they are there, since a later owner of their id was, and has left.
+    pub(super) fn take_doubtful(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.doubtful)
+    }
+
+    /// A label has answered: it is shown again where nobody later is there.
+    pub(super) fn confirm(&mut self, label: &str) {
+        let Some(record) = self.labels.get_mut(label).filter(|record| record.was_superseded) else {
+            return;
+        };
+        let instance = record.instance.clone();
+        let key = instance.key();
+        let is_later = |(_, shown): (_, &Arc<Instance>)| shown.generation() > instance.generation();
+        if !self.shown(key).is_some_and(is_later)
+            && let Some(record) = self.labels.get_mut(label)
+        {
+            record.was_superseded = false;
+            self.supersede_earlier(key);
+            self.show(key);
+        }
     }
 
     /// The label whose instance is shown for a key, and the instance.
     pub(super) fn shown(&self, key: &Key) -> Option<(&Arc<str>, &Arc<Instance>)> {
         let labels = self.owners.of(key).iter();
         let records = labels.filter_map(|label| Some((label, self.labels.get(label)?)));
-        let reachable = records.filter(|(_, record)| !record.unreachable);
+        let reachable = records.filter(|(_, record)| !record.unreachable && !record.was_superseded);
         let (label, record) =
             reachable.max_by_key(|(label, record)| (record.instance.generation(), *label))?;
         Some((label, &record.instance))
@@ -221,7 +260,9 @@ impl Table {
         if record.unreachable == reachable {
             record.unreachable = !reachable;
             let key = record.instance.key().clone();
+            self.supersede_earlier(&key);
             self.show(&key);
+            self.doubt_earlier(&key);
         }
     }
 
@@ -266,8 +307,23 @@ impl Table {
         }
         self.labels.insert(label.clone(), record);
         self.owners.add(&instance, label);
+        self.supersede_earlier(key);
         self.show(key);
         key.clone()
+    }
+
+    /// Of several owners of a key, those before the latest are not shown again unless they answer.
+    fn supersede_earlier(&mut self, key: &Key) {
+        let labels = self.owners.of(key);
+        let Some(latest) = self.shown(key).filter(|_| labels.len() > 1) else {
+            return;
+        };
+        let latest = latest.0.clone();
+        for label in labels.iter().filter(|label| **label != latest) {
+            if let Some(record) = self.labels.get_mut(label).filter(|record| !record.own) {
+                record.was_superseded = true;
+            }
+        }
     }
 
     /// The instance of a key as it is shown: what has said goodbye is draining.

@@ -157,6 +157,17 @@ impl Driver {
         }
     }
 
+    /// Asks for those whose later owner has left whether they are there.
+    fn check_doubtful(&mut self, now: Instant) {
+        // While nobody can be heard, nobody has answered.
+        if self.outage || self.engine.is_none() {
+            return;
+        }
+        for label in self.table.take_doubtful() {
+            self.check(label, None, None, now);
+        }
+    }
+
     fn check(
         &mut self,
         label: Arc<str>,
@@ -202,6 +213,7 @@ impl Driver {
                 check.neighbour_answered |= check.neighbour.as_ref() == Some(label);
             }
             if let Some(check) = self.looks.checks.remove(label) {
+                self.table.confirm(label);
                 self.looks.look.is_answered(&Question::Label(label.to_string()));
                 answer(check, Verdict::Alive);
             }
@@ -219,6 +231,7 @@ impl Driver {
             self.answered(answers);
         }
         self.check_draining(now);
+        self.check_doubtful(now);
         if !self.outage {
             if self.reader.is_some() && self.routine.asks(now) {
                 self.looks.look.glance(now);
@@ -245,6 +258,9 @@ impl Driver {
                 .iter()
                 .map(|(links, questions)| asker.ask(questions, *links))
                 .sum();
+            if due.values().flatten().any(|question| *question == Question::Type) {
+                self.records.note_all_asked();
+            }
             self.looks.are_asked(&due, now);
             self.looks.look.sent(sent);
             self.counters.asked(sent);

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::amplifying::labels_at;
-use crate::events::{Events, shorts};
+use crate::events::{Events, assert_nothing_came_or_went, shorts};
 use crate::lab::{Lan, wait_until};
 use crate::raw::*;
 use crate::scene::Scene;
@@ -216,3 +216,75 @@ fn a_goodbye_that_its_owner_has_not_said_takes_nothing_away() {
     assert!(removed <= 1, "believed {removed} of 8 times");
     assert_eq!(ids(&snapshot(&b, &client, "greeter")), ["one"]);
 }
+
+#[test]
+fn a_time_to_live_of_a_second_ends_nothing_that_answers() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let (server, client) = (registry(&a), registry(&b));
+    let _kept: Vec<_> = (0..MANY)
+        .map(|n| register(&a, &server, instance("greeter", &format!("n{n}"))))
+        .collect();
+    await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == MANY && s.is_synced());
+    let labels = labels_at(&lan.host(4), MANY);
+    let events = Events::synced(&b, &client, "greeter");
+    let stranger = Stranger::on(&c);
+    // Each packet says of some that they are where they are, and for a second.
+    let shortened = labels.iter().map(|label| {
+        let (_, host) = label.rsplit_once('-').expect("a UUID at its end");
+        Response::new().srv_for(1, label, host, 8080)
+    });
+    for packet in packed(shortened) {
+        stranger.send(&packet);
+    }
+    // Ten seconds are the least that is believed, and two more those in which they are asked.
+    let seen = events.during(Duration::from_secs(14));
+    assert_nothing_came_or_went(&seen);
+    assert_eq!(snapshot(&b, &client, "greeter").len(), MANY);
+}
+
+#[test]
+fn an_address_that_leads_everybody_to_themselves_is_not_believed() {
+    let scene = Scene::new();
+    let elsewhere = Ipv4Addr::new(10, 77, 0, 3);
+    let with = |id: &str, list: &str| {
+        let mut txt = txt_of("greeter", id);
+        txt.extend((!list.is_empty()).then(|| format!("a={list}")));
+        txt
+    };
+    let packet = Response::new()
+        .service(
+            "by-text",
+            2375,
+            elsewhere,
+            &with("by-text", "127.0.0.1:2375,localhost:2375,10.77.0.3:2375"),
+        )
+        .service("by-record", 2375, Ipv4Addr::LOCALHOST, &with("by-record", ""))
+        .a("h-by-record", elsewhere);
+    scene.stranger.send(&packet.bytes());
+    let seen = await_snapshot(&scene.reader, &scene.client, "greeter", SOON, |s| s.len() == 3);
+    for id in ["by-text", "by-record"] {
+        let found = seen.iter().find(|i| *i.id() == id).expect("it is shown");
+        let addresses: Vec<String> = found.addresses().iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.77.0.3:2375"], "{id}");
+    }
+    scene.end();
+}
+
+#[test]
+fn a_generation_beyond_tomorrow_supersedes_nobody() {
+    let scene = Scene::new();
+    let counted = || scene.client.stats().get("bad_records").unwrap();
+    let before = counted();
+    let mut txt = txt_of("greeter", "good");
+    txt.retain(|pair| !pair.starts_with("g="));
+    txt.push(format!("g={}.0", u64::MAX));
+    let packet = Response::new().service("later", 80, Ipv4Addr::new(10, 77, 0, 3), &txt);
+    scene.stranger.send(&packet.bytes());
+    wait_until("it is counted", SOON, || counted() > before);
+    scene.still_works("a generation beyond tomorrow");
+    assert!(scene.is_registered(), "its owner keeps it");
+    scene.end();
+}
+
+const MANY: usize = 40;

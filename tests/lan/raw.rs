@@ -69,13 +69,17 @@ impl Response {
     }
 
     /// One record, with whatever data.
-    pub(crate) fn record(mut self, name: &[u8], kind: u16, flush: bool, data: &[u8]) -> Self {
+    pub(crate) fn record(self, name: &[u8], kind: u16, flush: bool, data: &[u8]) -> Self {
+        self.record_for(if flush { 120 } else { 4500 }, name, kind, flush, data)
+    }
+
+    /// One record that is good for so many seconds.
+    pub(crate) fn record_for(mut self, ttl: u32, name: &[u8], kind: u16, flush: bool, data: &[u8]) -> Self {
         self.count += 1;
         self.body.extend_from_slice(name);
         self.body.extend_from_slice(&kind.to_be_bytes());
         let class: u16 = if flush { 0x8001 } else { 1 };
         self.body.extend_from_slice(&class.to_be_bytes());
-        let ttl: u32 = if flush { 120 } else { 4500 };
         self.body.extend_from_slice(&ttl.to_be_bytes());
         let length = u16::try_from(data.len()).expect("a record of at most 64 KiB");
         self.body.extend_from_slice(&length.to_be_bytes());
@@ -85,10 +89,7 @@ impl Response {
 
     /// That there is none any longer (RFC 6762, 10.1).
     pub(crate) fn goodbye(self, label: &str) -> Self {
-        let mut goodbye = self.record(&name(&TYPE), PTR, false, &of_type(label));
-        let ttl_at = goodbye.body.len() - of_type(label).len() - 6;
-        goodbye.body[ttl_at..ttl_at + 4].fill(0);
-        goodbye
+        self.record_for(0, &name(&TYPE), PTR, false, &of_type(label))
     }
 
     /// That there is an instance of our type with this label.
@@ -98,10 +99,15 @@ impl Response {
 
     /// Where it is.
     pub(crate) fn srv(self, label: &str, host: &str, port: u16) -> Self {
+        self.srv_for(120, label, host, port)
+    }
+
+    /// Where it is, for so many seconds.
+    pub(crate) fn srv_for(self, ttl: u32, label: &str, host: &str, port: u16) -> Self {
         let mut data = vec![0; 4];
         data.extend_from_slice(&port.to_be_bytes());
         data.extend_from_slice(&name(&[host, "local"]));
-        self.record(&of_type(label), SRV, true, &data)
+        self.record_for(ttl, &of_type(label), SRV, true, &data)
     }
 
     /// What it says of itself.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use hereabouts::{Registration, Registry, Scope};
+use hereabouts::{Registration, Registry, Scope, Status};
 
 use crate::events::{Events, shorts};
 use crate::lab::{Host, Lan};
@@ -86,6 +86,11 @@ impl Scene {
             "{taken} of {count} packets were waited for, all sent in {:?}",
             began.elapsed()
         );
+    }
+
+    /// Whether the good one is registered, as its owner sees it.
+    pub(crate) fn is_registered(&self) -> bool {
+        matches!(self.good.status(), Status::Published)
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {

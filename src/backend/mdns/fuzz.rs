@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::counters::Counters;
-use super::packet::{self, MAX_QUESTIONS};
+use super::packet::{self, MAX_QUESTIONS, Question};
 use super::records::{Records, Source, Taken};
 use super::table::{Heard, Table};
 use crate::backend::{Feed, Limits};
@@ -180,6 +180,9 @@ impl Machine {
         if !outage {
             let due = self.records.due(now);
             prop_assert!(due.len() <= MAX_QUESTIONS, "{} questions at once", due.len());
+            if due.contains(&Question::Type) {
+                self.records.note_all_asked();
+            }
             for query in packet::queries(1, &due, "_hereabouts._tcp.local.") {
                 prop_assert!(query.len() <= 9_000);
             }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use self::hosts::Hosts;
 use self::label::{Label, Text};
-use self::lives::Life;
+use self::lives::{Life, MAX_TTL, MIN_TTL};
 use super::packet::{Response, Said, What, pairs};
 use super::wire::{self, Resolved};
 
@@ -52,6 +52,8 @@ pub(super) struct Records {
     next_end: Option<Instant>,
     /// Nothing is due to be asked before.
     next_due: Option<Instant>,
+    /// When all may be asked for together again.
+    next_all: Option<Instant>,
 }
 
 /// What a response has brought.
@@ -92,6 +94,7 @@ impl Records {
             bytes: 0,
             next_end: None,
             next_due: None,
+            next_all: None,
         }
     }
 
@@ -99,7 +102,12 @@ impl Records {
     pub(super) fn take(&mut self, response: Response, index: u32, source: Source, now: Instant) -> Taken {
         let mut taken = Taken::default();
         let is_address = |said: &Said| matches!(said.what, What::Address { .. });
-        let (addresses, names): (Vec<Said>, Vec<Said>) = response.records.into_iter().partition(is_address);
+        let bounded = |said: Said| Said {
+            ttl: bounded(said.ttl),
+            ..said
+        };
+        let records = response.records.into_iter().map(bounded);
+        let (addresses, names): (Vec<Said>, Vec<Said>) = records.partition(is_address);
         for said in names {
             match (said.ttl, source) {
                 (0, Source::Multicast) => taken.left.extend(self.goodbye(&said.what, now)),
@@ -222,7 +230,8 @@ impl Records {
         }
     }
 
-    /// What is over by now. In an outage only what has said goodbye is.
+    /// What is over by now. In an outage only what has said goodbye is. What is shown does not end before it was asked
+    /// for, whatever its records say: one that was not has a moment left to answer.
     pub(super) fn expire(&mut self, now: Instant, outage: bool) -> Ended {
         let mut ended = Ended::default();
         if self.next_end.is_none_or(|at| at > now) {
@@ -230,12 +239,26 @@ impl Records {
         }
         let mut over: Vec<Arc<str>> = Vec::new();
         let mut fewer = BTreeSet::new();
+        let mut has_last_chances = false;
         if !outage {
-            self.hosts.expire(now, &mut over, &mut fewer);
+            let labels = &self.labels;
+            let may_end = |label: &str| labels.get(label).is_none_or(|known| known.may_end());
+            has_last_chances = self.hosts.expire(now, may_end, &mut over, &mut fewer);
         }
-        let late = self.labels.iter().filter(|(_, known)| known.life.ends() <= now);
-        let late = late.filter(|(_, known)| known.is_leaving || !outage);
-        over.extend(late.map(|(label, _)| label.clone()));
+        for (label, known) in &mut self.labels {
+            if known.life.ends() > now || (outage && !known.is_leaving) {
+                continue;
+            }
+            if known.may_end() {
+                over.push(label.clone());
+            } else {
+                known.life = Life::overdue(now, LAST_CHANCE);
+                has_last_chances = true;
+            }
+        }
+        if has_last_chances {
+            earlier(&mut self.next_due, Some(now + TOGETHER));
+        }
         for label in over {
             fewer.remove(&label);
             if let Some(known) = self.forget(&label).filter(|known| known.is_accepted) {
@@ -323,16 +346,22 @@ impl Records {
 /// How long a record is good that was said to us alone: a host's records are good for 120 s (RFC 6762, 10), or as
 /// long as was said to everybody, where that is less.
 fn usual(ttl: u32) -> u32 {
-    if ttl == 0 { USUAL } else { ttl.min(USUAL) }
+    if ttl == 0 { MAX_TTL } else { ttl }
+}
+
+/// A time to live as it is believed.
+fn bounded(ttl: u32) -> u32 {
+    if ttl == 0 { 0 } else { ttl.clamp(MIN_TTL, MAX_TTL) }
 }
 
 fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
     *known = [*known, other].into_iter().flatten().min();
 }
 
-const USUAL: u32 = 120;
 /// RFC 6762, 10.1: in seconds.
 const GOODBYE: u32 = 1;
+/// How long what was not asked for often enough has to answer at its end, in seconds.
+const LAST_CHANCE: u32 = 2;
 /// What is not accepted, or not yet.
 const SPARE: usize = 4_096;
 /// Ten times what as many texts take as are kept by default.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::instance::{
     Address, DEFAULT_WEIGHT, Generation, HostId, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS,
@@ -12,6 +13,9 @@ use crate::instance::{
 const TXTVERS: &str = "1";
 /// The key of the addresses that were given.
 const WHERE: &str = "a";
+const ONE_DAY: Duration = Duration::from_secs(24 * 3600);
+/// The begin of 2025: a clock that is behind it was never set.
+const CLOCK_IS_SET: Duration = Duration::from_secs(1_735_689_600);
 /// The DNS-SD type of the default namespace.
 const TYPE: &str = "_hereabouts._tcp.local.";
 
@@ -155,6 +159,9 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
     let generation: Generation = required("g", "no generation")?
         .parse()
         .map_err(|_| Skip::Bad("a bad generation"))?;
+    if is_beyond_tomorrow(generation, SystemTime::now()) {
+        return Err(Skip::Bad("a generation beyond tomorrow"));
+    }
     let addresses = match text(WHERE)? {
         Some(list) => explicit(list, resolved)?,
         None => heard(resolved)?,
@@ -214,7 +221,32 @@ fn explicit(list: &str, resolved: &Resolved) -> Result<Vec<Address>, Skip> {
     };
     let addresses: Result<Vec<Address>, _> = list.split(',').take(MAX_ADDRESSES).map(str::parse).collect();
     let addresses = addresses.map_err(|_| Skip::Bad("a bad address"))?;
-    Ok(addresses.into_iter().map(scoped).collect())
+    // Only a neighbour on this host is heard on the loopback interface, with an address of that.
+    let is_here = resolved.addresses.iter().any(|(ip, _)| ip.is_loopback());
+    let is_usable = |address: &Address| is_here || !leads_to_the_reader(address);
+    Ok(addresses.into_iter().filter(is_usable).map(scoped).collect())
+}
+
+/// Whether a connection to an address ends on the host that makes it, whichever that is.
+fn leads_to_the_reader(address: &Address) -> bool {
+    match address {
+        Address::Ip(at) => {
+            let ip = at.ip().to_canonical();
+            ip.is_loopback() || ip.is_unspecified()
+        }
+        Address::Host { name, .. } => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
+/// Whether a generation was made later than any clock that is right says. A clock of this host that was never set says
+/// nothing of that.
+fn is_beyond_tomorrow(generation: Generation, now: SystemTime) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let tomorrow = (now + ONE_DAY).as_millis();
+    now >= CLOCK_IS_SET && u128::from(generation.millis()) > tomorrow
 }
 
 fn heard(resolved: &Resolved) -> Result<Vec<Address>, Skip> {

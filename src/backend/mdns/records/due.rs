@@ -1,6 +1,7 @@
 //! What is to be asked for: what would be over soon, and what has come in part.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -9,7 +10,8 @@ use super::label::{Label, Text};
 use super::{ASK_AGAIN, Records, earlier};
 
 impl Records {
-    /// What to ask for now: what would be over soon, and what has come in part. A packet's worth, once a second.
+    /// What to ask for now: what would be over soon, and what has come in part. A packet's worth, once a second. Where more
+    /// than that would be over soon, all are asked for by one question, now and then.
     pub(in super::super) fn due(&mut self, now: Instant) -> Vec<Question> {
         if self.next_due.is_none_or(|at| at > now) {
             return Vec::new();
@@ -39,6 +41,11 @@ impl Records {
         } else {
             Some(now + ASK_AGAIN)
         };
+        let shown = due.iter().filter(|(_, label, _)| self.is_accepted(label)).count();
+        if shown > MAX_QUESTIONS && self.next_all.is_none_or(|at| at <= now) {
+            self.next_all = Some(now + ASK_ALL_AGAIN);
+            return vec![Question::Type];
+        }
         let turn = MAX_QUESTIONS.min(due.len());
         if turn > 0 {
             due.select_nth_unstable_by_key(turn - 1, |(asked, ..)| *asked);
@@ -50,6 +57,17 @@ impl Records {
             }
         }
         due.into_iter().map(|(_, _, question)| question).collect()
+    }
+
+    /// All were asked for by one question.
+    pub(in super::super) fn note_all_asked(&mut self) {
+        for known in self.labels.values_mut().filter(|known| known.is_accepted) {
+            known.asked = known.asked.saturating_add(1);
+        }
+    }
+
+    fn is_accepted(&self, label: &str) -> bool {
+        self.labels.get(label).is_some_and(|known| known.is_accepted)
     }
 
     /// What is to be asked for, since a part of it has not come.
@@ -71,5 +89,8 @@ impl Records {
     }
 }
 
+/// What all answer to may be much, and more than one of them lost: RFC 6762, 5.2, leaves six seconds of 120 between two
+/// questions.
+const ASK_ALL_AGAIN: Duration = Duration::from_secs(5);
 /// How often what has come in part is asked for.
 const COMPLETING: u8 = 3;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::packet::{Said, What};
-use super::lives::Life;
-use super::{GOODBYE, Source, USUAL};
+use super::lives::{Life, MAX_TTL};
+use super::{GOODBYE, LAST_CHANCE, Source};
 
 #[derive(Debug, Default)]
 pub(super) struct Hosts(HashMap<Arc<str>, Host>);
@@ -84,7 +84,7 @@ impl Hosts {
             (Source::Multicast, 0) => Life::of(now, GOODBYE),
             (Source::Reply, 0) => return None,
             (Source::Multicast, ttl) => Life::of(now, ttl),
-            (Source::Reply, _) => Life::of(now, USUAL),
+            (Source::Reply, _) => Life::of(now, MAX_TTL),
         };
         let mut first = life;
         let same = |address: &&mut Address| address.ip == *ip && address.index == index;
@@ -129,10 +129,29 @@ impl Hosts {
         addresses.map(|address| (address.ip, address.index)).collect()
     }
 
-    /// Drops what is over: `over` are the labels that have no address left, `fewer` those that have lost some.
-    pub(super) fn expire(&mut self, now: Instant, over: &mut Vec<Arc<str>>, fewer: &mut BTreeSet<Arc<str>>) {
+    /// Drops what is over: `over` are the labels that have no address left, `fewer` those that have lost some. The last
+    /// address of a host stays while one of its labels may not end. Returns whether one does, and is to be asked for.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        may_end: impl Fn(&str) -> bool,
+        over: &mut Vec<Arc<str>>,
+        fewer: &mut BTreeSet<Arc<str>>,
+    ) -> bool {
+        let mut is_due = false;
         for host in self.0.values_mut() {
             let before = host.addresses.len();
+            let is_over = |address: &Address| address.life.ends() <= now;
+            if before > 0
+                && host.addresses.iter().all(is_over)
+                && !host.labels.iter().all(|label| may_end(label))
+            {
+                for address in &mut host.addresses {
+                    address.life = Life::overdue(now, LAST_CHANCE);
+                }
+                is_due = true;
+                continue;
+            }
             host.addresses.retain(|address| address.life.ends() > now);
             if host.addresses.len() == before {
                 continue;
@@ -142,6 +161,7 @@ impl Hosts {
                 false => fewer.extend(host.labels.iter().cloned()),
             }
         }
+        is_due
     }
 
     /// When each address ends.

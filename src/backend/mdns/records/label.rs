@@ -51,6 +51,11 @@ impl Text {
 }
 
 impl Label {
+    /// Whether it may end unheard: it has said goodbye, nobody is shown it, or it has not answered often enough.
+    pub(super) fn may_end(&self) -> bool {
+        self.is_leaving || !self.is_accepted || self.asked >= UNANSWERED
+    }
+
     pub(super) fn new(now: Instant) -> Self {
         Self {
             server: None,
@@ -66,3 +71,6 @@ impl Label {
         }
     }
 }
+
+/// How many questions for it must have been left without an answer before it ends.
+pub(super) const UNANSWERED: u8 = 2;

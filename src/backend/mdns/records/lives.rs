@@ -15,7 +15,17 @@ impl Life {
     pub(super) fn of(now: Instant, seconds: u32) -> Self {
         Self {
             heard: now,
-            seconds: seconds.min(LONGEST),
+            seconds: seconds.min(MAX_TTL),
+        }
+    }
+
+    /// The last part of a life: it is to be asked for now, and ends in so many seconds.
+    pub(super) fn overdue(now: Instant, seconds: u32) -> Self {
+        // Four fifths of it are over.
+        let heard = now.checked_sub(Duration::from_secs(u64::from(seconds) * 4));
+        Self {
+            heard: heard.unwrap_or(now),
+            seconds: seconds * 5,
         }
     }
 
@@ -42,5 +52,8 @@ impl Life {
     }
 }
 
-/// 75 minutes: what RFC 6762, 10, says of records that do not name a host.
-const LONGEST: u32 = 4_500;
+/// The longest time to live that is believed, in seconds: that of records that name a host (RFC 6762, 10). Otherwise one
+/// forged record would be good for as long as its sender likes.
+pub(super) const MAX_TTL: u32 = 120;
+/// The shortest, but for that of a goodbye: otherwise one forged record would end what another host has announced.
+pub(super) const MIN_TTL: u32 = 10;

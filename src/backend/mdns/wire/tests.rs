@@ -160,3 +160,44 @@ fn the_largest_valid_instance_fits_into_one_packet() {
     let longest = "n".repeat(63);
     assert!(bytes(&encode(&instance, &namespace(&longest))).len() <= 1024);
 }
+
+#[test]
+fn a_generation_is_believed_until_tomorrow() {
+    let now = UNIX_EPOCH + Duration::from_millis(1_800_000_000_000);
+    let made_at = |millis: u64| Generation::new(millis, 0);
+    assert!(!is_beyond_tomorrow(made_at(1_800_000_000_000 + 86_400_000), now));
+    assert!(is_beyond_tomorrow(made_at(1_800_000_000_000 + 86_400_001), now));
+    assert!(is_beyond_tomorrow(made_at(u64::MAX), now));
+    // The clock of this host was never set.
+    assert!(!is_beyond_tomorrow(made_at(u64::MAX), UNIX_EPOCH));
+    let far = least().with_generation(made_at(u64::MAX));
+    let txt = encode(&far, &Namespace::default());
+    assert_eq!(
+        read(&txt, &Namespace::default()),
+        Err(Skip::Bad("a generation beyond tomorrow"))
+    );
+}
+
+#[test]
+fn only_a_neighbour_on_this_host_may_lead_to_it() {
+    let list = "127.0.0.1:80,[::1]:80,[::ffff:127.0.0.1]:80,localhost:80,a.localhost:80";
+    let mut txt = encode(&least(), &Namespace::default());
+    txt.push(("a".to_owned(), format!("{list},10.0.0.1:80")));
+    let addresses = |heard_at: &[&str]| {
+        let resolved = Resolved {
+            port: 8080,
+            addresses: heard_at.iter().map(|ip| (ip.parse().unwrap(), 2)).collect(),
+            txt: Some(
+                txt.iter()
+                    .map(|(key, value)| (key.clone(), value.clone().into_bytes()))
+                    .collect(),
+            ),
+        };
+        decode(&resolved, &Namespace::default())
+            .unwrap()
+            .addresses()
+            .len()
+    };
+    assert_eq!(addresses(&["10.0.0.1"]), 1);
+    assert_eq!(addresses(&["10.0.0.1", "127.0.0.1"]), 6);
+}

@@ -58,6 +58,7 @@ async fn events(server: &Server, name: &str, rounds: usize) -> Outcome<Vec<Row>>
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         for turn in 0..2 {
+            tokio::time::sleep(PAUSE).await;
             let began = Instant::now();
             if (round + turn) % 2 == 0 {
                 client
@@ -218,5 +219,7 @@ const REPAIR: Goal = Goal::Times {
     p50: 1000.0,
     p99: 1000.0,
 };
+/// Before each put: longer than a burst, whose changes are shown together.
+const PAUSE: Duration = Duration::from_millis(60);
 const OWN: usize = 10;
 const MANY: usize = 10_000;

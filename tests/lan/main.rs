@@ -11,6 +11,7 @@ mod conformance;
 mod crash;
 mod events;
 mod examples;
+mod firewall;
 mod hostile;
 mod hosts;
 mod leaving;

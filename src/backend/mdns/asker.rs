@@ -31,7 +31,10 @@ impl Asker {
     /// Asks on these links. Returns how many packets were sent.
     pub(super) fn ask(&self, questions: &[Question], links: Links) -> usize {
         let queries = packet::queries(self.id, questions, &self.service_type);
-        queries.iter().map(|query| self.sockets.send(query, links)).sum()
+        queries
+            .iter()
+            .map(|query| self.sockets.send(query, links, |_| true))
+            .sum()
     }
 
     /// On how many links it asks.
@@ -43,7 +46,7 @@ impl Asker {
     pub(super) async fn hear(&mut self) -> Vec<Heard> {
         poll_fn(|context| {
             self.sockets.poll_hear(context).map(|mut heard| {
-                heard.retain(|(_, response)| response.id == self.id);
+                heard.retain(|heard| heard.response.id == self.id);
                 heard
             })
         })

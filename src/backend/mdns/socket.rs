@@ -95,8 +95,7 @@ fn links_of(interface: &Interface, most: usize) -> Vec<Link> {
 }
 
 /// Sends on one link, from port 5353.
-#[cfg(feature = "doctor")]
-fn speaker(link: &Link) -> io::Result<Socket> {
+pub(super) fn speaker(link: &Link) -> io::Result<Socket> {
     match link.via {
         Via::V4(address) => {
             let socket = bound_v4()?;
@@ -134,7 +133,7 @@ pub(crate) fn member(link: &Link) -> io::Result<tokio::net::UdpSocket> {
 }
 
 /// Hears what is said to everybody on one link, and nothing else: what is sent to this machine alone is for the
-/// one who publishes.
+/// one who publishes. Where [`SENDS_FROM_GROUP`], it also sends from port 5353.
 pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     let socket = match link.via {
         Via::V4(address) => {
@@ -148,6 +147,8 @@ pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
             socket.join_multicast_v4(&GROUP_V4, &address)?;
             #[cfg(any(target_os = "linux", target_os = "android"))]
             socket.set_multicast_all_v4(false)?;
+            socket.set_multicast_if_v4(&address)?;
+            socket.set_multicast_ttl_v4(TTL)?;
             socket
         }
         Via::V6(index) => {
@@ -160,6 +161,8 @@ pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
             };
             socket.bind(&SocketAddrV6::new(group, PORT, 0, index).into())?;
             socket.join_multicast_v6(&GROUP_V6, index)?;
+            socket.set_multicast_if_v6(index)?;
+            socket.set_multicast_hops_v6(TTL)?;
             socket
         }
     };
@@ -238,6 +241,8 @@ const ANSWERS: usize = 4 << 20;
 /// Whether a socket can be bound to the address of a group.
 pub(super) const GROUPS_ARE_BOUND: bool =
     cfg!(all(unix, not(any(target_os = "solaris", target_os = "illumos"))));
+/// Whether a socket that is bound to a group sends from an address of its interface, as Linux has it.
+pub(super) const SENDS_FROM_GROUP: bool = cfg!(any(target_os = "linux", target_os = "android"));
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 /// RFC 6762, 11: sent with an IP TTL of 255.

@@ -10,7 +10,7 @@ use tokio::net::UdpSocket;
 
 use super::look::Links;
 use super::packet::{self, Response, Said, What};
-use super::socket::{self, GROUPS_ARE_BOUND, Link, PORT};
+use super::socket::{self, GROUPS_ARE_BOUND, Link, PORT, SENDS_FROM_GROUP};
 use crate::net::{Interface, Interfaces, same_subnet};
 
 /// Sockets of one kind on each link.
@@ -33,8 +33,15 @@ pub(super) enum Kind {
     Unicast,
 }
 
-/// What was heard on an interface.
-pub(super) type Heard = (u32, Response);
+/// What was heard.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// The interface, by its number.
+    pub(super) index: u32,
+    /// It was sent by another host.
+    pub(super) is_from_another_host: bool,
+    pub(super) response: Response,
+}
 
 impl Sockets {
     pub(super) fn new(service_type: &str, kind: Kind) -> Self {
@@ -76,17 +83,18 @@ impl Sockets {
         all
     }
 
-    /// Sends to everybody on these links. Returns how many packets were sent.
-    pub(super) fn send(&self, packet: &[u8], links: Links) -> usize {
+    /// Sends to everybody on these links, as far as their interfaces are wanted, by their numbers. Returns how many
+    /// packets were sent.
+    pub(super) fn send(&self, packet: &[u8], links: Links, is_wanted: impl Fn(u32) -> bool) -> usize {
         let mut sent = 0;
         for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
             // Those of an interface stand one after the other.
             let before = n.checked_sub(1).map(|n| &self.sockets[n].2.name);
             let is_first = before != Some(&at.name);
-            if links != Links::All && is_first != (links == Links::First) {
+            if (links != Links::All && is_first != (links == Links::First)) || !is_wanted(at.index) {
                 continue;
             }
-            match socket2::SockRef::from(socket).send_to(packet, &link.group()) {
+            match self.kind.send(socket, link, packet) {
                 Ok(_) => sent += 1,
                 Err(error) => tracing::debug!("can't send on {link}: {error}"),
             }
@@ -133,7 +141,13 @@ impl Sockets {
                     .flatten();
                 heard.extend(response.map(|mut response| {
                     response.records.retain(|said| is_possible(said, interface));
-                    (interface.index, response)
+                    let from = from.ip().to_canonical();
+                    let is_here = interface.addresses.iter().any(|(own, _)| *own == from);
+                    Heard {
+                        index: interface.index,
+                        is_from_another_host: !interface.loopback && !is_here,
+                        response,
+                    }
                 }));
             }
             is_more |= packets >= MAX_BATCH;
@@ -160,6 +174,13 @@ impl Kind {
         match self {
             Self::Group => socket::ear(link),
             Self::Unicast => socket::asker(link),
+        }
+    }
+
+    fn send(self, socket: &UdpSocket, link: &Link, packet: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Group if !SENDS_FROM_GROUP => socket::speaker(link)?.send_to(packet, &link.group()),
+            _ => socket2::SockRef::from(socket).send_to(packet, &link.group()),
         }
     }
 

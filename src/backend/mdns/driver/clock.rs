@@ -92,8 +92,12 @@ impl Driver {
             self.settle(now);
         }
         if self.clock.synced.is_some_and(|at| at <= now) && !self.feed.is_stale() {
-            self.clock.synced = None;
-            self.feed.synced();
+            if self.is_still_filling(now) {
+                self.clock.synced = Some(now + SYNCED_AGAIN);
+            } else {
+                self.clock.synced = None;
+                self.feed.synced();
+            }
         }
         let probes = self.prober.as_mut().filter(|prober| prober.next_round() <= now);
         if let Some(prober) = probes {
@@ -141,6 +145,8 @@ impl Driver {
     }
 }
 
+/// How often it is seen whether the first list is full.
+const SYNCED_AGAIN: Duration = Duration::from_millis(50);
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// It looks at the interfaces once a second.
 const SLEPT: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ impl Driver {
     pub(super) fn heard(&mut self, heard: Vec<sockets::Heard>) {
         let now = Instant::now();
         self.looks.heard(heard.len());
-        for (index, response) in heard {
+        for sockets::Heard { index, response, .. } in heard {
             let taken = self.records.take(response, index, Source::Multicast, now);
             self.taken(taken, now);
         }
@@ -28,8 +28,13 @@ impl Driver {
         self.counters.answered(answers.len());
         self.looks.look.heard(answers.len(), now);
         self.looks.heard(answers.len());
-        for (index, response) in answers {
-            let taken = self.records.take(response, index, Source::Reply, now);
+        for answer in answers {
+            if answer.is_from_another_host {
+                self.looks.note_unicast(answer.index, now);
+            }
+            let taken = self
+                .records
+                .take(answer.response, answer.index, Source::Reply, now);
             self.taken(taken, now);
         }
     }
@@ -73,6 +78,7 @@ impl Driver {
                 }
                 if is_new {
                     self.routine.newcomer(now);
+                    self.looks.last_newcomer = Some(now);
                 }
                 self.check_superseded(&key);
             }

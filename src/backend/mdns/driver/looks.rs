@@ -26,6 +26,11 @@ pub(super) struct Looks {
     pub(super) asker: Option<Asker>,
     pub(super) farewells: Farewells,
     checks: HashMap<Arc<str>, Check>,
+    /// When another host has answered to this one alone, by the number of the interface. A firewall that keeps state
+    /// lets no such answer in: it does not know that it belongs to a question to everybody.
+    unicast: HashMap<u32, Instant>,
+    /// When one was heard that was not known.
+    pub(super) last_newcomer: Option<Instant>,
     /// How many packets have to be heard for those that were sent because of one, up to a bound.
     owed: usize,
 }
@@ -52,6 +57,18 @@ impl Check {
 }
 
 impl Looks {
+    /// Another host has answered on an interface to this one alone.
+    pub(super) fn note_unicast(&mut self, index: u32, now: Instant) {
+        self.unicast.insert(index, now);
+    }
+
+    /// Whether answers to this host alone have come in on an interface lately.
+    fn hears_unicast(&self, index: u32, now: Instant) -> bool {
+        self.unicast
+            .get(&index)
+            .is_some_and(|at| now - *at < UNICAST_IS_PROVEN)
+    }
+
     /// So many packets were heard.
     pub(super) fn heard(&mut self, packets: usize) {
         self.owed = self.owed.saturating_sub(packets);
@@ -107,7 +124,7 @@ impl Driver {
 
     /// A label has said goodbye, though its owner would have said more than that: is it true?
     pub(super) fn doubt(&mut self, label: &str, now: Instant) {
-        let links = socket::links(self.local.interfaces()).len();
+        let links = self.ways_to_ask(now);
         if self.looks.can_ask(links, 1, 1) {
             let question = Question::Label(label.to_owned());
             self.looks.look.ask(&[question], TRIES, now);
@@ -145,7 +162,7 @@ impl Driver {
         }
         // While nobody can be heard, or all are to be heard again, nobody is gone for that.
         let is_time = !self.outage && self.engine.is_some() && !self.records.has_suspects();
-        let links = socket::links(self.local.interfaces()).len();
+        let links = self.ways_to_ask(now);
         for (n, labels) in due.chunks(MAX_QUESTIONS).enumerate() {
             let can_ask = is_time && n < PACKETS_AT_ONCE && self.looks.can_ask(links, labels.len(), ROUNDS);
             for label in labels {
@@ -264,6 +281,9 @@ impl Driver {
             self.looks.are_asked(&due, now);
             self.looks.look.sent(sent);
             self.counters.asked(sent);
+            if let Some(questions) = due.get(&Links::All) {
+                self.ask_by_multicast(questions, now);
+            }
         }
         self.conclude(now);
         let links = self.looks.asker.as_ref().map_or(1, Asker::links);
@@ -284,8 +304,58 @@ impl Driver {
             self.settle(now);
         }
         if self.reader.is_some() && !self.feed.is_stale() {
-            self.clock.synced = Some(now);
+            // Where nobody has answered to this host alone, those who answer by multicast are waited for.
+            let time = if self.is_unicast_proven(now) {
+                Duration::ZERO
+            } else {
+                MULTICAST_ROUND
+            };
+            self.clock.synced = Some(now + time);
         }
+    }
+
+    /// Whether answers to this host alone come in on each interface to other hosts.
+    fn is_unicast_proven(&self, now: Instant) -> bool {
+        let mut others = self
+            .local
+            .interfaces()
+            .iter()
+            .filter(|interface| !interface.loopback);
+        others.all(|interface| self.looks.hears_unicast(interface.index, now))
+    }
+
+    /// Asks by multicast on the interfaces on which no answer to this host alone has come in.
+    fn ask_by_multicast(&self, questions: &[Question], now: Instant) {
+        if let Some(reader) = &self.reader
+            && !self.is_unicast_proven(now)
+        {
+            let interfaces = self.local.interfaces();
+            let is_wanted = |index| {
+                let is_loopback = interfaces.iter().any(|it| it.index == index && it.loopback);
+                !is_loopback && !self.looks.hears_unicast(index, now)
+            };
+            reader.ask(questions, is_wanted);
+        }
+    }
+
+    /// How many packets a question takes.
+    fn ways_to_ask(&self, now: Instant) -> usize {
+        let links = socket::links_of_subnets(self.local.interfaces()).len();
+        if self.is_unicast_proven(now) {
+            links
+        } else {
+            2 * links
+        }
+    }
+
+    /// Whether more may be heard in a moment, for the first list: one that was not known has just come.
+    pub(super) fn is_still_filling(&self, now: Instant) -> bool {
+        let is_late = self
+            .looks
+            .look
+            .began()
+            .is_none_or(|began| now - began > LONGEST_FILLING);
+        !is_late && self.looks.last_newcomer.is_some_and(|at| now - at < FILLING_ENDS)
     }
 
     /// When there is next something to ask, or something is over.
@@ -299,8 +369,8 @@ impl Driver {
     }
 
     /// What was asked because of a packet, and not by somebody here, has more to be heard for it.
-    fn owe_for(&mut self, due: &[(Arc<str>, Check)]) {
-        let links = socket::links(self.local.interfaces()).len();
+    fn owe_for(&mut self, due: &[(Arc<str>, Check)], now: Instant) {
+        let links = self.ways_to_ask(now);
         let in_round = |round| {
             let due = due.iter().filter(|(_, check)| check.replies.is_empty());
             due.filter(|(_, check)| check.round == round).count()
@@ -317,7 +387,7 @@ impl Driver {
         }
         let due = self.looks.checks.extract_if(|_, check| check.ends <= now);
         let due: Vec<_> = due.collect();
-        self.owe_for(&due);
+        self.owe_for(&due, now);
         for (label, mut check) in due {
             if self.outage {
                 answer(check, Verdict::Unknown);
@@ -351,6 +421,15 @@ fn answer(check: Check, verdict: Verdict) {
     }
 }
 
+/// Longer than the longest interval at which all are asked: where none of them answers to this host alone, something
+/// keeps these answers out.
+const UNICAST_IS_PROVEN: Duration = Duration::from_secs(120);
+/// How long answers by multicast are waited for, after those to this host alone: shared records are answered after up to
+/// 120 ms, and again after a second at the earliest (RFC 6762, 6).
+const MULTICAST_ROUND: Duration = Duration::from_millis(930);
+/// The first list is full when none has come for so long, or after the longest time.
+const FILLING_ENDS: Duration = Duration::from_millis(100);
+const LONGEST_FILLING: Duration = Duration::from_secs(3);
 /// How often an instance is asked for before that tells.
 const TRIES: u32 = 3;
 /// How many packets are heard for one that is sent for that.

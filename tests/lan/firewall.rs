@@ -1,0 +1,73 @@
+//! A host whose firewall keeps state: it lets in what is sent to the group, and answers to what it has sent to somebody.
+//! An answer to a question to everybody is neither.
+
+use std::time::{Duration, Instant};
+
+use hereabouts::Registry;
+
+use crate::events::{Events, assert_nothing_came_or_went};
+use crate::lab::{Host, Lan};
+use crate::support::*;
+
+/// The rules of ufw and of others, as far as they matter here.
+const RULES: &str = "table inet firewall {
+    chain input {
+        type filter hook input priority 0; policy drop;
+        iif lo accept
+        ct state established,related accept
+        ip daddr 224.0.0.251 udp dport 5353 accept
+        ip6 daddr ff02::fb udp dport 5353 accept
+        meta l4proto { icmp, icmpv6 } accept
+    }
+}";
+
+/// A host with three instances, one with the firewall, and its registry.
+fn scene(lan: &Lan) -> (Vec<hereabouts::Registration>, Registry, Host, Host) {
+    let (a, b) = (lan.host(1), lan.host(2));
+    b.firewall(RULES);
+    let server = registry(&a);
+    let kept = (0..3).map(|n| register(&a, &server, instance("greeter", &format!("n{n}"))));
+    (kept.collect(), server, a, b)
+}
+
+#[test]
+fn who_is_there_is_in_the_first_list() {
+    let lan = Lan::new();
+    let (_kept, _server, _a, b) = scene(&lan);
+    let client = registry(&b);
+    let began = Instant::now();
+    let found = b.run(async move { client.instances("greeter").await.unwrap() });
+    println!("listed after {:?}: {:?}", began.elapsed(), ids(&found));
+    assert_eq!(ids(&found), ["n0", "n1", "n2"]);
+    assert!(found.is_synced());
+}
+
+#[test]
+fn a_failed_call_removes_nobody_who_lives() {
+    let lan = Lan::new();
+    let (_kept, _server, _a, b) = scene(&lan);
+    let client = registry(&b);
+    let events = Events::synced(&b, &client, "greeter");
+    await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 3);
+    let registry = client.clone();
+    b.run(async move {
+        let resolver = registry.resolver("greeter").unwrap();
+        resolver.wait_ready(SOON).await.unwrap();
+        let pick = resolver.pick().await.unwrap();
+        pick.failed(&std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+    });
+    let removed = |event: &hereabouts::Event| matches!(event, hereabouts::Event::Removed(_));
+    assert!(!events.during(Duration::from_secs(5)).iter().any(removed));
+}
+
+#[test]
+fn nobody_is_removed_after_a_time_to_live() {
+    let lan = Lan::new();
+    let (_kept, _server, _a, b) = scene(&lan);
+    let client = registry(&b);
+    let events = Events::synced(&b, &client, "greeter");
+    await_snapshot(&b, &client, "greeter", SOON, |s| s.len() == 3);
+    // Whatever came with the first list has been told.
+    events.during(Duration::from_secs(1));
+    assert_nothing_came_or_went(&events.during(Duration::from_secs(130)));
+}

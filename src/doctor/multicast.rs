@@ -23,6 +23,9 @@ struct Heard {
     back: io::Result<Option<Duration>>,
     /// Other hosts, with their names where they said them.
     hosts: BTreeMap<IpAddr, Option<String>>,
+    /// Whether another host has answered to everybody, and to this one alone.
+    hears_answers: bool,
+    hears_unicast: bool,
 }
 
 impl Heard {
@@ -84,7 +87,32 @@ fn finding(interface: &Interface, links: &[&Heard], others_work: bool) -> Findin
         some if some < links.len() && !interface.loopback => {
             Finding::warning(CHECK, name, text).remedied(remedy(links))
         }
+        _ if keeps_unicast_out(links) => {
+            let text = format!(
+                "{text}; answers to this host alone do not come in, so the first list takes a second longer"
+            );
+            Finding::warning(CHECK, name, text).remedied(let_unicast_in(name))
+        }
         _ => Finding::ok(CHECK, name, text),
+    }
+}
+
+/// Whether others answer to everybody, and never to this host alone.
+fn keeps_unicast_out(links: &[&Heard]) -> bool {
+    links.iter().any(|heard| heard.hears_answers) && !links.iter().any(|heard| heard.hears_unicast)
+}
+
+fn let_unicast_in(name: &str) -> String {
+    let port = socket::PORT;
+    match cfg!(target_os = "linux") {
+        true => format!(
+            "a firewall that keeps state drops them: let UDP from port {port} in on {name}, to the ports of clients, with one \
+             of ufw allow in on {name} proto udp from any port {port} to any port 32768:60999, nft insert rule inet filter \
+             input iifname {name} udp sport {port} udp dport 32768-60999 accept"
+        ),
+        false => {
+            format!("a firewall drops them: allow this program to receive UDP from port {port} on {name}")
+        }
     }
 }
 
@@ -143,15 +171,51 @@ async fn listen(link: Link, all: &Interfaces, ends: Instant) -> Heard {
         link,
         back: Ok(None),
         hosts: BTreeMap::new(),
+        hears_answers: false,
+        hears_unicast: false,
     };
-    heard.back = match socket::member(&heard.link) {
-        Ok(socket) => {
-            let listened = hear(&socket, &heard.link, all, ends, &mut heard.hosts);
-            listened.await
-        }
-        Err(error) => Err(error),
+    let hears_unicast = probe_unicast(&heard.link, all, ends);
+    let multicast = async {
+        let socket = socket::member(&heard.link)?;
+        hear(
+            &socket,
+            &heard.link,
+            all,
+            ends,
+            &mut heard.hosts,
+            &mut heard.hears_answers,
+        )
+        .await
     };
+    let (back, hears_unicast) = tokio::join!(multicast, hears_unicast);
+    heard.back = back;
+    // Where nothing can be sent, that is told of the announcement.
+    heard.hears_unicast = hears_unicast.unwrap_or(false);
     heard
+}
+
+/// Asks who is there from a port of its own. Returns whether another host answers to that.
+async fn probe_unicast(link: &Link, all: &Interfaces, ends: Instant) -> io::Result<bool> {
+    let here = here(all, link);
+    let (_, question) = packets().map_err(io::Error::other)?;
+    let socket = socket::asker(link)?;
+    let mut packet = vec![0; 9000];
+    // Again, since a packet may get lost.
+    for until in [ends - LISTEN / 2, ends] {
+        SockRef::from(&socket).send_to(&question, &link.group())?;
+        while let Ok(received) = tokio::time::timeout_at(until, socket.recv_from(&mut packet)).await {
+            let (_, from) = received?;
+            if from.port() == socket::PORT && is_other(all, &here, link, from) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// This host as it is on one link.
+fn here(all: &Interfaces, link: &Link) -> Local {
+    Local::of_interfaces(all.used(&Selection::Only(vec![link.interface.clone()])))
 }
 
 async fn hear(
@@ -160,8 +224,9 @@ async fn hear(
     all: &Interfaces,
     ends: Instant,
     hosts: &mut BTreeMap<IpAddr, Option<String>>,
+    hears_answers: &mut bool,
 ) -> io::Result<Option<Duration>> {
-    let here = Local::of_interfaces(all.used(&Selection::Only(vec![link.interface.clone()])));
+    let here = here(all, link);
     let (announcement, question) = packets().map_err(io::Error::other)?;
     let send = |packet: &[u8]| SockRef::from(socket).send_to(packet, &link.group());
     // Again when a second is over: till then what others have been told is not repeated (RFC 6762, 6).
@@ -199,6 +264,7 @@ async fn hear(
         {
             let known = hosts.entry(from.ip()).or_default();
             *known = known.take().or(name);
+            *hears_answers |= lists_types(&packet[..len]);
         }
     }
 }
@@ -213,7 +279,7 @@ fn packets() -> Result<(Vec<u8>, Vec<u8>), simple_dns::SimpleDnsError> {
     let record = ResourceRecord::new(Name::new(&unique)?, CLASS::IN, 0, text);
     announcement.answers.push(record);
     let mut question = Packet::new_query(0);
-    let types = Name::new("_services._dns-sd._udp.local")?;
+    let types = Name::new(TYPES)?;
     let (kind, class) = (QTYPE::TYPE(TYPE::PTR), QCLASS::CLASS(CLASS::IN));
     question.questions.push(Question::new(types, kind, class, false));
     Ok((announcement.build_bytes_vec()?, question.build_bytes_vec()?))
@@ -244,6 +310,14 @@ fn answers(packet: &[u8], from: IpAddr) -> Option<Option<String>> {
     Some(records.find(is_of).map(|record| record.name.to_string()))
 }
 
+/// Whether this is an answer to the question which types there are.
+fn lists_types(packet: &[u8]) -> bool {
+    let is_of_types = |record: &ResourceRecord<'_>| record.name.to_string().eq_ignore_ascii_case(TYPES);
+    Packet::parse(packet).is_ok_and(|packet| packet.answers.iter().any(is_of_types))
+}
+
+/// The name whose pointers list all types (RFC 6763, 9).
+const TYPES: &str = "_services._dns-sd._udp.local";
 const ASK_AGAIN: Duration = Duration::from_millis(1050);
 /// How often is announced until that comes back.
 const AGAIN: Duration = Duration::from_millis(300);

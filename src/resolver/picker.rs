@@ -21,7 +21,7 @@ use super::ejection::{Cause, FAILURES_TO_EJECT, RETURN_TIME};
 use super::endpoint::{Endpoint, EndpointState, SlowStart};
 #[cfg(any(feature = "reqwest", feature = "tower"))]
 use super::retry_budget::RetryBudget;
-use super::strategy::{Draw, Drawn, Strategy, two_of};
+use super::strategy::{Draw, Drawn, Strategy, draw_two};
 use crate::instance::{Instance, InstanceId};
 use crate::registry::{Shared, Snapshot};
 
@@ -163,7 +163,7 @@ impl Picker {
         match self.options.strategy {
             // The most common case takes the fewest instructions.
             Strategy::LeastOutstanding if tier.weights.is_none() && !self.options.nearest_first => {
-                let Some((one, other)) = two_of(tier.positions.len()) else {
+                let Some((one, other)) = draw_two(tier.positions.len()) else {
                     return hosts.at(*tier.positions.first()?);
                 };
                 let at = |index: usize| hosts.at(*tier.positions.get(index)?);

@@ -73,11 +73,11 @@ impl Draw<'_> {
         if let Some(weights) = self.weights {
             let (one, other) = (weights.draw(fastrand::u64(..)), weights.draw(fastrand::u64(..)));
             return match one == other {
-                true => Drawn::Two(one, other_than(one, fastrand::u32(..), self.count)),
+                true => Drawn::Two(one, draw_other(one, fastrand::u32(..), self.count)),
                 false => Drawn::Two(one, other),
             };
         }
-        match two_of(self.count) {
+        match draw_two(self.count) {
             Some((one, other)) => Drawn::Two(one, other),
             None => Drawn::One(0),
         }
@@ -86,18 +86,18 @@ impl Draw<'_> {
 
 /// Draws two different indices below `count`, all of them equally likely; none where there are not two.
 #[inline]
-pub(super) fn two_of(count: usize) -> Option<(usize, usize)> {
+pub(super) fn draw_two(count: usize) -> Option<(usize, usize)> {
     if count < 2 {
         return None;
     }
     let random = fastrand::u64(..);
     let one = scaled(random as u32, count);
-    Some((one, other_than(one, (random >> 32) as u32, count)))
+    Some((one, draw_other(one, (random >> 32) as u32, count)))
 }
 
 /// Draws another index than `one` below `count`, of which there are two at least.
 #[inline]
-fn other_than(one: usize, random: u32, count: usize) -> usize {
+fn draw_other(one: usize, random: u32, count: usize) -> usize {
     let other = scaled(random, count - 1);
     other + usize::from(other >= one)
 }

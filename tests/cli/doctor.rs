@@ -134,6 +134,32 @@ fn a_firewall_is_found_out() {
 }
 
 #[test]
+fn a_firewall_that_keeps_state_is_found_out() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let mut register = Process::spawn(&mut tool(&a, "register greeter --port 8080 --json"));
+    event(&mut register, "registered");
+    let found = Found::by(tool(&b, "doctor"));
+    found.has("multicast", "eth0", "ok", &["other hosts: "]);
+    b.firewall(
+        "table inet fw { chain in { type filter hook input priority 0; policy drop
+        iif lo accept
+        ct state established,related accept
+        ip daddr 224.0.0.251 udp dport 5353 accept
+        ip6 daddr ff02::fb udp dport 5353 accept
+        meta l4proto { icmp, icmpv6 } accept\n}\n}",
+    );
+    let found = Found::by(tool(&b, "doctor"));
+    assert_eq!(found.code, 0, "{found:#?}");
+    let words = [
+        "answers to this host alone do not come in",
+        "let UDP from port 5353 in on eth0",
+    ];
+    found.has("multicast", "eth0", "warning", &words);
+    found.has("instances", "", "ok", &["1 seen"]);
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_who_has_it() {
     let host = Lan::new().host(1);
     let taken = host.in_namespace(|| UdpSocket::bind("0.0.0.0:5353").expect("the port is free"));

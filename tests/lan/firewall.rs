@@ -7,6 +7,7 @@ use hereabouts::Registry;
 
 use crate::events::{Events, assert_nothing_came_or_went};
 use crate::lab::{Host, Lan};
+use crate::responder::Announcements;
 use crate::support::*;
 
 /// The rules of ufw and of others, as far as they matter here.
@@ -26,8 +27,12 @@ fn scene(lan: &Lan) -> (Vec<hereabouts::Registration>, Registry, Host, Host) {
     let (a, b) = (lan.host(1), lan.host(2));
     b.firewall(RULES);
     let server = registry(&a);
+    let heard = Announcements::on(&b);
     let kept = (0..3).map(|n| register(&a, &server, instance("greeter", &format!("n{n}"))));
-    (kept.collect(), server, a, b)
+    let kept = kept.collect();
+    // Nothing that is announced by itself is in the first list.
+    heard.wait_quiet(Duration::from_secs(2));
+    (kept, server, a, b)
 }
 
 #[test]

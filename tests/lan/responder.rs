@@ -79,7 +79,7 @@ impl Announcements {
         let own = host.address();
         Self(host.in_namespace(|| {
             let group = Ipv4Addr::new(224, 0, 0, 251);
-            // What is sent to the host alone is not for everybody.
+            // Packets to the host alone are not for everybody.
             let socket = shared_socket(group);
             socket.join_multicast_v4(&group, &own).expect("a member");
             socket
@@ -93,26 +93,22 @@ impl Announcements {
         while self.0.recv_from(&mut packet).is_ok() {}
     }
 
-    /// Waits for a response that holds this text, of a host that nobody asks. Returns how long it took.
+    /// Waits for a response of a host, before which it has asked nothing by multicast. Returns how long it took.
     #[track_caller]
-    pub(crate) fn wait_for(&self, text: &str, limit: Duration) -> Duration {
+    pub(crate) fn wait_for_announcement(&self, of: Ipv4Addr, limit: Duration) -> Duration {
         let began = Instant::now();
         let mut packet = [0; 9000];
         while let Some(left) = limit.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
             self.0.set_read_timeout(Some(left)).expect("a limit");
-            let Ok((length, _)) = self.0.recv_from(&mut packet) else {
-                continue;
-            };
-            let is_response = length > 2 && packet[2] & 0x80 != 0;
-            if is_response
-                && packet[..length]
-                    .windows(text.len())
-                    .any(|part| part == text.as_bytes())
-            {
-                return began.elapsed();
+            match self.0.recv_from(&mut packet) {
+                Ok((length, from)) if length > 2 && from.ip() == of && from.port() == 5353 => {
+                    assert!(packet[2] & 0x80 != 0, "it asks by multicast");
+                    return began.elapsed();
+                }
+                _ => {}
             }
         }
-        panic!("nothing of {text} was announced within {limit:?}");
+        panic!("{of} has announced nothing within {limit:?}");
     }
 }
 

@@ -33,7 +33,7 @@ impl Asker {
         let queries = packet::queries(self.id, questions, &self.service_type);
         queries
             .iter()
-            .map(|query| self.sockets.send(query, links, |_| true))
+            .map(|query| self.sockets.send(query, links, |_, _| true))
             .sum()
     }
 

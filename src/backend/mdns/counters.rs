@@ -51,6 +51,14 @@ impl Counters {
                     tracing::warn!("skipped {label}: a newer peer; further ones are only counted");
                 }
             }
+            Skip::BeyondTomorrow => {
+                if first(&self.bad_records) {
+                    tracing::warn!(
+                        "skipped {label}: it was made after tomorrow, if this host's clock is right; further bad \
+                         records are only counted"
+                    );
+                }
+            }
             Skip::Bad(what) => {
                 if first(&self.bad_records) {
                     tracing::warn!("skipped {label}: it has {what}; further bad records are only counted");

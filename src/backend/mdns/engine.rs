@@ -90,25 +90,16 @@ impl Engine {
         }
     }
 
-    /// Uses these interfaces from now on. By their names, which are looked up once for each change: a rule that is asked
-    /// for every address once a second costs more than all else on a host with hundreds of container interfaces.
-    ///
-    /// Returns whether it has taken that; otherwise it is to be told again.
-    pub(super) fn use_interfaces<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> bool {
-        let names: BTreeSet<String> = names.map(str::to_owned).collect();
-        if names == self.interfaces {
-            return true;
+    /// Uses these interfaces too, from now on. They are told by name, once for each: a rule that is asked for every address
+    /// once a second costs more than all else on a host with hundreds of container interfaces. One that goes and comes back
+    /// is used again. Where the queue is full, it is to be told again.
+    pub(super) fn use_interfaces<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let new = names.filter(|name| !self.interfaces.contains(*name));
+        let new: Vec<String> = new.map(str::to_owned).collect();
+        let kinds: Vec<IfKind> = new.iter().cloned().map(IfKind::Name).collect();
+        if !new.is_empty() && self.daemon.enable_interface(kinds).is_ok() {
+            self.interfaces.extend(new);
         }
-        let kinds = |names: &BTreeSet<String>, others: &BTreeSet<String>| -> Vec<IfKind> {
-            names.difference(others).cloned().map(IfKind::Name).collect()
-        };
-        let (new, old) = (kinds(&names, &self.interfaces), kinds(&self.interfaces, &names));
-        let enabled = new.is_empty() || self.daemon.enable_interface(new).is_ok();
-        let is_told = enabled && (old.is_empty() || self.daemon.disable_interface(old).is_ok());
-        if is_told {
-            self.interfaces = names;
-        }
-        is_told
     }
 
     /// Waits for something to be told, and takes all that is there up to a bound. Dropping the

@@ -150,11 +150,6 @@ impl Look {
         }
     }
 
-    /// When it was last looked who is there.
-    pub(super) fn began(&self) -> Option<Instant> {
-        self.began
-    }
-
     /// Whether answers are still believed.
     pub(super) fn is_open(&self) -> bool {
         self.closes.is_some()

@@ -1,4 +1,4 @@
-//! Who hears what is said to everybody: announcements, answers and goodbyes, on port 5353; and asks from there, so that
+//! The reader hears packets to everybody, announcements, answers and goodbyes, on port 5353; and asks from there, so that
 //! answers come by multicast.
 
 use std::future::poll_fn;
@@ -38,9 +38,9 @@ impl Reader {
         self.is_deaf
     }
 
-    /// Asks by multicast on the interfaces that are wanted (RFC 6762, 5.2): the answers are for everybody, come after up to
-    /// 120 ms, and pass where answers to this host alone do not.
-    pub(super) fn ask(&self, questions: &[Question], is_wanted: impl Fn(u32) -> bool) {
+    /// Asks by multicast on the links that are wanted (RFC 6762, 5.2), by the number of the interface and whether over IPv4:
+    /// the answers are for everybody, come after up to 120 ms, and pass where answers to this host alone do not.
+    pub(super) fn ask(&self, questions: &[Question], is_wanted: impl Fn(u32, bool) -> bool) {
         // Of multicast queries the id is zero (RFC 6762, 18.1).
         for query in packet::queries(0, questions, &self.service_type) {
             self.sockets.send(&query, Links::All, &is_wanted);

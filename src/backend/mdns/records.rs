@@ -103,7 +103,7 @@ impl Records {
         let mut taken = Taken::default();
         let is_address = |said: &Said| matches!(said.what, What::Address { .. });
         let bounded = |said: Said| Said {
-            ttl: bounded(said.ttl),
+            ttl: clamp_ttl(said.ttl),
             ..said
         };
         let records = response.records.into_iter().map(bounded);
@@ -230,8 +230,8 @@ impl Records {
         }
     }
 
-    /// What is over by now. In an outage only what has said goodbye is. What is shown does not end before it was asked
-    /// for, whatever its records say: one that was not has a moment left to answer.
+    /// Takes away what is over by now: in an outage only labels that have said goodbye. A label that is shown does not end
+    /// before it was asked for, whatever its records say: one that was not has a moment left to answer.
     pub(super) fn expire(&mut self, now: Instant, outage: bool) -> Ended {
         let mut ended = Ended::default();
         if self.next_end.is_none_or(|at| at > now) {
@@ -350,7 +350,7 @@ fn usual(ttl: u32) -> u32 {
 }
 
 /// A time to live as it is believed.
-fn bounded(ttl: u32) -> u32 {
+fn clamp_ttl(ttl: u32) -> u32 {
     if ttl == 0 { 0 } else { ttl.clamp(MIN_TTL, MAX_TTL) }
 }
 
@@ -360,7 +360,7 @@ fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
 
 /// RFC 6762, 10.1: in seconds.
 const GOODBYE: u32 = 1;
-/// How long what was not asked for often enough has to answer at its end, in seconds.
+/// The time to answer, in seconds, of a label that would end without having been asked for often enough.
 const LAST_CHANCE: u32 = 2;
 /// What is not accepted, or not yet.
 const SPARE: usize = 4_096;

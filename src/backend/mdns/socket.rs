@@ -30,6 +30,10 @@ impl Link {
         }
     }
 
+    pub(super) fn is_ipv4(&self) -> bool {
+        matches!(self.via, Via::V4(_))
+    }
+
     /// Whether its interface has this number; unknown of one that is named by an address.
     #[cfg(feature = "doctor")]
     pub(crate) fn has_index(&self, index: u32) -> bool {
@@ -80,7 +84,8 @@ fn links_of(interface: &Interface, most: usize) -> Vec<Link> {
     }
     // The widest one first, as an address that floats between hosts mostly has a subnet of its own.
     subnets.sort_by_key(|(v4, prefix)| (v4.is_link_local(), *prefix));
-    if subnets.iter().any(|(_, prefix)| *prefix < 32) {
+    let is_wide = |(v4, prefix): &(Ipv4Addr, u8)| *prefix < 32 && !v4.is_link_local();
+    if subnets.iter().any(is_wide) {
         // Nobody else is in a subnet of one address.
         subnets.retain(|(_, prefix)| *prefix < 32);
     }
@@ -172,7 +177,7 @@ pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
 }
 
 /// Asks on one link, from a port of its own.
-pub(super) fn asker(link: &Link) -> io::Result<tokio::net::UdpSocket> {
+pub(crate) fn asker(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     let domain = match link.via {
         Via::V4(_) => Domain::IPV4,
         Via::V6(_) => Domain::IPV6,
@@ -288,6 +293,11 @@ mod tests {
                 &["10.77.0.2", "192.168.1.2"],
             ),
             (&[("10.77.0.2", 32)], "10.77.0.2", &["10.77.0.2"]),
+            (
+                &[("10.77.0.2", 32), ("169.254.3.4", 16)],
+                "10.77.0.2",
+                &["10.77.0.2", "169.254.3.4"],
+            ),
         ] {
             let interfaces = interface(addresses);
             let vias = |links: Vec<Link>| links.into_iter().map(|link| link.via).collect::<Vec<_>>();

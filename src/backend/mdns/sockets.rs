@@ -22,22 +22,24 @@ pub(super) struct Sockets {
     buffer: Vec<u8>,
 }
 
-/// What sockets are for.
+/// The purpose of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// They hear what is sent to everybody: one for each interface and family. What comes to the group is on the link
-    /// whatever its source is (RFC 6762, 11), as that of a host in another subnet of the same link.
+    /// They hear packets to everybody: one for each interface and family. A packet to the group is on the link whatever
+    /// its source is (RFC 6762, 11), as that of a host in another subnet of the same link.
     Group,
-    /// They ask, and hear what is answered to them alone: one for each IPv4 subnet, so that each is asked from an address in
+    /// They ask, and hear the answers to them alone: one for each IPv4 subnet, so that each is asked from an address in
     /// it. An answer from outside the subnets of its interface is not believed (RFC 6762, 11).
     Unicast,
 }
 
-/// What was heard.
+/// A packet that was heard.
 #[derive(Debug)]
 pub(super) struct Heard {
     /// The interface, by its number.
     pub(super) index: u32,
+    /// By IPv4, or by IPv6.
+    pub(super) is_ipv4: bool,
     /// It was sent by another host.
     pub(super) is_from_another_host: bool,
     pub(super) response: Response,
@@ -83,15 +85,17 @@ impl Sockets {
         all
     }
 
-    /// Sends to everybody on these links, as far as their interfaces are wanted, by their numbers. Returns how many
-    /// packets were sent.
-    pub(super) fn send(&self, packet: &[u8], links: Links, is_wanted: impl Fn(u32) -> bool) -> usize {
+    /// Sends to everybody on these links, as far as they are wanted, by the number of the interface and whether over IPv4.
+    /// Returns how many packets were sent.
+    pub(super) fn send(&self, packet: &[u8], links: Links, is_wanted: impl Fn(u32, bool) -> bool) -> usize {
         let mut sent = 0;
         for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
             // Those of an interface stand one after the other.
             let before = n.checked_sub(1).map(|n| &self.sockets[n].2.name);
             let is_first = before != Some(&at.name);
-            if (links != Links::All && is_first != (links == Links::First)) || !is_wanted(at.index) {
+            if (links != Links::All && is_first != (links == Links::First))
+                || !is_wanted(at.index, link.is_ipv4())
+            {
                 continue;
             }
             match self.kind.send(socket, link, packet) {
@@ -145,6 +149,7 @@ impl Sockets {
                     let is_here = interface.addresses.iter().any(|(own, _)| *own == from);
                     Heard {
                         index: interface.index,
+                        is_ipv4: from.is_ipv4(),
                         is_from_another_host: !interface.loopback && !is_here,
                         response,
                     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use self::owners::Owners;
 use super::counters::Counters;
 use super::crowd::Crowd;
-use super::wire::{self, Resolved};
+use super::wire::{self, Resolved, Skip};
 use crate::backend::{Feed, Limits};
 use crate::instance::{Instance, Key, Namespace, State};
 
@@ -39,7 +39,8 @@ struct Record {
     is_leaving: bool,
     /// Nobody accepts connections there.
     unreachable: bool,
-    /// A later owner of its id was there, and its own withdraws then: it is not shown again before it has answered.
+    /// A later owner of its id was there, upon which its own owner withdraws it: it is not shown again before it has
+    /// answered.
     was_superseded: bool,
 }
 
@@ -56,7 +57,7 @@ pub(super) enum Heard {
     Own,
     /// It can't be read: what is known of it stays.
     Unreadable,
-    /// There is no room for it.
+    /// There is no room for it, or it can't be read yet.
     Refused,
 }
 
@@ -89,7 +90,11 @@ impl Table {
             Err(skip) => {
                 // What is known stays: the last good version.
                 self.counters.skipped(label, skip);
-                return Heard::Unreadable;
+                return match skip {
+                    // This host's clock may be set meanwhile, so it is read again when it is heard of again.
+                    Skip::BeyondTomorrow if known.is_none() => Heard::Refused,
+                    _ => Heard::Unreadable,
+                };
             }
         };
         let is_new = known.is_none();
@@ -178,9 +183,18 @@ impl Table {
         }
     }
 
-    /// The labels to ask for whether they are there, since a later owner of their id was, and has left.
+    /// Takes the labels to ask for whether they are there, since a later owner of their id was, and has left.
     pub(super) fn take_doubtful(&mut self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.doubtful)
+    }
+
+    /// Puts back those that were not asked for.
+    pub(super) fn put_back_doubtful(&mut self, labels: &[Arc<str>]) {
+        self.doubtful.extend_from_slice(labels);
+    }
+
+    pub(super) fn has_doubtful(&self) -> bool {
+        !self.doubtful.is_empty()
     }
 
     /// A label has answered: it is shown again where nobody later is there.
@@ -318,9 +332,11 @@ impl Table {
         let Some(latest) = self.shown(key).filter(|_| labels.len() > 1) else {
             return;
         };
-        let latest = latest.0.clone();
-        for label in labels.iter().filter(|label| **label != latest) {
-            if let Some(record) = self.labels.get_mut(label).filter(|record| !record.own) {
+        let latest = (latest.1.generation(), latest.0.clone());
+        for label in labels {
+            if let Some(record) = self.labels.get_mut(label).filter(|record| !record.own)
+                && (record.instance.generation(), label) < (latest.0, &latest.1)
+            {
                 record.was_superseded = true;
             }
         }

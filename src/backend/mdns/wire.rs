@@ -14,7 +14,7 @@ const TXTVERS: &str = "1";
 /// The key of the addresses that were given.
 const WHERE: &str = "a";
 const ONE_DAY: Duration = Duration::from_secs(24 * 3600);
-/// The begin of 2025: a clock that is behind it was never set.
+/// The beginning of 2025: a clock that is behind it was never set.
 const CLOCK_IS_SET: Duration = Duration::from_secs(1_735_689_600);
 /// The DNS-SD type of the default namespace.
 const TYPE: &str = "_hereabouts._tcp.local.";
@@ -116,6 +116,8 @@ pub(super) enum Skip {
     NewerPeer,
     /// Another namespace whose hash is the same.
     OtherNamespace,
+    /// It was made later than any clock that is right says; or this host's clock is behind, and will be set.
+    BeyondTomorrow,
     /// It can't be read, and what of it.
     Bad(&'static str),
 }
@@ -160,7 +162,7 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
         .parse()
         .map_err(|_| Skip::Bad("a bad generation"))?;
     if is_beyond_tomorrow(generation, SystemTime::now()) {
-        return Err(Skip::Bad("a generation beyond tomorrow"));
+        return Err(Skip::BeyondTomorrow);
     }
     let addresses = match text(WHERE)? {
         Some(list) => explicit(list, resolved)?,
@@ -224,7 +226,11 @@ fn explicit(list: &str, resolved: &Resolved) -> Result<Vec<Address>, Skip> {
     // Only a neighbour on this host is heard on the loopback interface, with an address of that.
     let is_here = resolved.addresses.iter().any(|(ip, _)| ip.is_loopback());
     let is_usable = |address: &Address| is_here || !leads_to_the_reader(address);
-    Ok(addresses.into_iter().filter(is_usable).map(scoped).collect())
+    let usable: Vec<Address> = addresses.into_iter().filter(is_usable).map(scoped).collect();
+    if usable.is_empty() {
+        return Err(Skip::Bad("only addresses that lead to the reader itself"));
+    }
+    Ok(usable)
 }
 
 /// Whether a connection to an address ends on the host that makes it, whichever that is.

@@ -70,7 +70,7 @@ impl Driver {
             tracing::debug!("mdns: nothing was heard for a while; asking and announcing again");
             self.relearn(now);
             // Others have missed it as long, and ask rarely (RFC 6762, 8.3).
-            self.clock.announce = Some(now);
+            self.announce_all();
         }
         if self.clock.look <= now {
             self.look(now);

@@ -30,7 +30,7 @@ impl Driver {
         self.looks.heard(answers.len());
         for answer in answers {
             if answer.is_from_another_host {
-                self.looks.note_unicast(answer.index, now);
+                self.looks.note_unicast(answer.index, answer.is_ipv4, now);
             }
             let taken = self
                 .records

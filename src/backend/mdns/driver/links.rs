@@ -52,6 +52,7 @@ impl Driver {
             return;
         }
         self.reader = Some(Reader::new(&wire::type_of(&self.settings.namespace)));
+        self.looks.reads_since = Some(now);
         self.look_around(now);
         self.routine.begin(now, AFTER_FIRST);
         // The first question is on its way while all else is made ready: who is heard of in between answers the next.

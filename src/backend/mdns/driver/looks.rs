@@ -26,9 +26,15 @@ pub(super) struct Looks {
     pub(super) asker: Option<Asker>,
     pub(super) farewells: Farewells,
     checks: HashMap<Arc<str>, Check>,
-    /// When another host has answered to this one alone, by the number of the interface. A firewall that keeps state
-    /// lets no such answer in: it does not know that it belongs to a question to everybody.
-    unicast: HashMap<u32, Instant>,
+    /// When another host has answered to this one alone, by the number of the interface and whether by IPv4. A firewall
+    /// that keeps state lets no such answer in: it does not know that it belongs to a question to everybody.
+    unicast: HashMap<(u32, bool), Instant>,
+    /// When all are asked once more by multicast.
+    multicast_again: Option<Instant>,
+    /// When those are thought of again whose later owner has left, and that could not be asked for.
+    doubtful_again: Option<Instant>,
+    /// When it was first asked who is there.
+    pub(super) reads_since: Option<Instant>,
     /// When one was heard that was not known.
     pub(super) last_newcomer: Option<Instant>,
     /// How many packets have to be heard for those that were sent because of one, up to a bound.
@@ -57,15 +63,15 @@ impl Check {
 }
 
 impl Looks {
-    /// Another host has answered on an interface to this one alone.
-    pub(super) fn note_unicast(&mut self, index: u32, now: Instant) {
-        self.unicast.insert(index, now);
+    /// Another host has answered on a link to this one alone.
+    pub(super) fn note_unicast(&mut self, index: u32, is_ipv4: bool, now: Instant) {
+        self.unicast.insert((index, is_ipv4), now);
     }
 
-    /// Whether answers to this host alone have come in on an interface lately.
-    fn hears_unicast(&self, index: u32, now: Instant) -> bool {
+    /// Whether answers to this host alone have come in on a link lately.
+    fn hears_unicast(&self, index: u32, is_ipv4: bool, now: Instant) -> bool {
         self.unicast
-            .get(&index)
+            .get(&(index, is_ipv4))
             .is_some_and(|at| now - *at < UNICAST_IS_PROVEN)
     }
 
@@ -180,8 +186,20 @@ impl Driver {
         if self.outage || self.engine.is_none() {
             return;
         }
-        for label in self.table.take_doubtful() {
-            self.check(label, None, None, now);
+        if self.looks.doubtful_again.is_some_and(|at| at > now) || !self.table.has_doubtful() {
+            return;
+        }
+        self.looks.doubtful_again = None;
+        let links = self.ways_to_ask(now);
+        for (n, labels) in self.table.take_doubtful().chunks(MAX_QUESTIONS).enumerate() {
+            if n < PACKETS_AT_ONCE && self.looks.can_ask(links, labels.len(), ROUNDS) {
+                for label in labels {
+                    self.check(label.clone(), None, None, now);
+                }
+            } else {
+                self.table.put_back_doubtful(labels);
+                self.looks.doubtful_again = Some(now + DOUBTFUL_AGAIN);
+            }
         }
     }
 
@@ -222,6 +240,9 @@ impl Driver {
 
     /// These labels are there.
     pub(super) fn have_answered(&mut self, labels: &[Arc<str>]) {
+        for label in labels {
+            self.table.confirm(label);
+        }
         if self.looks.checks.is_empty() {
             return;
         }
@@ -230,7 +251,6 @@ impl Driver {
                 check.neighbour_answered |= check.neighbour.as_ref() == Some(label);
             }
             if let Some(check) = self.looks.checks.remove(label) {
-                self.table.confirm(label);
                 self.looks.look.is_answered(&Question::Label(label.to_string()));
                 answer(check, Verdict::Alive);
             }
@@ -259,9 +279,17 @@ impl Driver {
             } else {
                 self.records.due(now)
             };
-            if !due.is_empty() {
+            // All may answer much, and a stranger can make it look as if all were to be asked.
+            let may_ask = due != [Question::Type] || {
+                let links = self.ways_to_ask(now);
+                self.looks.can_ask(links, 1, 1)
+            };
+            if !due.is_empty() && may_ask {
                 self.looks.look.ask(&due, 1, now);
             }
+        }
+        if self.looks.multicast_again.take_if(|at| *at <= now).is_some() && !self.outage {
+            self.ask_by_multicast(&[Question::Type], now);
         }
         let due = self.looks.look.due(now);
         if !due.is_empty() && !self.outage {
@@ -275,7 +303,12 @@ impl Driver {
                 .iter()
                 .map(|(links, questions)| asker.ask(questions, *links))
                 .sum();
-            if due.values().flatten().any(|question| *question == Question::Type) {
+            // By each family, and not on one alone.
+            if sent > 0
+                && due
+                    .get(&Links::All)
+                    .is_some_and(|all| all.contains(&Question::Type))
+            {
                 self.records.note_all_asked();
             }
             self.looks.are_asked(&due, now);
@@ -305,36 +338,53 @@ impl Driver {
         }
         if self.reader.is_some() && !self.feed.is_stale() {
             // Where nobody has answered to this host alone, those who answer by multicast are waited for.
-            let time = if self.is_unicast_proven(now) {
-                Duration::ZERO
-            } else {
-                MULTICAST_ROUND
-            };
+            let mut time = Duration::ZERO;
+            if !self.is_unicast_proven(now) {
+                time = MULTICAST_ROUND;
+                // An answer to somebody else's question of a moment ago is not repeated within a second.
+                self.looks.multicast_again = Some(now + MULTICAST_ROUND - MULTICAST_ANSWER);
+            }
             self.clock.synced = Some(now + time);
         }
     }
 
-    /// Whether answers to this host alone come in on each interface to other hosts.
+    /// Whether answers to this host alone come in on each link to other hosts.
     fn is_unicast_proven(&self, now: Instant) -> bool {
-        let mut others = self
+        let interfaces = self
             .local
             .interfaces()
             .iter()
             .filter(|interface| !interface.loopback);
-        others.all(|interface| self.looks.hears_unicast(interface.index, now))
+        let mut families = interfaces.flat_map(|interface| {
+            let addresses = interface.addresses.iter();
+            addresses.map(|(ip, _)| (interface.index, ip.is_ipv4()))
+        });
+        families.all(|(index, is_ipv4)| self.looks.hears_unicast(index, is_ipv4, now))
     }
 
-    /// Asks by multicast on the interfaces on which no answer to this host alone has come in.
+    /// Asks by multicast on the links on which no answer to this host alone has come in; where that decides whether a label
+    /// is gone, on all.
     fn ask_by_multicast(&self, questions: &[Question], now: Instant) {
-        if let Some(reader) = &self.reader
-            && !self.is_unicast_proven(now)
-        {
-            let interfaces = self.local.interfaces();
-            let is_wanted = |index| {
-                let is_loopback = interfaces.iter().any(|it| it.index == index && it.loopback);
-                !is_loopback && !self.looks.hears_unicast(index, now)
-            };
-            reader.ask(questions, is_wanted);
+        let Some(reader) = &self.reader else { return };
+        let interfaces = self.local.interfaces();
+        let is_loopback = |index| interfaces.iter().any(|it| it.index == index && it.loopback);
+        if !self.is_unicast_proven(now) {
+            reader.ask(questions, |index, is_ipv4| {
+                !is_loopback(index) && !self.looks.hears_unicast(index, is_ipv4, now)
+            });
+        }
+        let checks = &self.looks.checks;
+        let decides = |question: &&Question| match question {
+            Question::Label(label) => checks
+                .get(label.as_str())
+                .is_some_and(|check| check.round >= ROUNDS),
+            _ => false,
+        };
+        let last: Vec<Question> = questions.iter().filter(decides).cloned().collect();
+        if !last.is_empty() {
+            reader.ask(&last, |index, is_ipv4| {
+                !is_loopback(index) && self.looks.hears_unicast(index, is_ipv4, now)
+            });
         }
     }
 
@@ -352,9 +402,9 @@ impl Driver {
     pub(super) fn is_still_filling(&self, now: Instant) -> bool {
         let is_late = self
             .looks
-            .look
-            .began()
-            .is_none_or(|began| now - began > LONGEST_FILLING);
+            .reads_since
+            .is_none_or(|since| now - since > LONGEST_FILLING);
+
         !is_late && self.looks.last_newcomer.is_some_and(|at| now - at < FILLING_ENDS)
     }
 
@@ -362,10 +412,20 @@ impl Driver {
     pub(super) fn next_look(&self) -> Option<Instant> {
         let checks = self.looks.checks.values().map(|check| check.ends).min();
         let farewells = self.looks.farewells.next();
-        [self.looks.look.next(), checks, farewells]
-            .into_iter()
-            .flatten()
-            .min()
+        let doubtful = self
+            .looks
+            .doubtful_again
+            .filter(|_| !self.outage && self.engine.is_some());
+        [
+            self.looks.look.next(),
+            checks,
+            farewells,
+            doubtful,
+            self.looks.multicast_again,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What was asked because of a packet, and not by somebody here, has more to be heard for it.
@@ -421,9 +481,11 @@ fn answer(check: Check, verdict: Verdict) {
     }
 }
 
-/// Longer than the longest interval at which all are asked: where none of them answers to this host alone, something
-/// keeps these answers out.
-const UNICAST_IS_PROVEN: Duration = Duration::from_secs(120);
+/// As long as the longest interval at which all are asked, and shorter than four fifths of a life: where none of them answers
+/// to this host alone, something keeps these answers out.
+const UNICAST_IS_PROVEN: Duration = Duration::from_secs(92);
+/// An answer by multicast is sent after 120 ms at most.
+const MULTICAST_ANSWER: Duration = Duration::from_millis(200);
 /// How long answers by multicast are waited for, after those to this host alone: shared records are answered after up to
 /// 120 ms, and again after a second at the earliest (RFC 6762, 6).
 const MULTICAST_ROUND: Duration = Duration::from_millis(930);
@@ -444,4 +506,6 @@ const ROUNDS: u32 = 2;
 /// So that others have their turn too; about 4,000 answers.
 const MAX_BATCHES: usize = 64;
 const ROUND_AFTER: Duration = Duration::from_secs(1);
+/// How often those are thought of again that could not be asked for.
+const DOUBTFUL_AGAIN: Duration = Duration::from_secs(1);
 const BACK_SOON: Duration = Duration::from_millis(400);

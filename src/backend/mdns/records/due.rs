@@ -89,8 +89,8 @@ impl Records {
     }
 }
 
-/// What all answer to may be much, and more than one of them lost: RFC 6762, 5.2, leaves six seconds of 120 between two
-/// questions.
+/// The pause between two questions that all answer, since their answers may be many: RFC 6762, 5.2, leaves six seconds
+/// of 120.
 const ASK_ALL_AGAIN: Duration = Duration::from_secs(5);
 /// How often what has come in part is asked for.
 const COMPLETING: u8 = 3;

@@ -66,6 +66,37 @@ fn c10_the_greatest_generation_of_an_id_is_shown() {
 }
 
 #[test]
+fn a_later_owner_that_nobody_reaches_for_a_while_is_shown_again() {
+    let mut table = table();
+    hear(&mut table, "early", &resolved(&instance("a", 1), "10.0.0.1"));
+    hear(&mut table, "late", &resolved(&instance("a", 2), "10.0.0.2"));
+    table.set_reachable("late", false);
+    assert_eq!(shown(&table), []);
+    assert_eq!(table.take_doubtful(), ["early".into()]);
+    table.confirm("early");
+    assert_eq!(shown(&table), [("a".to_owned(), 1)]);
+    table.set_reachable("late", true);
+    assert_eq!(shown(&table), [("a".to_owned(), 2)]);
+    // Whoever is superseded answers as well.
+    table.confirm("early");
+    assert_eq!(shown(&table), [("a".to_owned(), 2)]);
+}
+
+#[test]
+fn a_generation_beyond_tomorrow_is_read_again_when_it_is_heard_of_again() {
+    let mut table = table();
+    let far = resolved(&instance("a", u64::MAX), "10.0.0.1");
+    assert_eq!(
+        hear(&mut table, "a", &far),
+        Heard::Refused,
+        "the clock here may be set yet"
+    );
+    hear(&mut table, "a", &resolved(&instance("a", 1), "10.0.0.1"));
+    assert_eq!(hear(&mut table, "a", &far), Heard::Unreadable);
+    assert_eq!(shown(&table), [("a".to_owned(), 1)]);
+}
+
+#[test]
 fn what_has_moved_is_known_by_its_label() {
     let mut table = table();
     let first = instance("a", 1).with_version("2").unwrap();

@@ -170,6 +170,15 @@ impl Look {
     ) -> Option<bool> {
         let was_whole = self.whole.is_some_and(|at| at <= now);
         let closes = self.closes.is_some_and(|at| at <= now);
+        let quiet_at = self.last_heard.map(|heard| heard + STILL_COMING);
+        if was_whole
+            && let Some(quiet_at) = quiet_at.filter(|at| *at > now)
+            && self.is_patient(now)
+        {
+            // Many answer, or a slow one does: the list is not full yet.
+            self.look_until(quiet_at);
+            return None;
+        }
         if was_whole && !std::mem::replace(&mut self.is_completing, true) {
             // A packet is sent on one of so many links for three that came, at most.
             let packets = self.heard / (3 * links.max(1));
@@ -206,6 +215,8 @@ const LOOKS: [(Duration, Links); 4] = [
     (Duration::from_millis(80), Links::All),
     (Duration::from_millis(220), Links::All),
 ];
+/// As long as answers come at shorter intervals than this, more are waited for.
+const STILL_COMING: Duration = Duration::from_millis(80);
 /// When nobody has answered for so long, all have who heard the question.
 const QUIET: Duration = Duration::from_millis(25);
 /// How long that is waited for, after the begin.
@@ -297,6 +308,30 @@ mod tests {
         assert_eq!(due, [Links::All]);
         assert_eq!(look.close(at(500), 1, |_| Vec::new()), None);
         assert_eq!(look.close(at(600), 1, |_| Vec::new()), Some(true));
+    }
+
+    #[test]
+    fn answers_that_still_come_are_waited_for_up_to_a_second() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut look = Look::default();
+        look.look(start);
+        look.due(start);
+        look.sent(1);
+        look.heard(1, at(300));
+        assert_eq!(look.close(at(320), 1, |_| Vec::new()), None);
+        assert_eq!(look.close(at(379), 1, |_| Vec::new()), None);
+        assert_eq!(look.close(at(380), 1, |_| Vec::new()), Some(true));
+        // Whoever answers all the time does not keep the list from being full.
+        let later = at(2_000);
+        look.look(later);
+        look.due(later);
+        look.sent(1);
+        let after = |ms| later + Duration::from_millis(ms);
+        look.heard(1, after(990));
+        assert_eq!(look.close(after(995), 1, |_| Vec::new()), None);
+        look.heard(1, after(1_060));
+        assert_eq!(look.close(after(1_070), 1, |_| Vec::new()), Some(true));
     }
 
     #[test]

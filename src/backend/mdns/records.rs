@@ -54,6 +54,8 @@ pub(super) struct Records {
     next_due: Option<Instant>,
     /// When all may be asked for together again.
     next_all: Option<Instant>,
+    /// The loopback interface, where it is listened to.
+    loopback: Option<u32>,
 }
 
 /// What a response has brought.
@@ -95,7 +97,13 @@ impl Records {
             next_end: None,
             next_due: None,
             next_all: None,
+            loopback: None,
         }
+    }
+
+    /// The loopback interface, on which this host alone is heard.
+    pub(super) fn set_loopback(&mut self, index: Option<u32>) {
+        self.loopback = index;
     }
 
     /// Takes a response in that came by an interface.
@@ -113,7 +121,7 @@ impl Records {
                 (0, Source::Multicast) => taken.left.extend(self.goodbye(&said.what, now)),
                 // Whoever is told that something leaves is told so by multicast.
                 (0, Source::Reply) => {}
-                _ => self.take_name(said, source, now, &mut taken.heard),
+                _ => self.take_name(said, index, source, now, &mut taken.heard),
             }
         }
         let mut moved = BTreeSet::new();
@@ -135,7 +143,7 @@ impl Records {
         taken
     }
 
-    fn take_name(&mut self, said: Said, source: Source, now: Instant, heard: &mut Vec<Arc<str>>) {
+    fn take_name(&mut self, said: Said, index: u32, source: Source, now: Instant, heard: &mut Vec<Arc<str>>) {
         let (What::Pointer(label) | What::Server { label, .. } | What::Text { label, .. }) = &said.what
         else {
             return;
@@ -171,7 +179,11 @@ impl Records {
         match said.what {
             What::Server { host, port, .. } => {
                 let server = known.server.as_ref();
-                if !server.is_some_and(|(known, at)| **known == *host && *at == port) {
+                let is_same = server.is_some_and(|(known, at)| **known == *host && *at == port);
+                let is_here = self.loopback == Some(index) || (is_same && known.is_here);
+                known.is_new |= is_here != known.is_here;
+                known.is_here = is_here;
+                if !is_same {
                     known.is_new = true;
                     let before = known.server.take().map(|(host, _)| host);
                     known.server = self.hosts.joins(host, &label, before).map(|host| (host, port));
@@ -330,7 +342,9 @@ impl Records {
             Text::Said(text) => Some(pairs(text)),
             Text::Shown { .. } => None,
         };
-        let addresses = self.hosts.addresses(host);
+        let mut addresses = self.hosts.addresses(host);
+        // Another host can name this one's host name too, and would lead readers here to themselves.
+        addresses.retain(|(ip, _)| known.is_here || !ip.to_canonical().is_loopback());
         if addresses.is_empty() {
             return None;
         }

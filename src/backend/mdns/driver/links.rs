@@ -111,6 +111,13 @@ impl Driver {
         let lost = missing(self.local.interfaces(), local.interfaces());
         let gained = missing(local.interfaces(), self.local.interfaces());
         self.local = local;
+        let loopback = self
+            .local
+            .interfaces()
+            .iter()
+            .find(|interface| interface.loopback);
+        self.records
+            .set_loopback(loopback.map(|interface| interface.index));
         // What is asked next is asked on the links that there are now.
         self.looks.asker = None;
         self.check_again(now);

@@ -21,6 +21,8 @@ pub(super) struct Label {
     pub(super) is_accepted: bool,
     /// Its text says where it is, in place of its host.
     pub(super) says_where: bool,
+    /// Its host was named on the loopback interface, so it is this one.
+    pub(super) is_here: bool,
     /// It has said goodbye.
     pub(super) is_leaving: bool,
     /// It has not been heard since there is a network again.
@@ -66,6 +68,7 @@ impl Label {
             is_new: false,
             is_accepted: false,
             says_where: false,
+            is_here: false,
             is_leaving: false,
             is_suspect: false,
         }

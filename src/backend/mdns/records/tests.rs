@@ -384,6 +384,34 @@ fn what_is_shown_does_not_end_unasked_whatever_its_records_say() {
 }
 
 #[test]
+fn a_loopback_address_is_only_of_what_is_heard_on_loopback() {
+    let now = Instant::now();
+    let mut records = records();
+    records.set_loopback(Some(1));
+    let mut own = whole("own");
+    own.push(address([127, 0, 0, 1]));
+    let taken = records.take(response(own, 120), 1, Source::Multicast, now);
+    assert_eq!(resolved(&taken.resolved), [("own".to_owned(), 2)]);
+    // Another host names the host of a neighbour here.
+    let taken = records.take(
+        response(vec![pointer("forged"), server("forged"), text("forged")], 120),
+        AT,
+        Source::Multicast,
+        now,
+    );
+    assert_eq!(resolved(&taken.resolved), [("forged".to_owned(), 1)]);
+    // Heard on another interface too, the neighbour is still here.
+    let taken = records.take(response(whole("own"), 120), AT, Source::Multicast, now);
+    assert!(
+        taken
+            .resolved
+            .iter()
+            .all(|(_, resolved)| resolved.addresses.len() > 1),
+        "{taken:?}"
+    );
+}
+
+#[test]
 fn where_many_would_be_over_at_once_all_are_asked_for_together() {
     let now = Instant::now();
     let mut records = records();

@@ -232,7 +232,9 @@ impl Range {
             });
         }
         let before = self.table.len();
-        let missing = self.table.replace(listed.listing, self.grace.is_some());
+        // Without a time of grace nothing is held, not even until its end is noticed.
+        let holds = self.grace.is_some() && !parts.grace.is_zero();
+        let missing = self.table.replace(listed.listing, holds);
         if let Some(grace) = &mut self.grace {
             let time = match grace.holds_deletions {
                 true => grace_time(missing, before, parts.grace),

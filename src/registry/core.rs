@@ -29,6 +29,9 @@ const LOCAL_INTERVAL: Duration = Duration::from_secs(1);
 /// The reading takes 50 µs, and some milliseconds with 200 interfaces of containers: it is done less often where it would
 /// take more than this part of the time, 1 in 400.
 const MAX_LOCAL_SHARE: u32 = 400;
+/// But not less often than this, as on a busy machine, where a reading is interrupted: an address that changes is published
+/// again within 5 s.
+const MAX_LOCAL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How long the addresses must stay what they are before a change is believed.
 const SETTLING_TIME: Duration = Duration::from_millis(100);
@@ -321,7 +324,7 @@ async fn follow_local(shared: Weak<Shared>, host: Option<HostId>, closed: Cancel
     loop {
         tokio::select! {
             () = closed.cancelled() => return,
-            () = tokio::time::sleep(LOCAL_INTERVAL.max(took * MAX_LOCAL_SHARE)) => {}
+            () = tokio::time::sleep(interval_after(took)) => {}
         }
         let Some(shared) = shared.upgrade() else { return };
         let read = || Local::read_as(&shared.backend.interfaces(), host).ok();
@@ -355,5 +358,24 @@ async fn follow_local(shared: Weak<Shared>, host: Option<HostId>, closed: Cancel
             }
             has_changed
         });
+    }
+}
+
+/// The time until the addresses are read again, after a reading that took so long.
+fn interval_after(took: Duration) -> Duration {
+    (took * MAX_LOCAL_SHARE).clamp(LOCAL_INTERVAL, MAX_LOCAL_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_often_enough_also_where_that_takes_long() {
+        let after = |micros| interval_after(Duration::from_micros(micros));
+        assert_eq!(after(50), LOCAL_INTERVAL);
+        assert_eq!(after(5_000), Duration::from_secs(2));
+        // The reading was interrupted.
+        assert_eq!(after(80_000), MAX_LOCAL_INTERVAL);
     }
 }

@@ -107,7 +107,7 @@ fn remedy(plan: &Plan, why: &str) -> String {
     known_remedy(plan, why).unwrap_or_else(other)
 }
 
-/// What to do about an error that is known.
+/// The remedy for an error that is known.
 fn known_remedy(plan: &Plan, why: &str) -> Option<String> {
     let origin = origin(plan);
     let has = |texts: &[&str]| texts.iter().any(|text| why.contains(text));

@@ -254,7 +254,7 @@ async fn a_role_for_one_service_to_read_and_its_own_to_write_is_enough() {
     let own = clock.register(instance("clock", "c")).await.unwrap();
     let mut watch = clock.watch("greeter").unwrap();
     within(&mut watch, SOON, |s| s.is_synced() && s.len() == 1).await;
-    // What it may not read is told, and is no obstacle to the rest.
+    // A scope that it may not read is told, and is no obstacle to the rest.
     let mut secret = clock.watch("secret").unwrap();
     let stale = within(&mut secret, SOON, |s| s.stale().is_some()).await;
     assert!(format!("{stale:?}").contains("permission denied"), "{stale:?}");

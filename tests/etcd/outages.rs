@@ -13,7 +13,7 @@ use crate::server::{Server, Version};
 use crate::support::{BUSY, instance, with_each_version};
 
 const TTL: Duration = Duration::from_secs(5);
-/// What a fleet may take once its store answers: each tries again within 7 s.
+/// The time that a fleet may take once its store answers: each tries again within 7 s.
 const BACK: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ enum Fault {
     Freeze,
 }
 
-/// What one watcher has seen.
+/// The events that one watcher has seen.
 #[derive(Debug, Default)]
 struct Seen {
     removed: Vec<String>,

@@ -37,7 +37,7 @@ struct Owner {
     kept: BTreeMap<String, Registration>,
 }
 
-/// What is to be there: by id its version.
+/// The model of what is to be there: by id its version.
 type Model = BTreeMap<String, String>;
 
 impl Owner {
@@ -80,7 +80,7 @@ impl Owner {
         }
     }
 
-    /// What is not as it is to be.
+    /// The differences from the model.
     async fn differs(&mut self, model: &Model) -> Option<String> {
         let is_same = |state: &hereabouts::Snapshot| {
             let found: Model = state

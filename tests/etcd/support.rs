@@ -172,7 +172,7 @@ pub(crate) async fn leases_are(client: &mut etcd_client::Client, wanted: usize) 
     counted.unwrap_or_else(|_| panic!("not {wanted} leases within {SOON:?}"));
 }
 
-/// What a counter or gauge of a member says, over all its labels that hold `label`.
+/// The value of a counter or gauge of a member, over all its labels that hold `label`.
 pub(crate) fn metric(server: &Server, name: &str, label: &str) -> f64 {
     let mut stream = TcpStream::connect((server.ip(), 2379)).unwrap();
     let request = format!(

@@ -260,7 +260,7 @@ impl Leases {
             async move { client.lease_revoke(id).await }.boxed()
         });
         match revoked.await {
-            // Whoever asks twice is told that there is none, and so is whoever comes too late.
+            // The store answers a second request that there is none, and so it does one that comes too late.
             Err(failure) if failure.remedy != Remedy::NewLease => {
                 if let Some(Lease {
                     phase: Phase::Revoking { why, .. },

@@ -203,8 +203,8 @@ impl Table {
         }
     }
 
-    /// Whether something was refused and there is room again; says so once.
-    pub(super) fn has_room_again(&mut self) -> bool {
+    /// Takes note that there is room again. Returns whether something was refused before: once for each time.
+    pub(super) fn take_room_again(&mut self) -> bool {
         let most = self.limits.instances;
         let before = self.refused.len();
         let services = &self.services;

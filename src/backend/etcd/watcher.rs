@@ -135,7 +135,7 @@ impl Watcher {
     async fn pause(&mut self, is_transient: bool) -> State {
         let mut delay = self.retry.next_delay(is_transient);
         if self.heard.is_some() {
-            // Whoever follows the same member has lost it in the same moment.
+            // All who follow the same member have lost it in the same moment.
             delay = delay.max(SPREAD.mul_f64(fastrand::f64()));
         }
         let delay = tokio::time::sleep(delay);
@@ -409,7 +409,7 @@ impl Watcher {
             let stands = (kv.create_revision() != 0).then_some(kv);
             self.parts.publications.check(kv.key(), stands, kv.mod_revision());
         }
-        let has_room = self.ranges.iter_mut().any(|range| range.table.has_room_again());
+        let has_room = self.ranges.iter_mut().any(|range| range.table.take_room_again());
         Ok(has_room.then_some(State::Starting { reads: true }))
     }
 

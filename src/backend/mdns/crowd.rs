@@ -124,8 +124,8 @@ impl Crowd {
         }
     }
 
-    /// Whether somebody was refused and there is room again; says so once.
-    pub(super) fn has_room_again(&mut self, labels: usize) -> bool {
+    /// Takes note that there is room again. Returns whether somebody was refused before: once for each time.
+    pub(super) fn take_room_again(&mut self, labels: usize) -> bool {
         // Well below the bound, so that a crowd at the bound does not make it ask all the time.
         let well_below = |count: usize, bound: usize| count < bound - bound / 10;
         let at = |ip: &mut IpAddr| {

@@ -90,8 +90,8 @@ impl Engine {
         }
     }
 
-    /// Uses these interfaces too, from now on. They are told by name, once for each: a rule that is asked for every address
-    /// once a second costs more than all else on a host with hundreds of container interfaces. One that goes and comes back
+    /// Uses these interfaces too, from now on. They are told by name, once for each, since the engine would ask a
+    /// rule for every address of the host once a second. One that goes and comes back
     /// is used again. Where the queue is full, it is to be told again.
     pub(super) fn use_interfaces<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         let new = names.filter(|name| !self.interfaces.contains(*name));

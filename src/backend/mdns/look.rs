@@ -60,8 +60,8 @@ impl Look {
         self.close_at(at + TRY_AGAIN * tries);
     }
 
-    /// That has been answered: it is not asked again.
-    pub(super) fn is_answered(&mut self, question: &Question) {
+    /// Drops a question that was answered.
+    pub(super) fn drop_question(&mut self, question: &Question) {
         self.due.retain(|(_, _, due)| due != question);
     }
 
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(look.close(at(320), 1, |_| Vec::new()), None);
         assert_eq!(look.close(at(379), 1, |_| Vec::new()), None);
         assert_eq!(look.close(at(380), 1, |_| Vec::new()), Some(true));
-        // Whoever answers all the time does not keep the list from being full.
+        // A responder that answers all the time does not keep the list from being full.
         let later = at(2_000);
         look.look(later);
         look.due(later);
@@ -350,7 +350,7 @@ mod tests {
         let questions = ["a", "b"].map(|label| Question::Label(label.to_owned()));
         look.ask(&questions, 3, start);
         assert_eq!(milliseconds(&mut look, start, 99), [(0, 2)]);
-        look.is_answered(&questions[0]);
+        look.drop_question(&questions[0]);
         assert_eq!(milliseconds(&mut look, start, 299), [(100, 1), (200, 1)]);
         look.ask(&questions, 1, start + TRY_AGAIN * 3);
         let late = start + TRY_AGAIN * 9;

@@ -113,8 +113,8 @@ impl Publication {
         reply.send(Ok(Published::new(self.ticket, lost))).is_ok()
     }
 
-    /// What to do, as it is due.
-    pub(super) fn is_due(&mut self, now: Instant) -> Due {
+    /// Takes what is to be done with it now, as it is due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Due {
         match self.due {
             Some(due) if due <= now => {}
             _ => return Due::Nothing,
@@ -268,7 +268,7 @@ mod tests {
         assert!(update(&up, 72), "the minute is over");
         let late = Instant::clone(&start) + Duration::from_secs(200);
         assert_eq!(
-            publication.is_due(late),
+            publication.take_due(late),
             Due::Send,
             "and what had to wait is sent"
         );

@@ -6,7 +6,7 @@
 
 mod owners;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use self::owners::Owners;
@@ -26,7 +26,7 @@ pub(super) struct Table {
     labels: HashMap<Arc<str>, Record>,
     owners: Owners,
     /// Labels whose later owner has left, to be asked whether they are there.
-    doubtful: Vec<Arc<str>>,
+    doubtful: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Table {
             counters,
             labels: HashMap::new(),
             owners: Owners::default(),
-            doubtful: Vec::new(),
+            doubtful: BTreeSet::new(),
         }
     }
 
@@ -185,12 +185,12 @@ impl Table {
 
     /// Takes the labels to ask for whether they are there, since a later owner of their id was, and has left.
     pub(super) fn take_doubtful(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.doubtful)
+        std::mem::take(&mut self.doubtful).into_iter().collect()
     }
 
     /// Puts back those that were not asked for.
     pub(super) fn put_back_doubtful(&mut self, labels: &[Arc<str>]) {
-        self.doubtful.extend_from_slice(labels);
+        self.doubtful.extend(labels.iter().cloned());
     }
 
     pub(super) fn has_doubtful(&self) -> bool {
@@ -280,9 +280,9 @@ impl Table {
         }
     }
 
-    /// Whether strangers were refused and there is room again; says so once.
-    pub(super) fn has_room_again(&mut self) -> bool {
-        self.crowd.has_room_again(self.labels.len())
+    /// Takes note that there is room again. Returns whether strangers were refused before: once for each time.
+    pub(super) fn take_room_again(&mut self) -> bool {
+        self.crowd.take_room_again(self.labels.len())
     }
 
     /// Everything that is shown, for a reset.

@@ -50,7 +50,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// So many may be asked of another endpoint in any case: all of a process with few registrations.
+/// The number of calls that may be asked of another endpoint in any case: all calls of a process with few registrations.
 const ALWAYS: usize = 8;
 /// Of more calls one in so many.
 const ONE_IN: usize = 10;

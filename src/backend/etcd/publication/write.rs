@@ -123,7 +123,7 @@ impl Publications {
                     return Err(shared(wanted.key, wanted.instance, &other));
                 }
                 let theirs = other.generation();
-                // Whoever writes an id for the first time is the later owner, unless the other says so.
+                // An owner that writes an id for the first time is the later one, unless the other says so.
                 let is_later = theirs > wanted.instance.generation() || (theirs.is_zero() && wanted.is_known);
                 if is_later {
                     return Ok(Written::Others(other));

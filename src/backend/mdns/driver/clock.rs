@@ -47,8 +47,9 @@ impl Clock {
         }
     }
 
-    /// Whether this task, or the whole machine, was stopped for longer than it ever sleeps by itself.
-    fn has_slept(&mut self, now: Instant, wall: SystemTime) -> bool {
+    /// Notes that this task is awake. Returns whether it, or the whole machine, was stopped for longer than it ever sleeps by
+    /// itself.
+    fn note_awake(&mut self, now: Instant, wall: SystemTime) -> bool {
         let (then, wall_then) = std::mem::replace(&mut self.awake, (now, wall));
         // Where the clock was set back, nobody has slept.
         let passed = wall.duration_since(wall_then).unwrap_or_default();
@@ -66,7 +67,7 @@ impl Driver {
             // What was asked is over all the same.
             return self.look_on(now);
         }
-        if self.clock.has_slept(now, SystemTime::now()) && !self.outage {
+        if self.clock.note_awake(now, SystemTime::now()) && !self.outage {
             tracing::debug!("mdns: nothing was heard for a while; asking and announcing again");
             self.relearn(now);
             // Others have missed it as long, and ask rarely (RFC 6762, 8.3).
@@ -160,12 +161,12 @@ mod tests {
         let (start, wall) = (Instant::now(), SystemTime::now());
         let mut clock = Clock::starting(start);
         let second = Duration::from_secs(1);
-        assert!(!clock.has_slept(start + second, wall + second));
+        assert!(!clock.note_awake(start + second, wall + second));
         // A machine that sleeps stops the one clock, a process that is stopped none.
-        assert!(clock.has_slept(start + 2 * second, wall + 100 * second));
-        assert!(!clock.has_slept(start + 3 * second, wall + 101 * second));
-        assert!(clock.has_slept(start + 50 * second, wall + 148 * second));
-        assert!(!clock.has_slept(start + 51 * second, wall - 500 * second));
-        assert!(!clock.has_slept(start + 52 * second, wall - 499 * second));
+        assert!(clock.note_awake(start + 2 * second, wall + 100 * second));
+        assert!(!clock.note_awake(start + 3 * second, wall + 101 * second));
+        assert!(clock.note_awake(start + 50 * second, wall + 148 * second));
+        assert!(!clock.note_awake(start + 51 * second, wall - 500 * second));
+        assert!(!clock.note_awake(start + 52 * second, wall - 499 * second));
     }
 }

@@ -40,7 +40,7 @@ impl Driver {
     }
 
     fn taken(&mut self, taken: Taken, now: Instant) {
-        self.have_answered(&taken.heard);
+        self.note_answered(&taken.heard);
         for label in taken.left {
             let surprises = self.table.leaves(&label);
             self.looks.farewells.again(&label, now);
@@ -99,22 +99,22 @@ impl Driver {
                 continue;
             }
             if !said_goodbye {
-                self.is_lost(now);
+                self.note_loss(now);
             }
             self.table.take(&label);
         }
         self.look_for_refused(now);
     }
 
-    /// Something is gone without a goodbye; it may be there all the same.
-    pub(super) fn is_lost(&mut self, now: Instant) {
+    /// Notes that an instance is gone without a goodbye; it may be there all the same.
+    pub(super) fn note_loss(&mut self, now: Instant) {
         self.counters.removed_unexplained();
         self.routine.begin(now, AFTER_LOSS);
     }
 
     /// There is room again for strangers that were refused: asks who is there.
     fn look_for_refused(&mut self, now: Instant) {
-        if self.table.has_room_again() {
+        if self.table.take_room_again() {
             self.look_around(now);
         }
     }

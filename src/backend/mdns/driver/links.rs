@@ -120,6 +120,7 @@ impl Driver {
             .set_loopback(loopback.map(|interface| interface.index));
         // What is asked next is asked on the links that there are now.
         self.looks.asker = None;
+        self.looks.forget_unicast();
         self.check_again(now);
         if let Some(reader) = &mut self.reader {
             reader.follow(self.local.interfaces(), &self.counters);

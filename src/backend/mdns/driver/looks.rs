@@ -1,5 +1,8 @@
 //! Looks who is there, and checks whether a single instance still is: by questions that are answered at once.
 
+mod doubts;
+mod multicast;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +15,6 @@ use super::super::asker::Asker;
 use super::super::farewells::Farewells;
 use super::super::look::{Links, Look, TRY_AGAIN};
 use super::super::packet::{MAX_QUESTIONS, Question};
-use super::super::socket;
 use super::super::wire;
 use super::Driver;
 use crate::backend::Verdict;
@@ -26,8 +28,7 @@ pub(super) struct Looks {
     pub(super) asker: Option<Asker>,
     pub(super) farewells: Farewells,
     checks: HashMap<Arc<str>, Check>,
-    /// When another host has answered to this one alone, by the number of the interface and whether by IPv4. A firewall
-    /// that keeps state lets no such answer in: it does not know that it belongs to a question to everybody.
+    /// When another host has answered to this one alone, by the number of the interface and whether by IPv4.
     unicast: HashMap<(u32, bool), Instant>,
     /// When all are asked once more by multicast.
     multicast_again: Option<Instant>,
@@ -63,18 +64,6 @@ impl Check {
 }
 
 impl Looks {
-    /// Another host has answered on a link to this one alone.
-    pub(super) fn note_unicast(&mut self, index: u32, is_ipv4: bool, now: Instant) {
-        self.unicast.insert((index, is_ipv4), now);
-    }
-
-    /// Whether answers to this host alone have come in on a link lately.
-    fn hears_unicast(&self, index: u32, is_ipv4: bool, now: Instant) -> bool {
-        self.unicast
-            .get(&(index, is_ipv4))
-            .is_some_and(|at| now - *at < UNICAST_IS_PROVEN)
-    }
-
     /// So many packets were heard.
     pub(super) fn heard(&mut self, packets: usize) {
         self.owed = self.owed.saturating_sub(packets);
@@ -93,8 +82,8 @@ impl Looks {
         true
     }
 
-    /// Also those that are asked late have their time to answer.
-    fn are_asked(&mut self, due: &BTreeMap<Links, Vec<Question>>, now: Instant) {
+    /// Notes what is asked now: labels that are asked late have their time to answer, too.
+    fn note_asked(&mut self, due: &BTreeMap<Links, Vec<Question>>, now: Instant) {
         if self.checks.is_empty() {
             return;
         }
@@ -128,19 +117,6 @@ impl Driver {
         }
     }
 
-    /// A label has said goodbye, though its owner would have said more than that: is it true?
-    pub(super) fn doubt(&mut self, label: &str, now: Instant) {
-        let links = self.ways_to_ask(now);
-        if self.looks.can_ask(links, 1, 1) {
-            let question = Question::Label(label.to_owned());
-            self.looks.look.ask(&[question], TRIES, now);
-        } else {
-            // Who is there is asked all together, once a second at most. Until that is answered:
-            self.records.stays(label, now, DOUBTED);
-            self.look_around(now);
-        }
-    }
-
     /// Finds out whether an instance is still there.
     pub(super) fn verify(&mut self, key: &Key, reply: oneshot::Sender<Verdict>) {
         let now = Instant::now();
@@ -156,51 +132,6 @@ impl Driver {
         };
         // Who no longer waits need not know.
         let _ = reply.send(verdict);
-    }
-
-    /// Whether those that are draining have left without being heard. As nobody picks them there is no hurry: none
-    /// is gone since its neighbour has answered.
-    fn check_draining(&mut self, now: Instant) {
-        let table = &self.table;
-        let due = self.looks.farewells.due(now, |label| table.is_draining(label));
-        if due.is_empty() {
-            return;
-        }
-        // While nobody can be heard, or all are to be heard again, nobody is gone for that.
-        let is_time = !self.outage && self.engine.is_some() && !self.records.has_suspects();
-        let links = self.ways_to_ask(now);
-        for (n, labels) in due.chunks(MAX_QUESTIONS).enumerate() {
-            let can_ask = is_time && n < PACKETS_AT_ONCE && self.looks.can_ask(links, labels.len(), ROUNDS);
-            for label in labels {
-                match can_ask {
-                    true => self.check(label.clone(), None, None, now),
-                    false => self.looks.farewells.again(label, now),
-                }
-            }
-        }
-    }
-
-    /// Asks for those whose later owner has left whether they are there.
-    fn check_doubtful(&mut self, now: Instant) {
-        // While nobody can be heard, nobody has answered.
-        if self.outage || self.engine.is_none() {
-            return;
-        }
-        if self.looks.doubtful_again.is_some_and(|at| at > now) || !self.table.has_doubtful() {
-            return;
-        }
-        self.looks.doubtful_again = None;
-        let links = self.ways_to_ask(now);
-        for (n, labels) in self.table.take_doubtful().chunks(MAX_QUESTIONS).enumerate() {
-            if n < PACKETS_AT_ONCE && self.looks.can_ask(links, labels.len(), ROUNDS) {
-                for label in labels {
-                    self.check(label.clone(), None, None, now);
-                }
-            } else {
-                self.table.put_back_doubtful(labels);
-                self.looks.doubtful_again = Some(now + DOUBTFUL_AGAIN);
-            }
-        }
     }
 
     fn check(
@@ -238,8 +169,8 @@ impl Driver {
         }
     }
 
-    /// These labels are there.
-    pub(super) fn have_answered(&mut self, labels: &[Arc<str>]) {
+    /// Notes that these labels are there.
+    pub(super) fn note_answered(&mut self, labels: &[Arc<str>]) {
         for label in labels {
             self.table.confirm(label);
         }
@@ -251,7 +182,7 @@ impl Driver {
                 check.neighbour_answered |= check.neighbour.as_ref() == Some(label);
             }
             if let Some(check) = self.looks.checks.remove(label) {
-                self.looks.look.is_answered(&Question::Label(label.to_string()));
+                self.looks.look.drop_question(&Question::Label(label.to_string()));
                 answer(check, Verdict::Alive);
             }
         }
@@ -311,7 +242,7 @@ impl Driver {
             {
                 self.records.note_all_asked();
             }
-            self.looks.are_asked(&due, now);
+            self.looks.note_asked(&due, now);
             self.looks.look.sent(sent);
             self.counters.asked(sent);
             if let Some(questions) = due.get(&Links::All) {
@@ -322,90 +253,24 @@ impl Driver {
         let links = self.looks.asker.as_ref().map_or(1, Asker::links);
         let missing = |most| self.records.missing(most);
         if self.looks.look.close(now, links, missing) == Some(true) {
-            self.has_looked(now);
+            self.end_look(now);
         }
         if !self.looks.look.is_open() {
             self.looks.asker = None;
         }
     }
 
-    /// Who is there has answered; after an outage those who have not are asked again.
-    fn has_looked(&mut self, now: Instant) {
+    /// Ends a look: those who are there have answered. After an outage those who have not are asked again.
+    fn end_look(&mut self, now: Instant) {
         if self.records.has_suspects() {
             self.look_around(now);
         } else if self.clock.settled.is_some() && !self.outage {
             self.settle(now);
         }
         if self.reader.is_some() && !self.feed.is_stale() {
-            // Where nobody has answered to this host alone, those who answer by multicast are waited for.
-            let mut time = Duration::ZERO;
-            if !self.is_unicast_proven(now) {
-                time = MULTICAST_ROUND;
-                // An answer to somebody else's question of a moment ago is not repeated within a second.
-                self.looks.multicast_again = Some(now + MULTICAST_ROUND - MULTICAST_ANSWER);
-            }
+            let time = self.wait_for_multicast(now);
             self.clock.synced = Some(now + time);
         }
-    }
-
-    /// Whether answers to this host alone come in on each link to other hosts.
-    fn is_unicast_proven(&self, now: Instant) -> bool {
-        let interfaces = self
-            .local
-            .interfaces()
-            .iter()
-            .filter(|interface| !interface.loopback);
-        let mut families = interfaces.flat_map(|interface| {
-            let addresses = interface.addresses.iter();
-            addresses.map(|(ip, _)| (interface.index, ip.is_ipv4()))
-        });
-        families.all(|(index, is_ipv4)| self.looks.hears_unicast(index, is_ipv4, now))
-    }
-
-    /// Asks by multicast on the links on which no answer to this host alone has come in; where that decides whether a label
-    /// is gone, on all.
-    fn ask_by_multicast(&self, questions: &[Question], now: Instant) {
-        let Some(reader) = &self.reader else { return };
-        let interfaces = self.local.interfaces();
-        let is_loopback = |index| interfaces.iter().any(|it| it.index == index && it.loopback);
-        if !self.is_unicast_proven(now) {
-            reader.ask(questions, |index, is_ipv4| {
-                !is_loopback(index) && !self.looks.hears_unicast(index, is_ipv4, now)
-            });
-        }
-        let checks = &self.looks.checks;
-        let decides = |question: &&Question| match question {
-            Question::Label(label) => checks
-                .get(label.as_str())
-                .is_some_and(|check| check.round >= ROUNDS),
-            _ => false,
-        };
-        let last: Vec<Question> = questions.iter().filter(decides).cloned().collect();
-        if !last.is_empty() {
-            reader.ask(&last, |index, is_ipv4| {
-                !is_loopback(index) && self.looks.hears_unicast(index, is_ipv4, now)
-            });
-        }
-    }
-
-    /// How many packets a question takes.
-    fn ways_to_ask(&self, now: Instant) -> usize {
-        let links = socket::links_of_subnets(self.local.interfaces()).len();
-        if self.is_unicast_proven(now) {
-            links
-        } else {
-            2 * links
-        }
-    }
-
-    /// Whether more may be heard in a moment, for the first list: one that was not known has just come.
-    pub(super) fn is_still_filling(&self, now: Instant) -> bool {
-        let is_late = self
-            .looks
-            .reads_since
-            .is_none_or(|since| now - since > LONGEST_FILLING);
-
-        !is_late && self.looks.last_newcomer.is_some_and(|at| now - at < FILLING_ENDS)
     }
 
     /// When there is next something to ask, or something is over.
@@ -454,7 +319,7 @@ impl Driver {
             } else if check.neighbour_answered || check.round >= ROUNDS {
                 self.records.drop_label(&label);
                 if self.table.take(&label) {
-                    self.is_lost(now);
+                    self.note_loss(now);
                 }
                 // A living one that only the network has kept from answering is back soon.
                 let back = [Question::Label(label.to_string())];
@@ -481,31 +346,14 @@ fn answer(check: Check, verdict: Verdict) {
     }
 }
 
-/// As long as the longest interval at which all are asked, and shorter than four fifths of a life: where none of them answers
-/// to this host alone, something keeps these answers out.
-const UNICAST_IS_PROVEN: Duration = Duration::from_secs(92);
-/// An answer by multicast is sent after 120 ms at most.
-const MULTICAST_ANSWER: Duration = Duration::from_millis(200);
-/// How long answers by multicast are waited for, after those to this host alone: shared records are answered after up to
-/// 120 ms, and again after a second at the earliest (RFC 6762, 6).
-const MULTICAST_ROUND: Duration = Duration::from_millis(930);
-/// The first list is full when none has come for so long, or after the longest time.
-const FILLING_ENDS: Duration = Duration::from_millis(100);
-const LONGEST_FILLING: Duration = Duration::from_secs(3);
 /// How often an instance is asked for before that tells.
 const TRIES: u32 = 3;
 /// How many packets are heard for one that is sent for that.
 const HEARD_FOR_ONE: usize = 3;
 /// So many that leave in one moment are asked for each by itself.
 const AT_ONCE: usize = 10;
-/// So many packets' worth of those that are draining: what they cost in all is within what ten cost once.
-const PACKETS_AT_ONCE: usize = 4;
-/// In seconds.
-const DOUBTED: u32 = 2;
 const ROUNDS: u32 = 2;
 /// So that others have their turn too; about 4,000 answers.
 const MAX_BATCHES: usize = 64;
 const ROUND_AFTER: Duration = Duration::from_secs(1);
-/// How often those are thought of again that could not be asked for.
-const DOUBTFUL_AGAIN: Duration = Duration::from_secs(1);
 const BACK_SOON: Duration = Duration::from_millis(400);

@@ -160,7 +160,7 @@ impl Driver {
             let Some(publication) = self.publications.get_mut(&label) else {
                 continue;
             };
-            match publication.is_due(now) {
+            match publication.take_due(now) {
                 Due::Nothing => {}
                 Due::Send => {
                     let announcement = publication.announcement(&self.settings.namespace);

@@ -10,8 +10,8 @@ use super::label::{Label, Text};
 use super::{ASK_AGAIN, Records, earlier};
 
 impl Records {
-    /// What to ask for now: what would be over soon, and what has come in part. A packet's worth, once a second. Where more
-    /// than that would be over soon, all are asked for by one question, now and then.
+    /// Returns the questions to ask now, for labels that would be over soon and for those that have come in part: a packet's
+    /// worth, once a second. Where more labels would be over soon, one question asks for all, now and then.
     pub(in super::super) fn due(&mut self, now: Instant) -> Vec<Question> {
         if self.next_due.is_none_or(|at| at > now) {
             return Vec::new();

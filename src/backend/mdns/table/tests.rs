@@ -77,7 +77,7 @@ fn a_later_owner_that_nobody_reaches_for_a_while_is_shown_again() {
     assert_eq!(shown(&table), [("a".to_owned(), 1)]);
     table.set_reachable("late", true);
     assert_eq!(shown(&table), [("a".to_owned(), 2)]);
-    // Whoever is superseded answers as well.
+    // The superseded one answers as well.
     table.confirm("early");
     assert_eq!(shown(&table), [("a".to_owned(), 2)]);
 }
@@ -196,12 +196,12 @@ fn at_a_bound_the_newest_stranger_is_refused_and_there_is_room_again_later() {
         shown(&table).contains(&("a0".to_owned(), 2)),
         "what is in use stays"
     );
-    assert!(!table.has_room_again());
+    assert!(!table.take_room_again());
     for n in 0..15 {
         table.take(&format!("b{n}"));
     }
-    assert!(table.has_room_again());
-    assert!(!table.has_room_again(), "said once");
+    assert!(table.take_room_again());
+    assert!(!table.take_room_again(), "said once");
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! Asking by multicast as well, on the links on which no answer to this host alone comes in.
+//!
+//! A firewall that keeps state lets no such answer in: it does not know that it belongs to a question to everybody.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::super::packet::Question;
+use super::super::super::socket;
+use super::super::Driver;
+use super::{Looks, ROUNDS};
+
+/// As long as the longest interval at which all are asked, and shorter than four fifths of a life: where none of them answers
+/// to this host alone, something keeps these answers out.
+const UNICAST_IS_PROVEN: Duration = Duration::from_secs(92);
+/// An answer by multicast is sent after 120 ms at most.
+const MULTICAST_ANSWER: Duration = Duration::from_millis(200);
+/// How long answers by multicast are waited for, after those to this host alone: shared records are answered after up to
+/// 120 ms, and again after a second at the earliest (RFC 6762, 6).
+const MULTICAST_ROUND: Duration = Duration::from_millis(930);
+/// The first list is full when none has come for so long, or after the longest time.
+const FILLING_ENDS: Duration = Duration::from_millis(100);
+const LONGEST_FILLING: Duration = Duration::from_secs(3);
+
+impl Looks {
+    /// Another host has answered on a link to this one alone.
+    pub(in super::super) fn note_unicast(&mut self, index: u32, is_ipv4: bool, now: Instant) {
+        self.unicast.insert((index, is_ipv4), now);
+    }
+
+    /// Whether answers to this host alone have come in on a link lately.
+    fn hears_unicast(&self, index: u32, is_ipv4: bool, now: Instant) -> bool {
+        self.unicast
+            .get(&(index, is_ipv4))
+            .is_some_and(|at| now - *at < UNICAST_IS_PROVEN)
+    }
+
+    /// Forgets on which links answers to this host alone have come in, since these are others now.
+    pub(in super::super) fn forget_unicast(&mut self) {
+        self.unicast.clear();
+    }
+}
+
+impl Driver {
+    /// Whether answers to this host alone come in on each link to other hosts.
+    fn is_unicast_proven(&self, now: Instant) -> bool {
+        let interfaces = self
+            .local
+            .interfaces()
+            .iter()
+            .filter(|interface| !interface.loopback);
+        let mut families = interfaces.flat_map(|interface| {
+            let addresses = interface.addresses.iter();
+            addresses.map(|(ip, _)| (interface.index, ip.is_ipv4()))
+        });
+        families.all(|(index, is_ipv4)| self.looks.hears_unicast(index, is_ipv4, now))
+    }
+
+    /// Has all asked once more by multicast, where nobody has answered to this host alone. Returns how long the answers are
+    /// waited for.
+    pub(super) fn wait_for_multicast(&mut self, now: Instant) -> Duration {
+        if self.is_unicast_proven(now) {
+            return Duration::ZERO;
+        }
+        // An answer to somebody else's question of a moment ago is not repeated within a second.
+        self.looks.multicast_again = Some(now + MULTICAST_ROUND - MULTICAST_ANSWER);
+        MULTICAST_ROUND
+    }
+
+    /// Asks by multicast on the links on which no answer to this host alone has come in; where that decides whether a label
+    /// is gone, on all.
+    pub(super) fn ask_by_multicast(&self, questions: &[Question], now: Instant) {
+        let Some(reader) = &self.reader else { return };
+        let interfaces = self.local.interfaces();
+        let is_loopback = |index| interfaces.iter().any(|it| it.index == index && it.loopback);
+        if !self.is_unicast_proven(now) {
+            reader.ask(questions, |index, is_ipv4| {
+                !is_loopback(index) && !self.looks.hears_unicast(index, is_ipv4, now)
+            });
+        }
+        let checks = &self.looks.checks;
+        let decides = |question: &&Question| match question {
+            Question::Label(label) => checks
+                .get(label.as_str())
+                .is_some_and(|check| check.round >= ROUNDS),
+            _ => false,
+        };
+        let last: Vec<Question> = questions.iter().filter(decides).cloned().collect();
+        if !last.is_empty() {
+            reader.ask(&last, |index, is_ipv4| {
+                !is_loopback(index) && self.looks.hears_unicast(index, is_ipv4, now)
+            });
+        }
+    }
+
+    /// How many packets a question takes.
+    pub(super) fn ways_to_ask(&self, now: Instant) -> usize {
+        let links = socket::links_of_subnets(self.local.interfaces()).len();
+        if self.is_unicast_proven(now) {
+            links
+        } else {
+            2 * links
+        }
+    }
+
+    /// Whether more may be heard in a moment, for the first list: one that was not known has just come.
+    pub(in super::super) fn is_still_filling(&self, now: Instant) -> bool {
+        let is_late = self
+            .looks
+            .reads_since
+            .is_none_or(|since| now - since > LONGEST_FILLING);
+
+        !is_late && self.looks.last_newcomer.is_some_and(|at| now - at < FILLING_ENDS)
+    }
+}

@@ -24,7 +24,7 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
     let lan = Lan::with_subnet(81);
     let watchers: Vec<Host> = (1..=3).map(|n| lan.host(n)).collect();
     let hosts: Vec<Host> = (10..20).map(|n| lan.host(n)).collect();
-    // What the engine that publishes keeps of its own, and of what it hears from the others.
+    // What the raw library keeps of its own, and of what it hears from the others.
     let heap = Region::new(HEAP);
     let mut publishers = Vec::new();
     for host in &hosts {
@@ -33,7 +33,7 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
         publishers.push(publisher);
     }
     thread::sleep(ANNOUNCED);
-    let engines = kept(&heap) / COUNT;
+    let raw = kept(&heap) / COUNT;
     let seconds = if quick { 20 } else { 600 };
     let mut children: Vec<Watcher> = watchers
         .iter()
@@ -56,7 +56,7 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
         Row::counts("   bytes an instance", "heap", &counts(|seen| seen.heap / COUNT))
             .goal(Goal::AtMost(1024.0)),
         Row::counts("", "resident", &counts(|seen| seen.resident / COUNT)),
-        Row::counts("   of its own", "publishing engine", &[engines]),
+        Row::counts("   of its own", "publishing, raw mdns-sd", &[raw]),
         Row::counts("   packets", "questions", &counts(|seen| seen.questions)),
         Row::counts("", "replies", &counts(|seen| seen.replies)),
     ])

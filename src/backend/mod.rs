@@ -15,6 +15,8 @@ pub mod mdns;
 pub mod memory;
 mod retry;
 mod update;
+#[cfg(any(feature = "etcd", feature = "mdns"))]
+mod worker;
 
 use std::fmt::Debug;
 use std::sync::Arc;

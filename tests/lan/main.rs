@@ -4,6 +4,7 @@
 mod lab;
 
 mod amplifying;
+mod answering;
 mod basics;
 mod cable;
 mod child;

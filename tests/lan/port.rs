@@ -57,6 +57,21 @@ fn a_port_that_is_taken_for_ipv4_alone_is_an_outage_too() {
     let _ours = register(&host, &registry, instance("greeter", "ours"));
 }
 
+/// As resolvers for this machine do that listen on port 5353.
+#[test]
+fn a_port_that_is_taken_on_loopback_alone_is_no_hindrance() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let _taken = take(&a, "127.0.0.1:5353");
+    let (server, client) = (registry(&a), registry(&b));
+    let _theirs = register(&b, &client, instance("greeter", "theirs"));
+    await_snapshot(&a, &server, "greeter", SOON, |s| {
+        ids(s) == ["theirs"] && s.is_synced()
+    });
+    let _ours = register(&a, &server, instance("greeter", "ours"));
+    await_snapshot(&b, &client, "greeter", SOON, |s| ids(s) == ["ours", "theirs"]);
+}
+
 /// Takes the port for itself alone; an IPv6 address of all kinds stands for IPv4 too.
 fn take(host: &Host, address: &str) -> UdpSocket {
     host.in_namespace(|| UdpSocket::bind(address).expect("the port is free"))

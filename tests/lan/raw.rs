@@ -46,7 +46,7 @@ impl Stranger {
     }
 }
 
-/// The bytes that wait for the engine of the calling thread's namespace.
+/// The bytes that wait at port 5353 in the namespace of the calling thread.
 fn waiting_bytes() -> u64 {
     let sockets = std::fs::read_to_string("/proc/thread-self/net/udp").expect("the list of sockets");
     let of_mdns = sockets.lines().filter(|line| line.contains(":14E9 "));

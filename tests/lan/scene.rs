@@ -48,7 +48,7 @@ impl Scene {
 
     /// The good one is there, and another is found, also where its announcement is lost in a flood that
     /// a busy machine is still working through. Whether its goodbye gets through a
-    /// flood is not said: the kernel drops what the engine has no time for.
+    /// flood is not said: the kernel drops packets that nobody has the time for.
     #[track_caller]
     pub(crate) fn still_finds(&self, id: &str, after: &str) -> Registration {
         let began = Instant::now();
@@ -128,14 +128,14 @@ pub(crate) fn rss() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }
 
-/// Remembers panics of threads that are not a test's: the engine's, and those of the hosts.
+/// Remembers panics of threads that are not a test's: the backends', and those of the hosts.
 fn count_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let thread = thread::current().name().unwrap_or_default().to_owned();
-            if thread == "mDNS_daemon" || thread.starts_with("hb") {
+            if thread == "hereabouts-mdns" || thread.starts_with("hb") {
                 let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
                 panics.push(format!("{thread}: {info}"));
             }

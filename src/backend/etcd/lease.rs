@@ -20,9 +20,9 @@ use super::cluster::Cluster;
 use super::counters::Counters;
 use super::fault::{self, Remedy};
 use super::table::Key;
-use super::worker::Worker;
 use super::{CALL_TIME, left};
 use crate::backend::Retry;
+use crate::backend::worker::Worker;
 use crate::error::{Error, Result};
 use crate::instance::escaped;
 

@@ -15,7 +15,6 @@ mod publication;
 mod table;
 mod watcher;
 mod wire;
-mod worker;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,7 +35,7 @@ pub(crate) use self::keys::prefix_of;
 use self::lease::Leases;
 use self::publication::Publications;
 use self::watcher::{Command, Feeds, Watcher};
-use self::worker::Worker;
+use super::worker::Worker;
 use super::{Backend, Limits, Published, Scope, Ticket, Update};
 use crate::error::{Error, Result};
 use crate::instance::{Address, Instance, Namespace};
@@ -165,7 +164,8 @@ impl EtcdBuilder {
             let why = "TLS is not compiled in; build hereabouts with the feature \"etcd-tls\"";
             return Err(Error::backend("etcd", why));
         }
-        let worker = Worker::start(&runtime).map_err(|error| Error::backend("etcd", error))?;
+        let worker = Worker::start("hereabouts-etcd", &runtime, Duration::ZERO)
+            .map_err(|error| Error::backend("etcd", error))?;
         let worker = Arc::new(worker);
         let prefix = keys::prefix_of(&self.namespace);
         let (commands, heard) = mpsc::unbounded_channel();

@@ -4,9 +4,18 @@
 use std::future::poll_fn;
 
 use super::look::Links;
-use super::packet::{self, Question};
-use super::sockets::{Heard, Kind, Sockets};
+use super::proto::LinkId;
+use super::proto::message::{self, Question, Response};
+use super::sockets::{Kind, Message, Sockets};
 use crate::net::Interfaces;
+
+/// An answer to a question of ours.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) link: LinkId,
+    pub(super) is_from_another_host: bool,
+    pub(super) response: Response,
+}
 
 /// A socket for each link, and the number that its answers repeat.
 #[derive(Debug)]
@@ -30,10 +39,10 @@ impl Asker {
 
     /// Asks on these links. Returns how many packets were sent.
     pub(super) fn ask(&self, questions: &[Question], links: Links) -> usize {
-        let queries = packet::queries(self.id, questions, &self.service_type);
+        let queries = message::queries(self.id, questions, &self.service_type);
         queries
             .iter()
-            .map(|query| self.sockets.send(query, links, |_, _| true))
+            .map(|query| self.sockets.send(query, links, |_| true))
             .sum()
     }
 
@@ -43,11 +52,19 @@ impl Asker {
     }
 
     /// What is answered: all that is there, up to a bound. Dropping the future loses nothing.
-    pub(super) async fn hear(&mut self) -> Vec<Heard> {
+    pub(super) async fn hear(&mut self) -> Vec<Answer> {
         poll_fn(|context| {
-            self.sockets.poll_hear(context).map(|mut heard| {
-                heard.retain(|heard| heard.response.id == self.id);
-                heard
+            let heard = self.sockets.poll_hear(context);
+            heard.map(|heard| {
+                let answers = heard.into_iter().filter_map(|heard| match heard.message {
+                    Message::Response(response) if response.id == self.id => Some(Answer {
+                        link: heard.link,
+                        is_from_another_host: heard.is_from_another_host,
+                        response,
+                    }),
+                    _ => None,
+                });
+                answers.collect()
             })
         })
         .await

@@ -16,7 +16,7 @@ pub(super) struct Counters {
     unicast_queries: AtomicU64,
     unicast_replies: AtomicU64,
     receive_buffer: AtomicU64,
-    engine_restarts: AtomicU64,
+    failed_sends: AtomicU64,
     merged_updates: AtomicU64,
 }
 
@@ -31,7 +31,7 @@ impl Counters {
             ("unicast_queries", &self.unicast_queries),
             ("unicast_replies", &self.unicast_replies),
             ("receive_buffer", &self.receive_buffer),
-            ("engine_restarts", &self.engine_restarts),
+            ("failed_sends", &self.failed_sends),
             ("merged_updates", &self.merged_updates),
         ]
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
@@ -93,8 +93,9 @@ impl Counters {
         self.receive_buffer.store(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn engine_restarted(&self) {
-        first(&self.engine_restarts);
+    /// A packet could not be sent.
+    pub(super) fn could_not_send(&self) {
+        first(&self.failed_sends);
     }
 
     pub(super) fn merged_update(&self) {

@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::counters::Counters;
-use super::packet::{self, MAX_QUESTIONS, Question};
+use super::proto::message::{self, MAX_QUESTIONS, Question};
+use super::proto::responder::{Place, Responder, Service, strings};
+use super::proto::{Link, LinkId, query};
 use super::records::{Records, Source, Taken};
 use super::table::{Heard, Table};
 use crate::backend::{Feed, Limits};
@@ -155,12 +157,12 @@ impl Machine {
         }
     }
 
-    fn taken(&mut self, taken: Taken) {
+    fn taken(&mut self, taken: Taken, now: Instant) {
         for label in taken.left {
             self.table.leaves(&label);
         }
         for (label, resolved) in taken.resolved {
-            match self.table.heard(&label, &resolved) {
+            match self.table.heard(&label, &resolved, now) {
                 Heard::Shown { evicted, .. } => {
                     if let Some(evicted) = evicted {
                         self.records.drop_label(&evicted);
@@ -183,16 +185,17 @@ impl Machine {
             if due.contains(&Question::Type) {
                 self.records.note_all_asked();
             }
-            for query in packet::queries(1, &due, "_hereabouts._tcp.local.") {
+            for query in message::queries(1, &due, "_hereabouts._tcp.local.") {
                 prop_assert!(query.len() <= 9_000);
             }
         }
         let ended = self.records.expire(now, outage);
         for (label, resolved) in ended.fewer {
-            self.taken(Taken {
+            let fewer = Taken {
                 resolved: vec![(label, resolved)],
                 ..Taken::default()
-            });
+            };
+            self.taken(fewer, now);
         }
         for (label, _) in ended.labels {
             self.table.take(&label);
@@ -221,10 +224,10 @@ proptest! {
             }
             let packet: &Vec<u8> = step.packet.get(&corpus);
             let bytes = changed(packet, &step.changes, &corpus);
-            if let Some(response) = packet::read(&bytes, "_hereabouts._tcp.local.") {
+            if let Some(response) = message::read(&bytes, "_hereabouts._tcp.local.") {
                 let source = if step.asked { Source::Reply } else { Source::Multicast };
                 let taken = machine.records.take(response, step.interface, source, now);
-                machine.taken(taken);
+                machine.taken(taken, now);
             }
             machine.tick(now, step.outage)?;
             prop_assert!(machine.feed.len() <= MOST, "{} are shown", machine.feed.len());
@@ -241,6 +244,63 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn whatever_is_asked_is_answered_within_bounds(steps in steps()) {
+        let corpus = corpus();
+        let start = Instant::now();
+        let mut responder = Responder::new("_hereabouts._tcp.local.", 7, start);
+        let id = LinkId { index: 1, is_ipv4: true };
+        responder.set_links([Link {
+            id,
+            is_loopback: false,
+            addresses: vec![("10.77.0.1".parse().unwrap(), 24)],
+        }]);
+        for n in 0..MOST {
+            let text = vec![("txtvers".to_owned(), "1".to_owned())];
+            responder.publish(
+                Service {
+                    label: format!("greeter-{n:032x}").into(),
+                    host: format!("{n:032x}.local."),
+                    port: 80,
+                    place: Place::Interfaces { ipv6: true },
+                    text: strings(&text).unwrap(),
+                },
+                start,
+            );
+        }
+        let mut now = start;
+        let (mut heard, mut sent) = (0, 0);
+        for step in &steps {
+            now += step.after;
+            let packet: &Vec<u8> = step.packet.get(&corpus);
+            let mut bytes = changed(packet, &step.changes, &corpus);
+            if step.asked && bytes.len() > 2 {
+                // What was an answer is a question.
+                bytes[2] &= 0x7f;
+            }
+            let from: std::net::SocketAddr = if step.outage { "10.77.0.2:40000" } else { "10.77.0.2:5353" }.parse().unwrap();
+            heard += 1;
+            if let Some(query) = query::read(&bytes, "_hereabouts._tcp.local.") {
+                responder.handle_query(query, from, id, step.shaken == 0, now);
+            } else if let Some(response) = message::read(&bytes, "_hereabouts._tcp.local.") {
+                responder.handle_response(&response, from.ip(), now);
+            }
+            responder.handle_timeout(now);
+            while let Some(packet) = responder.poll_transmit() {
+                sent += 1;
+                prop_assert!(packet.bytes.len() <= 9_000, "{} bytes", packet.bytes.len());
+                prop_assert!(simple_dns::Packet::parse(&packet.bytes).is_ok());
+            }
+            let next = responder.poll_timeout();
+            prop_assert!(next.is_some_and(|next| next > now), "it is woken all the time");
+        }
+        // One for each that was heard, and what comes by itself.
+        let by_itself = 4 * MOST * (1 + usize::try_from((now - start).as_secs() / 180).unwrap());
+        prop_assert!(sent <= 2 * heard + by_itself, "{sent} sent for {heard}");
+    }
+}
+
 #[test]
 fn what_real_peers_have_sent_is_understood() {
     let corpus = corpus();
@@ -248,9 +308,9 @@ fn what_real_peers_have_sent_is_understood() {
     let now = Instant::now();
     let mut seen = std::collections::BTreeSet::new();
     for packet in &corpus {
-        if let Some(response) = packet::read(packet, "_hereabouts._tcp.local.") {
+        if let Some(response) = message::read(packet, "_hereabouts._tcp.local.") {
             let taken = machine.records.take(response, 2, Source::Multicast, now);
-            machine.taken(taken);
+            machine.taken(taken, now);
             seen.extend(
                 machine
                     .table

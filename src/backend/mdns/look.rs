@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::packet::{MAX_QUESTIONS, Question};
+use super::proto::message::{MAX_QUESTIONS, Question};
 
 /// Where a question is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

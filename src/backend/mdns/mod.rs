@@ -1,24 +1,24 @@
 //! Multicast DNS: services on one link find one another with nothing installed or configured.
 //!
 //! Every instance is a DNS-SD service of one type, `_hereabouts._tcp`, so any browser shows it:
-//! `avahi-browse -r _hereabouts._tcp`. `engine` alone knows the library that publishes. Reading is our own: the
-//! `reader` hears what is said to everybody, the `asker` asks who is there, by questions that are answered at
-//! once. `packet` has the records and `wire` what they mean, `records` how long they are good, `table` which
-//! instance each id shows, and `driver` is the task that moves it all.
+//! `avahi-browse -r _hereabouts._tcp`. `proto` has the messages and the responder, which answers for what is published, without
+//! I/O. The `listener` has the sockets on port 5353, and the `asker` asks who is there from ports of its own, since such
+//! questions are answered at once. `wire` has what records mean, `records` how long they are good, `table` which
+//! instance each id shows, and `driver` is the task that moves it all, on a thread of its own.
 
 mod asker;
 mod counters;
 mod crowd;
+mod direct;
 mod driver;
-mod engine;
 mod farewells;
 #[cfg(test)]
 mod fuzz;
+mod listener;
 mod look;
-mod packet;
 mod probe;
+mod proto;
 mod publication;
-mod reader;
 mod records;
 mod routine;
 pub(crate) mod socket;
@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::counters::Counters;
 use self::driver::{Command, Driver};
+use super::worker::Worker;
 use super::{Backend, Feed, Limits, Published, Scope, Ticket, Update, Verdict};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Namespace};
@@ -44,7 +45,8 @@ use crate::net::{Audience, Interfaces, Selection};
 /// The multicast DNS backend (RFC 6762, RFC 6763): the default one.
 ///
 /// It speaks on the usable interfaces of this machine and on loopback, over IPv4 and IPv6, and
-/// follows their changes. Nothing is sent before something is registered or watched. It has no
+/// follows their changes. It runs on a thread of its own, so that it answers for what is published while the application's
+/// runtime is busy. Nothing is sent before something is registered or watched. It has no
 /// authentication: whoever is on the link can say anything.
 ///
 /// ```no_run
@@ -58,6 +60,7 @@ use crate::net::{Audience, Interfaces, Selection};
 /// ```
 #[derive(Debug)]
 pub struct Mdns {
+    worker: Arc<Worker>,
     commands: mpsc::Sender<Command>,
     observed: mpsc::UnboundedSender<()>,
     feed: Feed,
@@ -110,9 +113,12 @@ impl MdnsBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRuntime`] outside a Tokio runtime.
+    /// [`Error::NoRuntime`] outside a Tokio runtime, with which its thread ends; [`Error::Backend`] where no thread can be
+    /// started.
     pub fn build(self) -> Result<Mdns> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime("Mdns::builder().build()"))?;
+        let worker = Worker::start("hereabouts-mdns", &runtime, FAREWELL_TIME);
+        let worker = Arc::new(worker.map_err(|error| Error::backend("mdns", error))?);
         let (commands, driver_commands) = mpsc::channel(COMMANDS);
         let (observed, driver_observed) = mpsc::unbounded_channel();
         let feed = Feed::new();
@@ -129,8 +135,13 @@ impl MdnsBuilder {
             feed.clone(),
             counters.clone(),
         );
-        runtime.spawn(driver.run());
+        let ends = worker.ender();
+        worker.spawn(async move {
+            driver.run().await;
+            ends.cancel();
+        });
         Ok(Mdns {
+            worker,
             commands,
             observed,
             feed,
@@ -195,11 +206,10 @@ impl Backend for Mdns {
     }
 
     async fn close(&self) -> Result<()> {
-        match self.ask(Command::Close).await {
-            Ok(result) => result,
-            // Somebody else has closed it.
-            Err(_) => Ok(()),
-        }
+        // Where it can't be asked, somebody else has closed it.
+        let result = self.ask(Command::Close).await.unwrap_or(Ok(()));
+        self.worker.stop().await;
+        result
     }
 
     /// Asks the network for the instance: three times within 300 ms, and once more a second later where nobody
@@ -238,6 +248,8 @@ impl Backend for Mdns {
     }
 }
 
+/// The end of the runtime waits so long for the goodbyes.
+const FAREWELL_TIME: Duration = Duration::from_millis(100);
 const COMMANDS: usize = 256;
 const MIN_PROBE: Duration = Duration::from_millis(100);
 const MAX_PROBE: Duration = Duration::from_secs(3600);

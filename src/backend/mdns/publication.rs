@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::engine::{Announcement, Place};
+use super::proto::responder::{Place, Service, strings};
 use super::wire;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
@@ -19,8 +19,10 @@ use crate::net::{Audience, Local};
 /// One publication.
 #[derive(Debug)]
 pub(super) struct Publication {
-    pub(super) label: String,
+    pub(super) label: Arc<str>,
     uuid: String,
+    /// The strings of its TXT record.
+    text: Box<[u8]>,
     pub(super) instance: Arc<Instance>,
     pub(super) ticket: Ticket,
     place: Place,
@@ -43,12 +45,19 @@ pub(super) enum Due {
 }
 
 impl Publication {
-    pub(super) fn new(instance: Arc<Instance>, ticket: Ticket, local: &Local, now: Instant) -> Result<Self> {
+    pub(super) fn new(
+        instance: Arc<Instance>,
+        ticket: Ticket,
+        local: &Local,
+        namespace: &Namespace,
+        now: Instant,
+    ) -> Result<Self> {
         let uuid = uuid::Uuid::new_v4().simple().to_string();
         let (lost, hears) = oneshot::channel();
         Ok(Self {
-            label: wire::label(instance.service(), &uuid),
+            label: wire::label(instance.service(), &uuid).into(),
             uuid,
+            text: text(&instance, namespace)?,
             place: place(&instance, local)?,
             instance,
             ticket,
@@ -68,9 +77,12 @@ impl Publication {
         instance: Arc<Instance>,
         ticket: Ticket,
         local: &Local,
+        namespace: &Namespace,
         now: Instant,
     ) -> Result<bool> {
+        let text = text(&instance, namespace)?;
         self.place = place(&instance, local)?;
+        self.text = text;
         let (lost, hears) = oneshot::channel();
         self.lost = Some(lost);
         self.hears = Some(hears);
@@ -148,38 +160,31 @@ impl Publication {
         }
     }
 
-    /// What the engine is told.
-    pub(super) fn announcement(&self, namespace: &Namespace) -> Announcement {
+    /// The service as it is published.
+    pub(super) fn service(&self) -> Service {
         let listen = self.instance.listen();
         let first = self.instance.addresses().first();
         let port = listen.map(|l| l.port()).or_else(|| first.map(|a| a.port()));
-        Announcement {
+        Service {
             label: self.label.clone(),
-            uuid: self.uuid.clone(),
+            host: format!("{}.local.", self.uuid),
             port: port.unwrap_or_default(),
             place: self.place,
-            txt: wire::encode(&self.instance, namespace),
+            text: self.text.clone(),
         }
     }
 
-    /// Whether this is what was heard: what it says now, not what it has said before.
-    pub(super) fn is_in(&self, txt: Option<&[(String, Vec<u8>)]>) -> bool {
-        let now = self.instance.generation().to_string();
-        txt.unwrap_or_default()
-            .iter()
-            .any(|(key, value)| key == "g" && *value == now.as_bytes())
-    }
-
-    /// What the engine is told last, before the goodbye: a state that nobody picks.
-    pub(super) fn last_words(&self, namespace: &Namespace) -> Announcement {
+    /// The service in the state that is announced before the goodbye, in which nobody picks it.
+    pub(super) fn last_words(&self, namespace: &Namespace) -> Service {
         let next = self.instance.generation().next_revision();
         let mut draining = Instance::clone(&self.instance).with_generation(next);
         let (version, weight) = (draining.version().to_owned(), draining.weight());
         draining.set_read(&version, weight, State::Draining);
-        Announcement {
-            txt: wire::encode(&draining, namespace),
-            ..self.announcement(namespace)
+        let mut service = self.service();
+        if let Ok(text) = text(&draining, namespace) {
+            service.text = text;
         }
+        service
     }
 
     /// The instance with the addresses that are published now, where they follow the interfaces.
@@ -192,12 +197,16 @@ impl Publication {
             _ => instance,
         }
     }
+}
 
-    /// Whether the engine has to be told again when an address comes: it follows those of the
-    /// interfaces by itself, but not one that was given to it.
-    pub(super) fn is_fixed(&self) -> bool {
-        matches!(self.place, Place::Address(_))
-    }
+fn text(instance: &Instance, namespace: &Namespace) -> Result<Box<[u8]>> {
+    let too_long = || {
+        Error::backend(
+            "mdns",
+            "an entry of its TXT record would have more than 255 bytes",
+        )
+    };
+    strings(&wire::encode(instance, namespace)).ok_or_else(too_long)
 }
 
 fn place(instance: &Instance, local: &Local) -> Result<Place> {
@@ -232,19 +241,21 @@ fn place(instance: &Instance, local: &Local) -> Result<Place> {
 const MINUTE: Duration = Duration::from_secs(60);
 /// RFC 6762, 8.4.
 const UPDATES_A_MINUTE: usize = 10;
-/// The engine's word that it has sent can be lost, or there was no interface to send on.
+/// It could be sent on no interface.
 const RESEND_AFTER: Duration = Duration::from_millis(300);
 /// Below the registry's own deadline, so that the reason can be told.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
+    use super::super::proto::message::pairs;
     use super::*;
     use crate::instance::Generation;
 
     fn publication(now: Instant) -> Publication {
         let instance = Instance::new("greeter", 80).unwrap();
-        Publication::new(Arc::new(instance), Ticket::new(1), &Local::default(), now).unwrap()
+        let (local, namespace) = (Local::default(), Namespace::default());
+        Publication::new(Arc::new(instance), Ticket::new(1), &local, &namespace, now).unwrap()
     }
 
     #[test]
@@ -257,7 +268,13 @@ mod tests {
         let mut update = |instance: &Arc<Instance>, at: u64| {
             let now = start + Duration::from_secs(at);
             publication
-                .update(instance.clone(), Ticket::new(2), &local, now)
+                .update(
+                    instance.clone(),
+                    Ticket::new(2),
+                    &local,
+                    &Namespace::default(),
+                    now,
+                )
                 .unwrap()
         };
         for second in 0..10 {
@@ -282,6 +299,7 @@ mod tests {
             Arc::new(instance),
             Ticket::new(1),
             &Local::default(),
+            &Namespace::default(),
             Instant::now(),
         );
         let error = result.unwrap_err();
@@ -299,7 +317,8 @@ mod tests {
         let instance = Instance::clone(&publication.instance).with_generation(Generation::new(7, 3));
         publication.instance = Arc::new(instance);
         let words = publication.last_words(&Namespace::default());
-        let has = |key: &str, value: &str| words.txt.contains(&(key.to_owned(), value.to_owned()));
+        let text = pairs(&words.text);
+        let has = |key: &str, value: &str| text.contains(&(key.to_owned(), value.as_bytes().to_vec()));
         assert!(has("st", "draining") && has("g", "7.4"));
     }
 }

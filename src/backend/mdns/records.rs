@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use self::hosts::Hosts;
 use self::label::{Label, Text};
 use self::lives::{Life, MAX_TTL, MIN_TTL};
-use super::packet::{Response, Said, What, pairs};
+use super::proto::message::{Response, Said, What, pairs};
 use super::wire::{self, Resolved};
 
 /// How a record was heard.

@@ -137,8 +137,7 @@ pub(crate) fn member(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     tokio::net::UdpSocket::from_std(socket.into())
 }
 
-/// Hears what is said to everybody on one link, and nothing else: what is sent to this machine alone is for the
-/// one who publishes. Where [`SENDS_FROM_GROUP`], it also sends from port 5353.
+/// Hears what is said to everybody on one link, and nothing else. Where [`SENDS_FROM_GROUP`], it also sends from port 5353.
 pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     let socket = match link.via {
         Via::V4(address) => {
@@ -148,6 +147,11 @@ pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
             } else {
                 Ipv4Addr::UNSPECIFIED
             };
+            // Of several sockets that share the port, Linux gives a packet to any one where only one of them is a member on its
+            // link: seen with 6.18, whose early demultiplexing looks among all of the same address and interface. Older kernels
+            // that do not let everybody bind to an interface do not have it.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            let _ = socket.bind_device(Some(link.interface.as_bytes()));
             socket.bind(&SocketAddr::from((group, PORT)).into())?;
             socket.join_multicast_v4(&GROUP_V4, &address)?;
             #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -202,15 +206,30 @@ pub(crate) fn asker(link: &Link) -> io::Result<tokio::net::UdpSocket> {
     tokio::net::UdpSocket::from_std(socket.into())
 }
 
-/// Whether multicast DNS can be spoken here: the engine is silent where its sockets can't be opened.
+/// Hears what is sent to this host alone on port 5353, by one of the families.
+pub(super) fn direct(is_ipv4: bool) -> io::Result<tokio::net::UdpSocket> {
+    let socket = if is_ipv4 { bound_v4()? } else { bound_v6()? };
+    // Packets to the group are for the sockets of the links.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    match is_ipv4 {
+        true => socket.set_multicast_all_v4(false)?,
+        false => socket.set_multicast_all_v6(false)?,
+    }
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
+/// Whether multicast DNS can be spoken here, by sockets like those of the links.
 pub(crate) fn check_port() -> io::Result<()> {
-    let bound = match socket(Domain::IPV4) {
-        // With IPv6 alone the engine announces nothing where this port is taken.
-        Ok(_) => bound_v4(),
-        // There may be no IPv4 at all.
-        Err(error) => bound_v6().map_err(|_| error),
+    let group = if GROUPS_ARE_BOUND {
+        GROUP_V4
+    } else {
+        Ipv4Addr::UNSPECIFIED
     };
-    bound.map(drop)
+    match socket(Domain::IPV4) {
+        Ok(socket) => socket.bind(&SocketAddr::from((group, PORT)).into()),
+        // There may be no IPv4 at all.
+        Err(error) => bound_v6().map(drop).map_err(|_| error),
+    }
 }
 
 fn bound_v4() -> io::Result<Socket> {

@@ -5,11 +5,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
+use socket2::{SockAddr, SockRef};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use super::look::Links;
-use super::packet::{self, Response, Said, What};
+use super::proto::LinkId;
+use super::proto::message::{self, Response, Said, What};
+use super::proto::query::{self, Query};
 use super::socket::{self, GROUPS_ARE_BOUND, Link, PORT, SENDS_FROM_GROUP};
 use crate::net::{Interface, Interfaces, same_subnet};
 
@@ -36,13 +39,19 @@ pub(super) enum Kind {
 /// A packet that was heard.
 #[derive(Debug)]
 pub(super) struct Heard {
-    /// The interface, by its number.
-    pub(super) index: u32,
-    /// By IPv4, or by IPv6.
-    pub(super) is_ipv4: bool,
+    pub(super) link: LinkId,
+    pub(super) from: SocketAddr,
+    /// It was sent to this host alone.
+    pub(super) is_direct: bool,
     /// It was sent by another host.
     pub(super) is_from_another_host: bool,
-    pub(super) response: Response,
+    pub(super) message: Message,
+}
+
+#[derive(Debug)]
+pub(super) enum Message {
+    Response(Response),
+    Query(Query),
 }
 
 impl Sockets {
@@ -85,25 +94,35 @@ impl Sockets {
         all
     }
 
-    /// Sends to everybody on these links, as far as they are wanted, by the number of the interface and whether over IPv4.
-    /// Returns how many packets were sent.
-    pub(super) fn send(&self, packet: &[u8], links: Links, is_wanted: impl Fn(u32, bool) -> bool) -> usize {
+    /// Sends to everybody on these links, as far as they are wanted. Returns how many packets were sent.
+    pub(super) fn send(&self, packet: &[u8], links: Links, is_wanted: impl Fn(LinkId) -> bool) -> usize {
         let mut sent = 0;
         for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
             // Those of an interface stand one after the other.
             let before = n.checked_sub(1).map(|n| &self.sockets[n].2.name);
             let is_first = before != Some(&at.name);
-            if (links != Links::All && is_first != (links == Links::First))
-                || !is_wanted(at.index, link.is_ipv4())
-            {
+            if (links != Links::All && is_first != (links == Links::First)) || !is_wanted(id_of(link, at)) {
                 continue;
             }
-            match self.kind.send(socket, link, packet) {
+            match self.kind.send(socket, link, packet, None) {
                 Ok(_) => sent += 1,
                 Err(error) => tracing::debug!("can't send on {link}: {error}"),
             }
         }
         sent
+    }
+
+    /// Sends on one link, to an address or to everybody.
+    ///
+    /// # Errors
+    ///
+    /// The system's, and where there is no such link.
+    pub(super) fn send_on(&self, id: LinkId, to: Option<SocketAddr>, packet: &[u8]) -> io::Result<()> {
+        let mut sockets = self.sockets.iter();
+        let Some((socket, link, _)) = sockets.find(|(_, link, at)| id_of(link, at) == id) else {
+            return Err(io::Error::from(io::ErrorKind::NotConnected));
+        };
+        self.kind.send(socket, link, packet, to).map(drop)
     }
 
     /// How many there are.
@@ -115,7 +134,7 @@ impl Sockets {
     pub(super) fn room(&self) -> Option<usize> {
         let rooms = self.sockets.iter();
         rooms
-            .filter_map(|(socket, ..)| socket2::SockRef::from(socket).recv_buffer_size().ok())
+            .filter_map(|(socket, ..)| SockRef::from(socket).recv_buffer_size().ok())
             .min()
     }
 
@@ -139,21 +158,25 @@ impl Sockets {
                     Poll::Pending => break,
                 };
                 packets += 1;
-                let is_short = buffer.filled().len() < MAX_PACKET;
-                let response = (is_short && self.kind.believes(from, interface))
-                    .then(|| packet::read(buffer.filled(), &self.service_type))
-                    .flatten();
-                heard.extend(response.map(|mut response| {
-                    response.records.retain(|said| is_possible(said, interface));
-                    let from = from.ip().to_canonical();
-                    let is_here = interface.addresses.iter().any(|(own, _)| *own == from);
-                    Heard {
+                let bytes = buffer.filled();
+                if bytes.len() >= MAX_PACKET {
+                    continue;
+                }
+                let Some(message) = self.kind.read(bytes, from, interface, &self.service_type) else {
+                    continue;
+                };
+                let ip = from.ip().to_canonical();
+                let is_here = interface.addresses.iter().any(|(own, _)| *own == ip);
+                heard.push(Heard {
+                    link: LinkId {
                         index: interface.index,
-                        is_ipv4: from.is_ipv4(),
-                        is_from_another_host: !interface.loopback && !is_here,
-                        response,
-                    }
-                }));
+                        is_ipv4: ip.is_ipv4(),
+                    },
+                    from,
+                    is_direct: false,
+                    is_from_another_host: !interface.loopback && !is_here,
+                    message,
+                });
             }
             is_more |= packets >= MAX_BATCH;
         }
@@ -182,28 +205,67 @@ impl Kind {
         }
     }
 
-    fn send(self, socket: &UdpSocket, link: &Link, packet: &[u8]) -> io::Result<usize> {
+    fn send(
+        self,
+        socket: &UdpSocket,
+        link: &Link,
+        packet: &[u8],
+        to: Option<SocketAddr>,
+    ) -> io::Result<usize> {
+        let to = to.map_or_else(|| link.group(), SockAddr::from);
         match self {
-            Self::Group if !SENDS_FROM_GROUP => socket::speaker(link)?.send_to(packet, &link.group()),
-            _ => socket2::SockRef::from(socket).send_to(packet, &link.group()),
+            Self::Group if !SENDS_FROM_GROUP => socket::speaker(link)?.send_to(packet, &to),
+            _ => SockRef::from(socket).send_to(packet, &to),
         }
+    }
+
+    /// Reads a packet; none where it can't be read, or is not believed.
+    fn read(
+        self,
+        bytes: &[u8],
+        from: SocketAddr,
+        interface: &Interface,
+        service_type: &str,
+    ) -> Option<Message> {
+        if self == Self::Group
+            && is_of_link(from, interface)
+            && let Some(query) = query::read(bytes, service_type)
+        {
+            return Some(Message::Query(query));
+        }
+        let mut response = self
+            .believes(from, interface)
+            .then(|| message::read(bytes, service_type))??;
+        response.records.retain(|said| is_possible(said, interface));
+        Some(Message::Response(response))
     }
 
     /// Whether a packet comes from the port of multicast DNS on this link (RFC 6762, 6 and 11).
     fn believes(self, from: SocketAddr, interface: &Interface) -> bool {
-        let is_from_here = match from {
-            // Where a socket hears several interfaces, the scope tells them apart.
-            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
-                [0, interface.index].contains(&v6.scope_id())
-            }
-            _ => true,
-        };
+        let is_from_here = is_of_link(from, interface);
         let on_link = |(own, prefix): &(IpAddr, u8)| same_subnet(*own, from.ip().to_canonical(), *prefix);
         let is_on_link = match self {
             Self::Group if GROUPS_ARE_BOUND => true,
             _ => interface.addresses.iter().any(on_link),
         };
         from.port() == PORT && is_from_here && is_on_link
+    }
+}
+
+/// Whether a packet came by this interface: where a socket hears several, the scope tells them apart.
+fn is_of_link(from: SocketAddr, interface: &Interface) -> bool {
+    match from {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            [0, interface.index].contains(&v6.scope_id())
+        }
+        _ => true,
+    }
+}
+
+fn id_of(link: &Link, at: &Interface) -> LinkId {
+    LinkId {
+        index: at.index,
+        is_ipv4: link.is_ipv4(),
     }
 }
 
@@ -217,9 +279,9 @@ fn is_possible(said: &Said, interface: &Interface) -> bool {
 }
 
 /// Longer than any packet of multicast DNS (RFC 6762, 17).
-const MAX_PACKET: usize = 9_001;
+pub(super) const MAX_PACKET: usize = 9_001;
 /// So that others have their turn too.
-const MAX_BATCH: usize = 64;
+pub(super) const MAX_BATCH: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,9 @@ mod owners;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use self::owners::Owners;
 use super::counters::Counters;
@@ -15,6 +18,10 @@ use super::crowd::Crowd;
 use super::wire::{self, Resolved, Skip};
 use crate::backend::{Feed, Limits};
 use crate::instance::{Instance, Key, Namespace, State};
+
+/// What a label has said can be heard after what it says now for so long, since packets of several links and ways are not read in
+/// the order in which they were sent. What it says after that is the truth, whatever was said in its name before.
+const REORDERED: Duration = Duration::from_millis(900);
 
 /// The labels that are there.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Record {
     instance: Arc<Instance>,
+    /// When its generation was heard first.
+    since: Instant,
     own: bool,
     /// Its number among the strangers.
     number: u64,
@@ -75,7 +84,7 @@ impl Table {
     }
 
     /// Takes in what was heard of a label.
-    pub(super) fn heard(&mut self, label: &Arc<str>, resolved: &Resolved) -> Heard {
+    pub(super) fn heard(&mut self, label: &Arc<str>, resolved: &Resolved, now: Instant) -> Heard {
         let known = self.labels.get(label);
         if known.is_some_and(|record| record.own) {
             return Heard::Own;
@@ -100,11 +109,16 @@ impl Table {
         let is_new = known.is_none();
         let mut evicted = None;
         let mut unreachable = false;
+        let mut since = now;
         if let Some(known) = known {
-            unreachable = known.unreachable && known.instance.generation() == instance.generation();
-            if known.instance.generation() > instance.generation() {
+            let generation = known.instance.generation();
+            let is_late = generation > instance.generation() && now - known.since < REORDERED;
+            if is_late {
                 instance = Instance::clone(&known.instance).at(instance.addresses().to_vec());
+            }
+            if is_late || generation == instance.generation() {
                 unreachable = known.unreachable;
+                since = known.since;
             }
         } else {
             match self.crowd.admit(self.labels.len(), &instance) {
@@ -123,6 +137,7 @@ impl Table {
         self.crowd.share_name(&mut instance);
         let record = Record {
             instance: Arc::new(instance),
+            since,
             own: false,
             number: 0,
             is_leaving: false,
@@ -150,6 +165,7 @@ impl Table {
     pub(super) fn put_own(&mut self, label: &str, instance: Instance) {
         let record = Record {
             instance: Arc::new(instance.into_found()),
+            since: Instant::now(),
             own: true,
             number: 0,
             is_leaving: false,

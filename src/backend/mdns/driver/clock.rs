@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::super::engine::Engine;
 use super::super::probe::Prober;
 use super::Driver;
 
@@ -13,20 +12,16 @@ use super::Driver;
 pub(super) struct Clock {
     pub(super) look: Instant,
     pub(super) looked: Option<Instant>,
-    /// When the engine says the goodbyes that nobody could hear.
+    /// When the goodbyes are said that nobody could hear.
     pub(super) unsaid: Option<Instant>,
     /// When this task was last awake, also by the clock that goes on while a machine sleeps.
     awake: (Instant, SystemTime),
-    pub(super) measure: Instant,
-    pub(super) flush: Option<Instant>,
     /// When to read, though nobody observes.
     pub(super) read: Option<Instant>,
-    /// When to announce everything again, since addresses have changed.
-    pub(super) announce: Option<Instant>,
     pub(super) synced: Option<Instant>,
     pub(super) settled: Option<Instant>,
+    /// When the port is tried again that was taken.
     pub(super) restart: Option<Instant>,
-    pub(super) restarted: Option<Instant>,
 }
 
 impl Clock {
@@ -36,14 +31,10 @@ impl Clock {
             looked: None,
             unsaid: None,
             awake: (now, SystemTime::now()),
-            measure: now + MEASURE_EVERY,
-            flush: None,
             read: None,
-            announce: None,
             synced: None,
             settled: None,
             restart: None,
-            restarted: None,
         }
     }
 
@@ -63,7 +54,7 @@ impl Driver {
             self.clock.restart = None;
             self.start();
         }
-        if self.engine.is_none() {
+        if !self.is_open() {
             // What was asked is over all the same.
             return self.look_on(now);
         }
@@ -71,16 +62,13 @@ impl Driver {
             tracing::debug!("mdns: nothing was heard for a while; asking and announcing again");
             self.relearn(now);
             // Others have missed it as long, and ask rarely (RFC 6762, 8.3).
-            self.announce_all();
+            self.responder.announce_all(now);
         }
         if self.clock.look <= now {
             self.look(now);
         }
         if self.clock.read.is_some_and(|at| at <= now) {
             self.read(now);
-        }
-        if self.clock.announce.take_if(|at| *at <= now).is_some() {
-            self.announce_all();
         }
         if self.clock.unsaid.take_if(|at| *at <= now).is_some() {
             self.say_unsaid(now);
@@ -109,36 +97,25 @@ impl Driver {
             };
             prober.begin_round(now, probed);
         }
-        if self.clock.measure <= now {
-            self.clock.measure = now + MEASURE_EVERY;
-            self.sizes.extend(self.engine.as_ref().and_then(Engine::sizes));
-        }
-        if self.retired.as_ref().is_some_and(|(_, at)| *at <= now) {
-            // Its goodbyes are for labels that have been replaced.
-            self.retired = None;
-        }
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        if self.engine.is_none() {
+        if !self.is_open() {
             return [self.clock.restart, self.next_look()].into_iter().flatten().min();
         }
         let outage = self.outage;
         [
             Some(self.clock.look),
-            Some(self.clock.measure),
-            self.clock.flush,
+            self.next_send(),
             self.clock.read,
-            self.clock.announce,
             self.clock.unsaid,
             self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),
             self.records.next(outage || self.looks.look.is_whole()),
-            self.routine.next().filter(|_| !outage && self.reader.is_some()),
+            self.routine.next().filter(|_| !outage && self.reads),
             self.due.first().map(|(at, _)| *at),
             self.next_look(),
             self.prober.as_ref().map(Prober::next_round),
-            self.retired.as_ref().map(|(_, at)| *at),
         ]
         .into_iter()
         .flatten()
@@ -148,7 +125,6 @@ impl Driver {
 
 /// How often it is seen whether the first list is full.
 const SYNCED_AGAIN: Duration = Duration::from_millis(50);
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// It looks at the interfaces once a second.
 const SLEPT: Duration = Duration::from_secs(5);
 

@@ -4,37 +4,51 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::super::asker::Answer;
 use super::super::records::{Source, Taken};
 use super::super::routine::AFTER_LOSS;
-use super::super::sockets;
+use super::super::sockets::{self, Message};
 use super::super::table::Heard;
 use super::super::wire::Resolved;
 use super::Driver;
 
 impl Driver {
-    /// Takes in what was said to everybody.
+    /// Takes in what was sent to everybody, and questions to this host.
     pub(super) fn heard(&mut self, heard: Vec<sockets::Heard>) {
         let now = Instant::now();
-        self.looks.heard(heard.len());
-        for sockets::Heard { index, response, .. } in heard {
-            let taken = self.records.take(response, index, Source::Multicast, now);
-            self.taken(taken, now);
+        for heard in heard {
+            match heard.message {
+                Message::Query(query) => {
+                    self.responder
+                        .handle_query(query, heard.from, heard.link, heard.is_direct, now);
+                }
+                Message::Response(response) => {
+                    self.responder.handle_response(&response, heard.from.ip(), now);
+                    if self.reads {
+                        self.looks.heard(1);
+                        let taken = self
+                            .records
+                            .take(response, heard.link.index, Source::Multicast, now);
+                        self.taken(taken, now);
+                    }
+                }
+            }
         }
     }
 
-    /// Takes in what was said to us.
-    pub(super) fn answered(&mut self, answers: Vec<sockets::Heard>) {
+    /// Takes in what was answered to us.
+    pub(super) fn answered(&mut self, answers: Vec<Answer>) {
         let now = Instant::now();
         self.counters.answered(answers.len());
         self.looks.look.heard(answers.len(), now);
         self.looks.heard(answers.len());
         for answer in answers {
             if answer.is_from_another_host {
-                self.looks.note_unicast(answer.index, answer.is_ipv4, now);
+                self.looks.note_unicast(answer.link, now);
             }
             let taken = self
                 .records
-                .take(answer.response, answer.index, Source::Reply, now);
+                .take(answer.response, answer.link.index, Source::Reply, now);
             self.taken(taken, now);
         }
     }
@@ -54,16 +68,10 @@ impl Driver {
     }
 
     fn resolved(&mut self, label: &Arc<str>, resolved: &Resolved, now: Instant) {
-        if let Some(publication) = self.publications.get(&**label) {
-            if publication.is_in(resolved.txt.as_deref()) {
-                self.sent(label);
-            }
+        if self.publications.contains_key(label) || self.departed.has(label) {
             return;
         }
-        if self.departed.has(label) {
-            return;
-        }
-        match self.table.heard(label, resolved) {
+        match self.table.heard(label, resolved, now) {
             Heard::Shown { key, is_new, evicted } => {
                 if let Some(evicted) = evicted {
                     self.records.drop_label(&evicted);

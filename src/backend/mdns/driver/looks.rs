@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::super::asker::Asker;
 use super::super::farewells::Farewells;
 use super::super::look::{Links, Look, TRY_AGAIN};
-use super::super::packet::{MAX_QUESTIONS, Question};
+use super::super::proto::LinkId;
+use super::super::proto::message::{MAX_QUESTIONS, Question};
 use super::super::wire;
 use super::Driver;
 use crate::backend::Verdict;
@@ -28,8 +29,8 @@ pub(super) struct Looks {
     pub(super) asker: Option<Asker>,
     pub(super) farewells: Farewells,
     checks: HashMap<Arc<str>, Check>,
-    /// When another host has answered to this one alone, by the number of the interface and whether by IPv4.
-    unicast: HashMap<(u32, bool), Instant>,
+    /// When another host has answered to this one alone on a link.
+    unicast: HashMap<LinkId, Instant>,
     /// When all are asked once more by multicast.
     multicast_again: Option<Instant>,
     /// When those are thought of again whose later owner has left, and that could not be asked for.
@@ -100,19 +101,12 @@ impl Looks {
     pub(super) fn forget_draining(&mut self) {
         self.checks.retain(|_, check| !check.replies.is_empty());
     }
-
-    /// Nobody can be asked any longer.
-    pub(super) fn give_up(&mut self) {
-        for (_, check) in self.checks.drain() {
-            answer(check, Verdict::Unknown);
-        }
-    }
 }
 
 impl Driver {
     /// Looks who is there, unless that was done within the last second, or nobody wants to know.
     pub(super) fn look_around(&mut self, now: Instant) {
-        if self.reader.is_some() {
+        if self.reads {
             self.looks.look.look(now);
         }
     }
@@ -121,7 +115,7 @@ impl Driver {
     pub(super) fn verify(&mut self, key: &Key, reply: oneshot::Sender<Verdict>) {
         let now = Instant::now();
         let verdict = match self.table.shown(key) {
-            _ if self.outage || self.engine.is_none() => Verdict::Unknown,
+            _ if self.outage || !self.is_open() => Verdict::Unknown,
             None => Verdict::Gone,
             Some((label, _)) if self.table.is_own(label) => Verdict::Alive,
             Some((label, _)) => {
@@ -201,7 +195,7 @@ impl Driver {
         self.check_draining(now);
         self.check_doubtful(now);
         if !self.outage {
-            if self.reader.is_some() && self.routine.asks(now) {
+            if self.reads && self.routine.asks(now) {
                 self.looks.look.glance(now);
             }
             // What is missing while all are asked is on its way.
@@ -267,7 +261,7 @@ impl Driver {
         } else if self.clock.settled.is_some() && !self.outage {
             self.settle(now);
         }
-        if self.reader.is_some() && !self.feed.is_stale() {
+        if self.reads && !self.feed.is_stale() {
             let time = self.wait_for_multicast(now);
             self.clock.synced = Some(now + time);
         }
@@ -280,7 +274,7 @@ impl Driver {
         let doubtful = self
             .looks
             .doubtful_again
-            .filter(|_| !self.outage && self.engine.is_some());
+            .filter(|_| !self.outage && self.is_open());
         [
             self.looks.look.next(),
             checks,

@@ -1,40 +1,35 @@
-//! The task behind one multicast DNS backend: it drives the engine, the sockets, the table and the clock.
-//!
-//! Nothing in its loop waits for anything but the next event, so that the engine's bounded queues
-//! are emptied as fast as they fill.
+//! The task behind one multicast DNS backend: it moves packets between the sockets, the responder and what is known of others,
+//! and wakes them when something is due.
 
 mod clock;
 mod hearing;
 mod links;
 mod looks;
-mod orders;
 mod publishing;
+mod sending;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::clock::Clock;
 use self::looks::Looks;
-use self::orders::Order;
 use self::publishing::Departed;
 use super::Settings;
-use super::asker::Asker;
+use super::asker::{Answer, Asker};
 use super::counters::Counters;
-use super::engine::{Announcement, Engine, Sizes, Told};
+use super::listener::Listener;
 use super::probe::Prober;
+use super::proto::LinkId;
+use super::proto::responder::{Responder, Service, Transmit};
 use super::publication::Publication;
-use super::reader::Reader;
 use super::records::Records;
 use super::routine::Routine;
-use super::sockets::Heard;
 use super::table::Table;
+use super::wire;
 use crate::backend::{Feed, Published, Ticket, Verdict};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Key};
@@ -61,41 +56,50 @@ pub(super) enum Command {
 pub(super) struct Driver {
     settings: Settings,
     commands: mpsc::Receiver<Command>,
+    /// The one who has asked to close.
+    closes: Option<oneshot::Sender<Result<()>>>,
     observed: mpsc::UnboundedReceiver<()>,
     feed: Feed,
     counters: Arc<Counters>,
-    engine: Option<Engine>,
-    /// Why there is none, where one can't be started.
-    no_engine: Option<String>,
-    /// The engine before this one, which says goodbye for its labels when ours are known.
-    retired: Option<(Engine, Instant)>,
-    orders: VecDeque<Order>,
-    /// None before anybody wants to know who is there.
-    reader: Option<Reader>,
+    port: Port,
+    listener: Listener,
+    responder: Responder,
+    /// A packet that a link did not take, since when, and until when it is left alone.
+    blocked: Option<(Transmit, Instant, Instant)>,
+    /// Links on which nothing can be sent, and why.
+    failing: BTreeMap<LinkId, String>,
+    /// Whether somebody wants to know who is there.
+    reads: bool,
     records: Records,
     routine: Routine,
     table: Table,
     prober: Option<Prober>,
-    publications: HashMap<String, Publication>,
-    tickets: HashMap<Ticket, String>,
+    publications: HashMap<Arc<str>, Publication>,
+    tickets: HashMap<Ticket, Arc<str>>,
     /// When each publication that is not at rest is looked at.
-    due: BTreeSet<(Instant, String)>,
+    due: BTreeSet<(Instant, Arc<str>)>,
     departed: Departed,
     /// Goodbyes that nobody could hear, to be said when there is a network again.
-    unsaid: Vec<Announcement>,
+    unsaid: Vec<Service>,
     next_ticket: u64,
     looks: Looks,
-    goodbyes: FuturesUnordered<BoxFuture<'static, ()>>,
-    last_goodbye: Option<Instant>,
-    sizes: FuturesUnordered<BoxFuture<'static, Option<Sizes>>>,
+    /// Those who wait for a goodbye to be sent.
+    leavers: Vec<oneshot::Sender<Result<()>>>,
     local: Local,
     had_network: bool,
     /// No link to other hosts is left of those that were there.
     outage: bool,
-    told_at: Option<Instant>,
-    /// Until when the engine is not listened to.
-    pause: Option<Instant>,
     clock: Clock,
+}
+
+/// The sockets on port 5353.
+#[derive(Debug)]
+enum Port {
+    /// Nobody has wanted anything yet.
+    Unopened,
+    Open,
+    /// They can't be opened, and why.
+    Taken(String),
 }
 
 impl Driver {
@@ -113,19 +117,22 @@ impl Driver {
             feed.clone(),
             counters.clone(),
         );
+        let service_type = wire::type_of(&settings.namespace);
         Self {
             prober: settings.probe.map(|every| Prober::new(every, now)),
             records: Records::new(settings.limits.instances),
             settings,
             commands,
+            closes: None,
             observed,
             feed,
             counters,
-            engine: None,
-            no_engine: None,
-            retired: None,
-            orders: VecDeque::new(),
-            reader: None,
+            port: Port::Unopened,
+            listener: Listener::new(&service_type),
+            responder: Responder::new(&service_type, fastrand::u64(..), now),
+            blocked: None,
+            failing: BTreeMap::new(),
+            reads: false,
             routine: Routine::default(),
             table,
             publications: HashMap::new(),
@@ -135,14 +142,10 @@ impl Driver {
             unsaid: Vec::new(),
             next_ticket: 0,
             looks: Looks::default(),
-            goodbyes: FuturesUnordered::new(),
-            last_goodbye: None,
-            sizes: FuturesUnordered::new(),
+            leavers: Vec::new(),
             local: Local::default(),
             had_network: false,
             outage: false,
-            told_at: None,
-            pause: None,
             clock: Clock::starting(now),
         }
     }
@@ -150,23 +153,17 @@ impl Driver {
     /// Runs until it is told to close, or nobody is left to tell it anything.
     pub(super) async fn run(mut self) {
         loop {
-            self.flush();
+            self.send(Instant::now());
+            if let Some(reply) = self.closes.take() {
+                let result = self.close().await;
+                // Who no longer waits need not know.
+                let _ = reply.send(result);
+                return;
+            }
             let wake = self.next_wake();
             tokio::select! {
-                told = told(&mut self.engine, self.pause) => {
-                    self.pause_if_busy(Instant::now());
-                    for told in told {
-                        self.told(told);
-                    }
-                }
                 command = self.commands.recv() => match command {
-                    Some(Command::Close(reply)) => {
-                        let result = self.close().await;
-                        // Who no longer waits need not know.
-                        let _ = reply.send(result);
-                        return;
-                    }
-                    Some(command) => self.command(command),
+                    Some(command) => self.take_commands(command),
                     None => {
                         if let Err(error) = self.close().await {
                             tracing::warn!("closed mdns: {}", error.in_full());
@@ -181,9 +178,7 @@ impl Driver {
                     self.read(now);
                     self.start();
                 }
-                Some(()) = self.goodbyes.next() => {}
-                Some(sizes) = self.sizes.next() => self.measured(sizes),
-                heard = hear(&mut self.reader) => self.heard(heard),
+                heard = self.listener.hear() => self.heard(heard),
                 answers = hear_answers(&mut self.looks.asker) => self.answered(answers),
                 finding = find(&mut self.prober) => {
                     // In an outage nobody can be reached, and nobody is gone for that.
@@ -197,12 +192,20 @@ impl Driver {
         }
     }
 
-    /// While the engine tells much, or has much to do, it is not listened to all the time: each
-    /// word would wake this task, which costs the engine more than what it says.
-    fn pause_if_busy(&mut self, now: Instant) {
-        let busy = !self.orders.is_empty() || self.told_at.is_some_and(|at| now - at < BUSY);
-        self.told_at = Some(now);
-        self.pause = busy.then(|| now + PAUSE);
+    /// Takes a command, and what else is there: what many register at once is announced together.
+    fn take_commands(&mut self, first: Command) {
+        let mut next = Some(first);
+        for _ in 0..MAX_COMMANDS {
+            match next.take() {
+                Some(Command::Close(reply)) => {
+                    self.closes = Some(reply);
+                    return;
+                }
+                Some(command) => self.command(command),
+                None => return,
+            }
+            next = self.commands.try_recv().ok();
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -213,16 +216,14 @@ impl Driver {
                 instance,
                 replaces,
                 reply,
-            } => match self.engine {
-                Some(_) => self.publish(instance, replaces, reply),
-                None => {
-                    let why = self
-                        .no_engine
-                        .as_deref()
-                        .unwrap_or("the mDNS engine is being restarted");
+            } => match &self.port {
+                Port::Open => self.publish(instance, replaces, reply),
+                Port::Taken(why) => {
                     // Who no longer waits need not know.
-                    drop(reply.send(Err(Error::unavailable("mdns", why))));
+                    drop(reply.send(Err(Error::unavailable("mdns", why.as_str()))));
                 }
+                // It was opened, or taken, a moment ago.
+                Port::Unopened => drop(reply.send(Err(Error::Closed))),
             },
             Command::Withdraw { ticket, reply } => match self.tickets.get(&ticket).cloned() {
                 Some(label) => self.withdraw(&label, Some(reply)),
@@ -232,66 +233,35 @@ impl Driver {
         }
     }
 
-    fn told(&mut self, told: Told) {
-        let now = Instant::now();
-        match told {
-            Told::Announced(label) => self.sent(&label),
-            Told::AddressAdded => {
-                self.look(now);
-                self.engine_noticed(now);
-                let fixed: Vec<_> = self.publications.values().filter(|p| p.is_fixed()).collect();
-                let again: Vec<_> = fixed
-                    .iter()
-                    .map(|p| p.announcement(&self.settings.namespace))
-                    .collect();
-                self.orders
-                    .extend(again.into_iter().map(|a| Order::Register(Box::new(a))));
-            }
-            Told::AddressRemoved => self.look(now),
-            Told::Died => self.engine_died(now),
-        }
+    /// Whether it can send and hear.
+    fn is_open(&self) -> bool {
+        matches!(self.port, Port::Open)
     }
 
-    /// Says goodbye for all, waits until that is sent twice, and ends the engine.
+    /// Says goodbye for all, and waits until that was sent twice.
     async fn close(&mut self) -> Result<()> {
+        let left = self.publications.len();
+        let ends = Instant::now() + CLOSE_TIME;
         for label in self.publications.keys().cloned().collect::<Vec<_>>() {
             self.withdraw(&label, None);
         }
-        if self.engine.is_none() {
-            // Nothing is published where there is no engine.
-            self.drop_orders();
-        }
-        let ends = Instant::now() + CLOSE_TIME;
-        while self.engine.is_some() && !(self.orders.is_empty() && self.goodbyes.is_empty()) {
-            self.flush();
-            if Instant::now() >= ends {
+        self.send(Instant::now());
+        while !(self.responder.has_said_goodbye() && self.blocked.is_none()) {
+            let next = self.next_send().unwrap_or(ends);
+            if next >= ends {
                 break;
             }
-            let again = self.clock.flush.unwrap_or(ends).min(ends);
-            tokio::select! {
-                Some(()) = self.goodbyes.next() => {}
-                () = tokio::time::sleep_until(again) => {}
-            }
-        }
-        let left = self.orders.len();
-        if let Some(at) = self.last_goodbye {
-            tokio::time::sleep_until(at + GOODBYE_REPEATED).await;
+            tokio::time::sleep_until(next).await;
+            self.send(Instant::now());
         }
         self.feed.close();
-        let engines = [self.engine.take(), self.retired.take().map(|(engine, _)| engine)];
-        for mut engine in engines.into_iter().flatten() {
-            engine
-                .shut_down()
-                .await
-                .map_err(|why| Error::backend("mdns", why))?;
+        if self.responder.has_said_goodbye() {
+            return Ok(());
         }
-        if left > 0 {
-            return Err(Error::Incomplete {
-                left: format!("{left} goodbyes"),
-                source: None,
-            });
-        }
-        Ok(())
+        Err(Error::Incomplete {
+            left: format!("{left} goodbyes"),
+            source: None,
+        })
     }
 }
 
@@ -299,34 +269,19 @@ impl Drop for Driver {
     /// The runtime has ended before the registry was closed: says goodbye all the same.
     fn drop(&mut self) {
         self.feed.close();
-        if let Some(engine) = &mut self.engine {
-            let namespace = &self.settings.namespace;
-            engine.farewell(self.publications.values().map(|p| p.last_words(namespace)));
+        let labels: Vec<Arc<str>> = self.publications.keys().cloned().collect();
+        if labels.is_empty() {
+            return;
         }
-    }
-}
-
-/// What the engine tells, once `pause` is over.
-async fn told(engine: &mut Option<Engine>, pause: Option<Instant>) -> Vec<Told> {
-    if let Some(pause) = pause.filter(|pause| *pause > Instant::now()) {
-        tokio::time::sleep_until(pause).await;
-    }
-    match engine {
-        Some(engine) => engine.told().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What is said to everybody.
-async fn hear(reader: &mut Option<Reader>) -> Vec<Heard> {
-    match reader {
-        Some(reader) => reader.hear().await,
-        None => std::future::pending().await,
+        for label in labels {
+            self.withdraw(&label, None);
+        }
+        self.send(Instant::now());
     }
 }
 
 /// What is answered to questions of our own.
-async fn hear_answers(asker: &mut Option<Asker>) -> Vec<Heard> {
+async fn hear_answers(asker: &mut Option<Asker>) -> Vec<Answer> {
     match asker {
         Some(asker) => asker.hear().await,
         None => std::future::pending().await,
@@ -347,13 +302,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// What follows this soon is part of a burst.
-const BUSY: Duration = Duration::from_millis(2);
-/// Short enough for its queues, of which the smaller one holds a hundred words.
-const PAUSE: Duration = Duration::from_millis(1);
-/// An announcement drops the addresses that it lacks only where they are more than a second old
-/// (RFC 6762, 10.2), so one that follows another at once leaves them there.
-const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1500);
-/// The engine repeats a goodbye after 120 ms.
-const GOODBYE_REPEATED: Duration = Duration::from_millis(150);
+/// Commands that are taken in one turn.
+const MAX_COMMANDS: usize = 256;
 const CLOSE_TIME: Duration = Duration::from_secs(2);

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::super::publication::{Due, Publication};
 use super::Driver;
-use super::orders::Order;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Key};
@@ -17,12 +16,12 @@ use crate::instance::{Instance, Key};
 /// Our own labels that have left: what is still heard of them is an echo, never a stranger's.
 #[derive(Debug, Default)]
 pub(super) struct Departed {
-    labels: HashSet<String>,
-    by_time: VecDeque<(Instant, String)>,
+    labels: HashSet<Arc<str>>,
+    by_time: VecDeque<(Instant, Arc<str>)>,
 }
 
 impl Departed {
-    pub(super) fn add(&mut self, label: String, now: Instant) {
+    pub(super) fn add(&mut self, label: Arc<str>, now: Instant) {
         while self.by_time.front().is_some_and(|(at, _)| now - *at > ECHO_TIME) {
             if let Some((_, old)) = self.by_time.pop_front() {
                 self.labels.remove(&old);
@@ -47,12 +46,11 @@ impl Driver {
         let now = Instant::now();
         self.look_again(now);
         if self.local.interfaces().iter().next().is_none() {
-            // The engine may not have noticed yet, and would say that it has sent it.
             let why = Error::unavailable("mdns", "no network interface in use is up");
             // Who no longer waits need not know.
             return drop(reply.send(Err(why)));
         }
-        if self.reader.is_none() {
+        if !self.reads {
             // Who publishes learns that a later owner has taken its id over (C10), but not before its
             // own start-up is through.
             self.clock.read = Some(now + READ_AFTER);
@@ -63,7 +61,7 @@ impl Driver {
         let result = match known.and_then(|label| self.publications.remove(&label)) {
             Some(mut publication) => {
                 self.unschedule(&publication);
-                match publication.update(instance, ticket, &self.local, now) {
+                match publication.update(instance, ticket, &self.local, &self.settings.namespace, now) {
                     Ok(may_send) => Ok((publication, may_send)),
                     Err(error) => {
                         // What was published stays.
@@ -74,9 +72,8 @@ impl Driver {
                     }
                 }
             }
-            None => {
-                Publication::new(instance, ticket, &self.local, now).map(|publication| (publication, true))
-            }
+            None => Publication::new(instance, ticket, &self.local, &self.settings.namespace, now)
+                .map(|publication| (publication, true)),
         };
         let (mut publication, may_send) = match result {
             Ok(result) => result,
@@ -87,7 +84,7 @@ impl Driver {
         self.tickets.insert(ticket, label.clone());
         if may_send {
             publication.await_sent(reply, now);
-            self.order_register(&publication);
+            self.responder.publish(publication.service(), now);
         } else {
             self.counters.merged_update();
             self.table.put_own(&label, Instance::clone(&publication.instance));
@@ -100,8 +97,8 @@ impl Driver {
         self.publications.insert(label, publication);
     }
 
-    /// The engine has sent a label.
-    pub(super) fn sent(&mut self, label: &str) {
+    /// A label was announced on at least one link.
+    pub(super) fn note_announced(&mut self, label: &str) {
         let Some(mut publication) = self.publications.remove(label) else {
             return;
         };
@@ -113,7 +110,7 @@ impl Driver {
         if heard {
             self.table.put_own(label, publication.located(&self.local));
         }
-        self.publications.insert(label.to_owned(), publication);
+        self.publications.insert(label.into(), publication);
         if waited && !heard && !self.table.is_own(label) {
             // Nobody waits for it any longer.
             return self.withdraw(label, None);
@@ -121,12 +118,10 @@ impl Driver {
         self.check_superseded(&key);
     }
 
+    /// Withdraws a label. `reply` is told once the goodbye was sent.
     pub(super) fn withdraw(&mut self, label: &str, reply: Option<oneshot::Sender<Result<()>>>) {
+        self.leavers.extend(reply);
         let Some(mut publication) = self.publications.remove(label) else {
-            if let Some(reply) = reply {
-                // Who no longer waits need not know.
-                let _ = reply.send(Ok(()));
-            }
             return;
         };
         self.unschedule(&publication);
@@ -137,21 +132,9 @@ impl Driver {
         if self.outage && self.unsaid.len() < MAX_UNSAID {
             self.unsaid.push(last_words.clone());
         }
-        self.orders.push_back(Order::Register(Box::new(last_words)));
-        self.orders.push_back(Order::Unregister(label.to_owned(), reply));
+        self.responder.withdraw(last_words);
         self.table.take(label);
-        self.departed.add(label.to_owned(), Instant::now());
-    }
-
-    pub(super) fn refused(&mut self, label: &str) {
-        if let Some(mut publication) = self.publications.remove(label) {
-            self.unschedule(&publication);
-            self.tickets.remove(&publication.ticket);
-            publication.failed(Error::backend(
-                "mdns",
-                "the mDNS engine does not take this instance",
-            ));
-        }
+        self.departed.add(label.into(), Instant::now());
     }
 
     pub(super) fn publications_due(&mut self, now: Instant) {
@@ -163,9 +146,8 @@ impl Driver {
             match publication.take_due(now) {
                 Due::Nothing => {}
                 Due::Send => {
-                    let announcement = publication.announcement(&self.settings.namespace);
                     self.due.extend(publication.due.map(|at| (at, label.clone())));
-                    self.orders.push_back(Order::Register(Box::new(announcement)));
+                    self.responder.publish(publication.service(), now);
                 }
                 Due::GiveUp => {
                     let names: Vec<&str> = self.local.interfaces().names().collect();
@@ -192,18 +174,6 @@ impl Driver {
         }
     }
 
-    /// Every publication is lost, and is to be made again with a label of its own.
-    pub(super) fn lose_all(&mut self, why: impl Fn() -> Error) {
-        for (label, mut publication) in std::mem::take(&mut self.publications) {
-            self.table.take(&label);
-            self.departed.add(label, Instant::now());
-            publication.failed(why());
-            publication.lose(Lost::Gone(why()));
-        }
-        self.tickets.clear();
-        self.due.clear();
-    }
-
     pub(super) fn schedule(&mut self, publication: &Publication) {
         self.due
             .extend(publication.due.map(|at| (at, publication.label.clone())));
@@ -216,7 +186,7 @@ impl Driver {
     }
 }
 
-/// Caches hold what said goodbye for a second (RFC 6762, 10.1), and the engine repeats itself.
+/// Caches hold what said goodbye for a second (RFC 6762, 10.1), and it is said twice.
 const ECHO_TIME: Duration = Duration::from_secs(5);
 /// Goodbyes that are kept for the return of the network; others are left to their time to live.
 const MAX_UNSAID: usize = 1024;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::packet::{MAX_QUESTIONS, Question};
+use super::super::proto::message::{MAX_QUESTIONS, Question};
 use super::label::{Label, Text};
 use super::{ASK_AGAIN, Records, earlier};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::packet::{Said, What};
+use super::super::proto::message::{Said, What};
 use super::lives::{Life, MAX_TTL};
 use super::{GOODBYE, LAST_CHANCE, Source};
 

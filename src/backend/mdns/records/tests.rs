@@ -2,7 +2,7 @@ mod room;
 
 use std::net::IpAddr;
 
-use super::super::packet::Question;
+use super::super::proto::message::Question;
 use super::*;
 
 const AT: u32 = 2;
@@ -314,7 +314,7 @@ fn what_would_be_over_soon_is_asked_for_once_a_second() {
     assert_eq!(records.due(now + seconds(95)), []);
     let at = now + seconds(97);
     let first = records.due(at);
-    assert_eq!(first.len(), super::super::packet::MAX_QUESTIONS);
+    assert_eq!(first.len(), super::super::proto::message::MAX_QUESTIONS);
     assert_eq!(records.due(at), []);
     let second = records.due(at + seconds(1));
     let all: BTreeSet<_> = first.iter().chain(&second).collect();
@@ -426,7 +426,7 @@ fn where_many_would_be_over_at_once_all_are_asked_for_together() {
     // Then some by their names, and all again after a while.
     assert_eq!(
         records.due(at + seconds(1)).len(),
-        super::super::packet::MAX_QUESTIONS
+        super::super::proto::message::MAX_QUESTIONS
     );
     assert_eq!(records.due(at + seconds(5)), [Question::Type]);
 }

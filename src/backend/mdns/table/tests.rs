@@ -34,7 +34,26 @@ fn resolved(instance: &Instance, ip: &str) -> Resolved {
 }
 
 fn hear(table: &mut Table, label: &str, resolved: &Resolved) -> Heard {
-    table.heard(&label.into(), resolved)
+    table.heard(&label.into(), resolved, Instant::now())
+}
+
+#[test]
+fn what_its_owner_goes_on_to_say_replaces_what_was_forged_and_what_is_late_does_not() {
+    let mut table = table();
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let label: Arc<str> = "one".into();
+    let (true_one, forged) = (
+        resolved(&instance("a", 5), "10.0.0.1"),
+        resolved(&instance("a", 9), "10.0.0.1"),
+    );
+    table.heard(&label, &true_one, start);
+    table.heard(&label, &forged, at(5_000));
+    table.heard(&label, &true_one, at(5_001));
+    table.heard(&label, &forged, at(5_500));
+    assert_eq!(shown(&table), [("a".to_owned(), 9)]);
+    table.heard(&label, &true_one, at(6_001));
+    assert_eq!(shown(&table), [("a".to_owned(), 5)]);
 }
 
 fn shown(table: &Table) -> Vec<(String, u64)> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::super::packet::{MAX_QUESTIONS, Question};
+use super::super::super::proto::message::{MAX_QUESTIONS, Question};
 use super::super::Driver;
 use super::{ROUNDS, TRIES};
 
@@ -39,7 +39,7 @@ impl Driver {
             return;
         }
         // While nobody can be heard, or all are to be heard again, nobody is gone for that.
-        let is_time = !self.outage && self.engine.is_some() && !self.records.has_suspects();
+        let is_time = !self.outage && self.is_open() && !self.records.has_suspects();
         let links = self.ways_to_ask(now);
         for (n, labels) in due.chunks(MAX_QUESTIONS).enumerate() {
             let can_ask = is_time && n < PACKETS_AT_ONCE && self.looks.can_ask(links, labels.len(), ROUNDS);
@@ -55,7 +55,7 @@ impl Driver {
     /// Asks for those whose later owner has left whether they are there.
     pub(super) fn check_doubtful(&mut self, now: Instant) {
         // While nobody can be heard, nobody has answered.
-        if self.outage || self.engine.is_none() {
+        if self.outage || !self.is_open() {
             return;
         }
         if self.looks.doubtful_again.is_some_and(|at| at > now) || !self.table.has_doubtful() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::super::packet::Question;
+use super::super::super::proto::LinkId;
+use super::super::super::proto::message::Question;
 use super::super::super::socket;
 use super::super::Driver;
 use super::{Looks, ROUNDS};
@@ -25,14 +26,14 @@ const LONGEST_FILLING: Duration = Duration::from_secs(3);
 
 impl Looks {
     /// Another host has answered on a link to this one alone.
-    pub(in super::super) fn note_unicast(&mut self, index: u32, is_ipv4: bool, now: Instant) {
-        self.unicast.insert((index, is_ipv4), now);
+    pub(in super::super) fn note_unicast(&mut self, link: LinkId, now: Instant) {
+        self.unicast.insert(link, now);
     }
 
     /// Whether answers to this host alone have come in on a link lately.
-    fn hears_unicast(&self, index: u32, is_ipv4: bool, now: Instant) -> bool {
+    fn hears_unicast(&self, link: LinkId, now: Instant) -> bool {
         self.unicast
-            .get(&(index, is_ipv4))
+            .get(&link)
             .is_some_and(|at| now - *at < UNICAST_IS_PROVEN)
     }
 
@@ -52,9 +53,12 @@ impl Driver {
             .filter(|interface| !interface.loopback);
         let mut families = interfaces.flat_map(|interface| {
             let addresses = interface.addresses.iter();
-            addresses.map(|(ip, _)| (interface.index, ip.is_ipv4()))
+            addresses.map(|(ip, _)| LinkId {
+                index: interface.index,
+                is_ipv4: ip.is_ipv4(),
+            })
         });
-        families.all(|(index, is_ipv4)| self.looks.hears_unicast(index, is_ipv4, now))
+        families.all(|link| self.looks.hears_unicast(link, now))
     }
 
     /// Has all asked once more by multicast, where nobody has answered to this host alone. Returns how long the answers are
@@ -71,12 +75,11 @@ impl Driver {
     /// Asks by multicast on the links on which no answer to this host alone has come in; where that decides whether a label
     /// is gone, on all.
     pub(super) fn ask_by_multicast(&self, questions: &[Question], now: Instant) {
-        let Some(reader) = &self.reader else { return };
         let interfaces = self.local.interfaces();
         let is_loopback = |index| interfaces.iter().any(|it| it.index == index && it.loopback);
         if !self.is_unicast_proven(now) {
-            reader.ask(questions, |index, is_ipv4| {
-                !is_loopback(index) && !self.looks.hears_unicast(index, is_ipv4, now)
+            self.listener.ask(questions, |link| {
+                !is_loopback(link.index) && !self.looks.hears_unicast(link, now)
             });
         }
         let checks = &self.looks.checks;
@@ -88,8 +91,8 @@ impl Driver {
         };
         let last: Vec<Question> = questions.iter().filter(decides).cloned().collect();
         if !last.is_empty() {
-            reader.ask(&last, |index, is_ipv4| {
-                !is_loopback(index) && self.looks.hears_unicast(index, is_ipv4, now)
+            self.listener.ask(&last, |link| {
+                !is_loopback(link.index) && self.looks.hears_unicast(link, now)
             });
         }
     }

@@ -7,24 +7,24 @@ use simple_dns::{CLASS, Label, Name, OPCODE, Packet, RCODE, ResourceRecord, TYPE
 
 /// What a response says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Response {
-    pub(super) id: u16,
-    pub(super) records: Vec<Said>,
+pub(in super::super) struct Response {
+    pub(in super::super) id: u16,
+    pub(in super::super) records: Vec<Said>,
 }
 
 /// One record of a response, with names in lower case (RFC 6762, 16) and without their dots at the end.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) what: What,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Said {
+    pub(in super::super) what: What,
     /// In seconds; 0 says goodbye (RFC 6762, 10.1).
-    pub(super) ttl: u32,
+    pub(in super::super) ttl: u32,
     /// What was said before of the same is over (RFC 6762, 10.2).
-    pub(super) flushes: bool,
+    pub(in super::super) flushes: bool,
 }
 
 /// What a record is about.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum What {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in super::super) enum What {
     /// A label of the type is there.
     Pointer(String),
     /// Where a label is served.
@@ -37,7 +37,7 @@ pub(super) enum What {
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Question {
+pub(in super::super) enum Question {
     /// Which labels of the type there are.
     Type,
     /// Where a label is served, and what it says of itself.
@@ -48,7 +48,7 @@ pub(super) enum Question {
 
 /// Reads a response; none where it is something else, or can't be read. Records that say nothing of
 /// `service_type` or of a host are left out.
-pub(super) fn read(bytes: &[u8], service_type: &str) -> Option<Response> {
+pub(in super::super) fn read(bytes: &[u8], service_type: &str) -> Option<Response> {
     if !is_response(bytes) {
         return None;
     }
@@ -65,18 +65,21 @@ pub(super) fn read(bytes: &[u8], service_type: &str) -> Option<Response> {
     })
 }
 
-/// Whether the header is a response's, with no more records than the packet has room for: the library
-/// makes room for as many as it says.
 fn is_response(bytes: &[u8]) -> bool {
+    bytes.get(2).is_some_and(|flags| flags & 0x80 != 0) && has_room(bytes)
+}
+
+/// Whether a packet has room for as many records as its header says: the library reserves memory for all of them.
+pub(super) fn has_room(bytes: &[u8]) -> bool {
     let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
         return false;
     };
     let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
     let least = count(4) * LEAST_QUESTION + (count(6) + count(8) + count(10)) * LEAST_RECORD;
-    header[2] & 0x80 != 0 && least <= rest.len()
+    least <= rest.len()
 }
 
-fn said(record: &ResourceRecord<'_>, service_type: &str) -> Option<Said> {
+pub(super) fn said(record: &ResourceRecord<'_>, service_type: &str) -> Option<Said> {
     if record.class != CLASS::IN {
         return None;
     }
@@ -112,7 +115,7 @@ fn said(record: &ResourceRecord<'_>, service_type: &str) -> Option<Said> {
 }
 
 /// The first label of a name of the type, in lower case.
-fn label_of(name: &Name<'_>, service_type: &str) -> Option<String> {
+pub(super) fn label_of(name: &Name<'_>, service_type: &str) -> Option<String> {
     let (first, rest) = name.get_labels().split_first()?;
     if !same(rest.iter().map(AsRef::as_ref), service_type) {
         return None;
@@ -121,7 +124,7 @@ fn label_of(name: &Name<'_>, service_type: &str) -> Option<String> {
     Some(label.to_ascii_lowercase())
 }
 
-fn is_name(name: &Name<'_>, text: &str) -> bool {
+pub(super) fn is_name(name: &Name<'_>, text: &str) -> bool {
     same(name.as_bytes(), text)
 }
 
@@ -138,7 +141,7 @@ fn same<'a>(labels: impl Iterator<Item = &'a [u8]>, text: &str) -> bool {
 }
 
 /// A name of a host, in lower case: none where its labels can't be told apart in text.
-fn text(name: &Name<'_>) -> Option<String> {
+pub(super) fn text(name: &Name<'_>) -> Option<String> {
     let mut text = String::with_capacity(48);
     for label in name.as_bytes() {
         let label = std::str::from_utf8(label).ok().filter(|l| !l.contains('.'))?;
@@ -167,7 +170,7 @@ fn plain(strings: &simple_dns::rdata::TXT<'_>) -> Box<[u8]> {
 }
 
 /// The pairs of a TXT record (RFC 6763, 6.3), of strings that each stand behind their length.
-pub(super) fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub(in super::super) fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut pairs = Vec::new();
     while let Some((length, rest)) = strings.split_first() {
         let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
@@ -186,7 +189,7 @@ pub(super) fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Queries with these questions (RFC 6762, 5.1), as many as it takes.
-pub(super) fn queries(id: u16, questions: &[Question], service_type: &str) -> Vec<Vec<u8>> {
+pub(in super::super) fn queries(id: u16, questions: &[Question], service_type: &str) -> Vec<Vec<u8>> {
     let query = |some: &[Question]| {
         let mut packet = Packet::new_query(id);
         for question in some {
@@ -218,13 +221,13 @@ fn name_of<'a>(label: &'a str, service_type: &'a str) -> Name<'a> {
     Name::new_with_labels(&labels)
 }
 
-const HEADER: usize = 12;
+pub(super) const HEADER: usize = 12;
 /// A name of one byte, a type and a class.
 const LEAST_QUESTION: usize = 5;
 /// The same, a time to live and a length.
 const LEAST_RECORD: usize = 11;
 /// Of labels of 63 bytes, in a packet of 1,452 bytes.
-pub(super) const MAX_QUESTIONS: usize = 15;
+pub(in super::super) const MAX_QUESTIONS: usize = 15;
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,12 @@
 //! The thread on which a backend runs.
 //!
-//! Its connections are served there too, so an application that blocks its own runtime for longer than the time to live
-//! does not lose its leases. It costs a thread that sleeps, and two changes of thread for each call.
+//! Its sockets are served there too, so an application that blocks its own runtime loses no lease, and its instances are
+//! answered for. It costs a thread that sleeps, and two changes of thread for each call.
 
 use std::io;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -19,6 +20,24 @@ pub(super) struct Worker {
     thread: Mutex<Option<Thread>>,
 }
 
+/// Ends the thread where the application's runtime drops it, and waits for that up to a time.
+struct EndWithRuntime {
+    ended: CancellationToken,
+    waits: Duration,
+    /// Closed when all tasks of the thread have been dropped.
+    dropped: mpsc::Receiver<()>,
+}
+
+impl Drop for EndWithRuntime {
+    fn drop(&mut self) {
+        if !self.ended.is_cancelled() {
+            self.ended.cancel();
+            // It is closed, or the time is over.
+            let _ = self.dropped.recv_timeout(self.waits);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Thread {
     handle: JoinHandle<()>,
@@ -27,16 +46,18 @@ struct Thread {
 }
 
 impl Worker {
-    /// Starts the thread. It ends with the application's runtime at the latest, where nobody stops it.
+    /// Starts the thread. It ends with the application's runtime at the latest, where nobody stops it; the end of that
+    /// runtime waits so long for the tasks of the thread to be dropped, which may have something to say first.
     ///
     /// # Errors
     ///
     /// The system's, where there can be no further thread.
-    pub(super) fn start(application: &Handle) -> io::Result<Self> {
+    pub(super) fn start(name: &str, application: &Handle, waits: Duration) -> io::Result<Self> {
         let ended = CancellationToken::new();
         let (sender, receiver) = mpsc::sync_channel(1);
         let (finished, done) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("hereabouts-etcd".to_owned());
+        let (drops, dropped) = mpsc::sync_channel::<()>(1);
+        let thread = std::thread::Builder::new().name(name.to_owned());
         let until = ended.clone();
         let handle = thread.spawn(move || {
             // On the thread itself, since a runtime must not be dropped by a task of another one.
@@ -49,11 +70,17 @@ impl Worker {
             runtime.block_on(until.cancelled());
             // A look-up of a name that hangs is not waited for.
             runtime.shutdown_background();
+            drop(drops);
             drop(finished);
         })?;
         let ends_with_it = || io::Error::other("the thread has ended");
         let runtime = receiver.recv().map_err(|_| ends_with_it())??;
-        let (guard, until) = (ended.clone().drop_guard(), ended.clone());
+        let until = ended.clone();
+        let guard = EndWithRuntime {
+            ended: ended.clone(),
+            waits,
+            dropped,
+        };
         application.spawn(async move {
             // Dropped with that runtime, or now.
             let _guard = guard;
@@ -84,6 +111,12 @@ impl Worker {
                 Err(_cancelled) => None,
             },
         }
+    }
+
+    /// Ends the thread when it is cancelled.
+    #[cfg(feature = "mdns")]
+    pub(super) fn ender(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     /// Ends the thread, and all tasks and connections with it, without waiting for that.

@@ -100,6 +100,7 @@ impl Worker {
 
     /// Runs a future on the thread; none where the thread has ended. Dropping the future that this returns does not end
     /// the one that runs.
+    #[cfg(feature = "etcd")]
     pub(super) async fn run<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,

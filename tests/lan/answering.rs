@@ -132,7 +132,8 @@ fn what_others_claim_of_its_names_is_put_right_by_their_owner() {
     let events = Events::synced(&b, &client, "greeter");
     assert_nothing_came_or_went(&events.during(Duration::from_secs(9)));
     let stranger = Stranger::on(&c);
-    let heard = Announcements::on(&c);
+    let listener = lan.host(5);
+    let heard = Announcements::on(&listener);
     let truth = move |s: &hereabouts::Snapshot| {
         let one = s.iter().next();
         one.is_some_and(|one| {
@@ -162,7 +163,7 @@ fn what_others_claim_of_its_names_is_put_right_by_their_owner() {
     ] {
         let began = Instant::now();
         stranger.send(&forged.bytes());
-        heard.wait_for_announcement(a.address(), SOON);
+        heard.wait_for_response(a.address(), SOON);
         await_snapshot(&b, &client, "greeter", SOON, truth);
         println!("{what}: put right after {:?}", began.elapsed());
         // Its time to live is 120 s.

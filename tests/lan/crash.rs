@@ -214,17 +214,19 @@ fn an_earlier_owner_that_lives_is_shown_again_when_a_later_one_leaves() {
     let answer = earlier.clone();
     let _responder = Responder::on(&a, move |asked| asked.answer(answer.clone()));
     events.until(SOON, "added one");
-    let stranger = Stranger::on(&b);
-    stranger.send(
-        &Response::new()
-            .service("later", 1002, b.address(), &txt(2))
-            .bytes(),
-    );
+    let later = Response::new()
+        .service("later", 1002, b.address(), &txt(2))
+        .bytes();
+    let answer = later.clone();
+    let responder = Responder::on(&b, move |asked| asked.answer(answer.clone()));
+    let stranger = Stranger::on(&lan.host(4));
+    stranger.send(&later);
     let port = |event: &Event, port: u16| match event {
         Event::Added(new) | Event::Updated { new, .. } => new.addresses()[0].port() == port,
         _ => false,
     };
     events.until_event(SOON, "the later one", |event| port(event, 1002));
+    drop(responder);
     stranger.send(&Response::new().goodbye("later").bytes());
     events.until_event(SOON, "the earlier one again", |event| port(event, 1001));
 }

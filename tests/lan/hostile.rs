@@ -287,4 +287,25 @@ fn a_generation_beyond_tomorrow_supersedes_nobody() {
     scene.end();
 }
 
+#[test]
+fn a_later_owner_that_does_not_answer_ends_no_registration_and_redirects_nobody() {
+    let scene = Scene::new();
+    let tonight = std::time::SystemTime::now() + Duration::from_secs(3_600);
+    let tonight = tonight.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut txt = txt_of("greeter", "good");
+    txt.retain(|pair| !pair.starts_with("g="));
+    txt.push(format!("g={}.0", tonight.as_millis()));
+    let packet = Response::new().service("later", 80, Ipv4Addr::new(10, 77, 0, 3), &txt);
+    for _ in 0..3 {
+        scene.stranger.send(&packet.bytes());
+        // It is asked for within two seconds, and then it is gone.
+        let seen = scene.events.during(Duration::from_secs(3));
+        assert_nothing_came_or_went(&seen);
+        assert!(seen.is_empty(), "nobody is redirected: {seen:#?}");
+        assert!(scene.is_registered(), "its owner keeps it");
+    }
+    scene.still_works("a later owner that does not answer");
+    scene.end();
+}
+
 const MANY: usize = 40;

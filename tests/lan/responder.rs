@@ -93,6 +93,25 @@ impl Announcements {
         while self.0.recv_from(&mut packet).is_ok() {}
     }
 
+    /// Waits for a response of a host.
+    #[track_caller]
+    pub(crate) fn wait_for_response(&self, of: Ipv4Addr, limit: Duration) {
+        let ends = Instant::now() + limit;
+        let mut packet = [0; 9000];
+        loop {
+            let left = ends.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{of} has said nothing within {limit:?}");
+            self.0.set_read_timeout(Some(left)).expect("a limit");
+            if let Ok((length, from)) = self.0.recv_from(&mut packet)
+                && length > 2
+                && packet[2] & 0x80 != 0
+                && from.ip() == of
+            {
+                return;
+            }
+        }
+    }
+
     /// Waits for a response of a host, before which it has asked nothing by multicast. Returns how long it took.
     #[track_caller]
     pub(crate) fn wait_for_announcement(&self, of: Ipv4Addr, limit: Duration) -> Duration {

@@ -13,12 +13,52 @@ use crate::instance::{Instance, ServiceName};
 pub(super) struct Crowd {
     limits: Limits,
     per_address: HashMap<IpAddr, usize>,
-    /// The labels of each service, in the order in which they came.
-    services: HashMap<ServiceName, BTreeMap<u64, Arc<str>>>,
-    by_size: BTreeSet<(usize, ServiceName)>,
+    all: Services,
+    /// Those that have not answered a question yet: anybody can make them up.
+    unanswered: Services,
     next_number: u64,
     refused_in_all: bool,
     refused_at: Option<IpAddr>,
+}
+
+/// The labels of each service, in the order in which they came.
+#[derive(Debug, Default)]
+struct Services {
+    labels: HashMap<ServiceName, BTreeMap<u64, Arc<str>>>,
+    by_size: BTreeSet<(usize, ServiceName)>,
+}
+
+impl Services {
+    fn resize(&mut self, service: &ServiceName, change: impl FnOnce(&mut BTreeMap<u64, Arc<str>>)) {
+        let labels = self.labels.entry(service.clone()).or_default();
+        let before = labels.len();
+        change(labels);
+        let after = labels.len();
+        self.by_size.remove(&(before, service.clone()));
+        if after == 0 {
+            self.labels.remove(service);
+        } else {
+            self.by_size.insert((after, service.clone()));
+        }
+    }
+
+    fn remove(&mut self, number: u64, service: &ServiceName) {
+        if self.labels.contains_key(service) {
+            self.resize(service, |labels| {
+                labels.remove(&number);
+            });
+        }
+    }
+
+    fn len_of(&self, service: &ServiceName) -> usize {
+        self.labels.get(service).map_or(0, BTreeMap::len)
+    }
+
+    /// The newest label of the service that has most, if that has more than so many.
+    fn newest_of_largest(&self, more_than: usize) -> Option<&Arc<str>> {
+        let (_, service) = self.by_size.last().filter(|(size, _)| *size > more_than)?;
+        self.labels.get(service)?.last_key_value().map(|(_, label)| label)
+    }
 }
 
 impl Crowd {
@@ -26,17 +66,17 @@ impl Crowd {
         Self {
             limits,
             per_address: HashMap::new(),
-            services: HashMap::new(),
-            by_size: BTreeSet::new(),
+            all: Services::default(),
+            unanswered: Services::default(),
             next_number: 0,
             refused_in_all: false,
             refused_at: None,
         }
     }
 
-    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. A
-    /// service that fills more than half of all room gives some up, and its newest label is to be taken
-    /// away: so the made-up instances of one service can't keep another from being found.
+    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. Those that have not answered yet
+    /// give way first, then those of a service that fills more than half of all room: of the largest service its newest
+    /// label, which is to be taken away. So made-up instances can't keep others from being found.
     pub(super) fn admit(&mut self, labels: usize, instance: &Instance) -> Result<Option<Arc<str>>, String> {
         let Limits {
             instances,
@@ -55,33 +95,41 @@ impl Crowd {
             return Ok(None);
         }
         self.refused_in_all = true;
-        let own = self.services.get(instance.service()).map_or(0, BTreeMap::len);
+        let own = self.all.len_of(instance.service());
         // What is in use stays, unless it is most of all there is.
-        let largest = self.by_size.last();
-        let largest = largest.filter(|(size, _)| *size > own + 1 && *size > instances / 2);
-        let newest = largest.and_then(|(_, service)| self.services.get(service)?.last_key_value());
+        let newest = self.unanswered.newest_of_largest(0);
+        let newest = newest.or_else(|| self.all.newest_of_largest((own + 1).max(instances / 2)));
         match newest {
-            Some((_, label)) => Ok(Some(label.clone())),
+            Some(label) => Ok(Some(label.clone())),
             None => Err(format!("{instances} instances")),
         }
     }
 
     /// A label has come. Returns its number, by which it leaves again.
-    pub(super) fn comes(&mut self, label: &Arc<str>, instance: &Instance) -> u64 {
+    pub(super) fn comes(&mut self, label: &Arc<str>, instance: &Instance, has_answered: bool) -> u64 {
         for ip in ips(instance) {
             *self.per_address.entry(ip).or_default() += 1;
         }
         self.next_number += 1;
         let number = self.next_number;
-        self.resize(instance.service(), |labels| {
+        let insert = |labels: &mut BTreeMap<u64, Arc<str>>| {
             labels.insert(number, label.clone());
-        });
+        };
+        self.all.resize(instance.service(), insert);
+        if !has_answered {
+            self.unanswered.resize(instance.service(), insert);
+        }
         number
+    }
+
+    /// A label has answered a question.
+    pub(super) fn answers(&mut self, number: u64, instance: &Instance) {
+        self.unanswered.remove(number, instance.service());
     }
 
     /// Many have the same service's name, which is kept once.
     pub(super) fn share_name(&self, instance: &mut Instance) {
-        if let Some((name, _)) = self.services.get_key_value(instance.service()) {
+        if let Some((name, _)) = self.all.labels.get_key_value(instance.service()) {
             instance.share_name(name);
         }
     }
@@ -96,9 +144,8 @@ impl Crowd {
 
     pub(super) fn leaves(&mut self, number: u64, instance: &Instance) {
         self.leaves_addresses(instance);
-        self.resize(instance.service(), |labels| {
-            labels.remove(&number);
-        });
+        self.all.remove(number, instance.service());
+        self.unanswered.remove(number, instance.service());
     }
 
     fn leaves_addresses(&mut self, instance: &Instance) {
@@ -108,19 +155,6 @@ impl Crowd {
             if *count == 0 {
                 self.per_address.remove(&ip);
             }
-        }
-    }
-
-    fn resize(&mut self, service: &ServiceName, change: impl FnOnce(&mut BTreeMap<u64, Arc<str>>)) {
-        let labels = self.services.entry(service.clone()).or_default();
-        let before = labels.len();
-        change(labels);
-        let after = labels.len();
-        self.by_size.remove(&(before, service.clone()));
-        if after == 0 {
-            self.services.remove(service);
-        } else {
-            self.by_size.insert((after, service.clone()));
         }
     }
 

@@ -157,12 +157,12 @@ impl Machine {
         }
     }
 
-    fn taken(&mut self, taken: Taken, now: Instant) {
+    fn taken(&mut self, taken: Taken, source: Source, now: Instant) {
         for label in taken.left {
             self.table.leaves(&label);
         }
         for (label, resolved) in taken.resolved {
-            match self.table.heard(&label, &resolved, now) {
+            match self.table.heard(&label, &resolved, source, now) {
                 Heard::Shown { evicted, .. } => {
                     if let Some(evicted) = evicted {
                         self.records.drop_label(&evicted);
@@ -195,7 +195,7 @@ impl Machine {
                 resolved: vec![(label, resolved)],
                 ..Taken::default()
             };
-            self.taken(fewer, now);
+            self.taken(fewer, Source::Multicast, now);
         }
         for (label, _) in ended.labels {
             self.table.take(&label);
@@ -227,7 +227,7 @@ proptest! {
             if let Some(response) = message::read(&bytes, "_hereabouts._tcp.local.") {
                 let source = if step.asked { Source::Reply } else { Source::Multicast };
                 let taken = machine.records.take(response, step.interface, source, now);
-                machine.taken(taken, now);
+                machine.taken(taken, source, now);
             }
             machine.tick(now, step.outage)?;
             prop_assert!(machine.feed.len() <= MOST, "{} are shown", machine.feed.len());
@@ -310,7 +310,7 @@ fn what_real_peers_have_sent_is_understood() {
     for packet in &corpus {
         if let Some(response) = message::read(packet, "_hereabouts._tcp.local.") {
             let taken = machine.records.take(response, 2, Source::Multicast, now);
-            machine.taken(taken, now);
+            machine.taken(taken, Source::Multicast, now);
             seen.extend(
                 machine
                     .table

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use self::owners::Owners;
 use super::counters::Counters;
 use super::crowd::Crowd;
+use super::records::Source;
 use super::wire::{self, Resolved, Skip};
 use crate::backend::{Feed, Limits};
 use crate::instance::{Instance, Key, Namespace, State};
@@ -32,7 +33,7 @@ pub(super) struct Table {
     counters: Arc<Counters>,
     labels: HashMap<Arc<str>, Record>,
     owners: Owners,
-    /// Labels whose later owner has left, to be asked whether they are there.
+    /// Labels that are to be asked whether they are there.
     doubtful: BTreeSet<Arc<str>>,
 }
 
@@ -48,9 +49,11 @@ struct Record {
     is_leaving: bool,
     /// Nobody accepts connections there.
     unreachable: bool,
-    /// A later owner of its id was there, upon which its own owner withdraws it: it is not shown again before it has
-    /// answered.
-    was_superseded: bool,
+    /// It is not shown before it has answered a question: another owner of its id was there when it came, whom anybody could
+    /// replace with one packet; or a later one was, upon which its own owner withdraws it.
+    is_doubtful: bool,
+    /// It has answered a question.
+    has_answered: bool,
 }
 
 /// What has become of what was heard of a label.
@@ -84,7 +87,13 @@ impl Table {
     }
 
     /// Takes in what was heard of a label.
-    pub(super) fn heard(&mut self, label: &Arc<str>, resolved: &Resolved, now: Instant) -> Heard {
+    pub(super) fn heard(
+        &mut self,
+        label: &Arc<str>,
+        resolved: &Resolved,
+        source: Source,
+        now: Instant,
+    ) -> Heard {
         let known = self.labels.get(label);
         if known.is_some_and(|record| record.own) {
             return Heard::Own;
@@ -107,6 +116,12 @@ impl Table {
             }
         };
         let is_new = known.is_none();
+        let is_answer = source == Source::Reply;
+        let has_answered = is_answer || known.is_some_and(|known| known.has_answered);
+        let is_doubtful = match known {
+            Some(known) => known.is_doubtful && !is_answer,
+            None => !is_answer && self.shown(instance.key()).is_some(),
+        };
         let mut evicted = None;
         let mut unreachable = false;
         let mut since = now;
@@ -142,8 +157,12 @@ impl Table {
             number: 0,
             is_leaving: false,
             unreachable,
-            was_superseded: false,
+            is_doubtful,
+            has_answered,
         };
+        if is_doubtful && is_new {
+            self.doubtful.insert(label.clone());
+        }
         let key = self.insert(label, record);
         Heard::Shown { key, is_new, evicted }
     }
@@ -170,7 +189,8 @@ impl Table {
             number: 0,
             is_leaving: false,
             unreachable: false,
-            was_superseded: false,
+            is_doubtful: false,
+            has_answered: true,
         };
         self.insert(&label.into(), record);
     }
@@ -183,6 +203,7 @@ impl Table {
         if !record.own {
             self.crowd.leaves(record.number, &record.instance);
         }
+        self.doubtful.remove(label);
         let key = record.instance.key();
         self.owners.remove(key, label);
         self.show(key);
@@ -194,12 +215,12 @@ impl Table {
     fn doubt_earlier(&mut self, key: &Key) {
         if self.shown(key).is_none() {
             let labels = self.owners.of(key).iter();
-            let earlier = labels.filter(|label| self.labels.get(*label).is_some_and(|it| it.was_superseded));
+            let earlier = labels.filter(|label| self.labels.get(*label).is_some_and(|it| it.is_doubtful));
             self.doubtful.extend(earlier.cloned());
         }
     }
 
-    /// Takes the labels to ask for whether they are there, since a later owner of their id was, and has left.
+    /// Takes the labels to ask for whether they are there.
     pub(super) fn take_doubtful(&mut self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.doubtful).into_iter().collect()
     }
@@ -213,28 +234,33 @@ impl Table {
         !self.doubtful.is_empty()
     }
 
-    /// A label has answered: it is shown again where nobody later is there.
-    pub(super) fn confirm(&mut self, label: &str) {
-        let Some(record) = self.labels.get_mut(label).filter(|record| record.was_superseded) else {
-            return;
-        };
+    /// A label has answered: it is shown where nobody later is there. Returns its key, where that was in doubt.
+    pub(super) fn confirm(&mut self, label: &str) -> Option<Key> {
+        let record = self.labels.get_mut(label).filter(|record| !record.own)?;
+        if !std::mem::replace(&mut record.has_answered, true) {
+            self.crowd.answers(record.number, &record.instance);
+        }
+        if !record.is_doubtful {
+            return None;
+        }
         let instance = record.instance.clone();
         let key = instance.key();
         let is_later = |(_, shown): (_, &Arc<Instance>)| shown.generation() > instance.generation();
         if !self.shown(key).is_some_and(is_later)
             && let Some(record) = self.labels.get_mut(label)
         {
-            record.was_superseded = false;
+            record.is_doubtful = false;
             self.supersede_earlier(key);
             self.show(key);
         }
+        Some(key.clone())
     }
 
     /// The label whose instance is shown for a key, and the instance.
     pub(super) fn shown(&self, key: &Key) -> Option<(&Arc<str>, &Arc<Instance>)> {
         let labels = self.owners.of(key).iter();
         let records = labels.filter_map(|label| Some((label, self.labels.get(label)?)));
-        let reachable = records.filter(|(_, record)| !record.unreachable && !record.was_superseded);
+        let reachable = records.filter(|(_, record)| !record.unreachable && !record.is_doubtful);
         let (label, record) =
             reachable.max_by_key(|(label, record)| (record.instance.generation(), *label))?;
         Some((label, &record.instance))
@@ -311,7 +337,7 @@ impl Table {
         let key = instance.key();
         if !record.own && !self.labels.contains_key(label) && self.owners.of(key).is_empty() {
             // Nothing is known of it yet, as of most that is heard at once.
-            record.number = self.crowd.comes(label, &record.instance);
+            record.number = self.crowd.comes(label, &record.instance, record.has_answered);
             self.feed.upsert(instance.clone());
             self.labels.insert(label.clone(), record);
             self.owners.add(&instance, label);
@@ -332,7 +358,9 @@ impl Table {
                 record.number = known.number;
             }
             Some(known) => self.crowd.leaves(known.number, &known.instance),
-            None if !record.own => record.number = self.crowd.comes(label, &record.instance),
+            None if !record.own => {
+                record.number = self.crowd.comes(label, &record.instance, record.has_answered)
+            }
             None => {}
         }
         self.labels.insert(label.clone(), record);
@@ -353,7 +381,7 @@ impl Table {
             if let Some(record) = self.labels.get_mut(label).filter(|record| !record.own)
                 && (record.instance.generation(), label) < (latest.0, &latest.1)
             {
-                record.was_superseded = true;
+                record.is_doubtful = true;
             }
         }
     }

@@ -29,7 +29,7 @@ impl Driver {
                         let taken = self
                             .records
                             .take(response, heard.link.index, Source::Multicast, now);
-                        self.taken(taken, now);
+                        self.taken(taken, Source::Multicast, now);
                     }
                 }
             }
@@ -49,12 +49,12 @@ impl Driver {
             let taken = self
                 .records
                 .take(answer.response, answer.link.index, Source::Reply, now);
-            self.taken(taken, now);
+            self.taken(taken, Source::Reply, now);
         }
     }
 
-    fn taken(&mut self, taken: Taken, now: Instant) {
-        self.note_answered(&taken.heard);
+    fn taken(&mut self, taken: Taken, source: Source, now: Instant) {
+        self.note_answered(&taken.heard, source, now);
         for label in taken.left {
             let surprises = self.table.leaves(&label);
             self.looks.farewells.again(&label, now);
@@ -63,15 +63,15 @@ impl Driver {
             }
         }
         for (label, resolved) in taken.resolved {
-            self.resolved(&label, &resolved, now);
+            self.resolved(&label, &resolved, source, now);
         }
     }
 
-    fn resolved(&mut self, label: &Arc<str>, resolved: &Resolved, now: Instant) {
+    fn resolved(&mut self, label: &Arc<str>, resolved: &Resolved, source: Source, now: Instant) {
         if self.publications.contains_key(label) || self.departed.has(label) {
             return;
         }
-        match self.table.heard(label, resolved, now) {
+        match self.table.heard(label, resolved, source, now) {
             Heard::Shown { key, is_new, evicted } => {
                 if let Some(evicted) = evicted {
                     self.records.drop_label(&evicted);
@@ -100,7 +100,7 @@ impl Driver {
     pub(super) fn expire(&mut self, now: Instant) {
         let ended = self.records.expire(now, self.outage);
         for (label, resolved) in ended.fewer {
-            self.resolved(&label, &resolved, now);
+            self.resolved(&label, &resolved, Source::Multicast, now);
         }
         for (label, said_goodbye) in ended.labels {
             if self.table.is_own(&label) {

@@ -16,6 +16,7 @@ use super::super::farewells::Farewells;
 use super::super::look::{Links, Look, TRY_AGAIN};
 use super::super::proto::LinkId;
 use super::super::proto::message::{MAX_QUESTIONS, Question};
+use super::super::records::Source;
 use super::super::wire;
 use super::Driver;
 use crate::backend::Verdict;
@@ -163,10 +164,15 @@ impl Driver {
         }
     }
 
-    /// Notes that these labels are there.
-    pub(super) fn note_answered(&mut self, labels: &[Arc<str>]) {
-        for label in labels {
-            self.table.confirm(label);
+    /// Notes that these labels are there. Where answers to this host alone come in, no others are taken for one: anybody can send
+    /// to everybody at any time.
+    pub(super) fn note_answered(&mut self, labels: &[Arc<str>], source: Source, now: Instant) {
+        if source == Source::Reply || !self.is_unicast_proven(now) {
+            for label in labels {
+                if let Some(key) = self.table.confirm(label) {
+                    self.check_superseded(&key);
+                }
+            }
         }
         if self.looks.checks.is_empty() {
             return;

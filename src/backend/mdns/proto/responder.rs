@@ -103,7 +103,9 @@ struct Published {
     announced: usize,
     /// When it is announced next.
     due: Option<Instant>,
+    /// When it was defended last, and whether it is to be announced again for that.
     defended: Option<Instant>,
+    is_defended_again: bool,
     sent: BTreeMap<LinkId, Sent>,
 }
 
@@ -159,6 +161,7 @@ impl Responder {
             announced: 0,
             due: None,
             defended: None,
+            is_defended_again: false,
             sent: BTreeMap::new(),
         });
         published.service = service;
@@ -248,6 +251,7 @@ impl Responder {
             return;
         }
         published.defended = Some(now);
+        published.is_defended_again = true;
         self.defended = Some((began, count + 1));
         self.announce_at(label, now);
     }
@@ -334,8 +338,7 @@ impl Responder {
             published.due = None;
             let next = ANNOUNCEMENTS.get(published.announced);
             let next = next.map(|after| (published.began + *after).max(now + MULTICAST_INTERVAL));
-            let is_defended = published.defended == Some(now);
-            let again = is_defended.then(|| now + DEFENDED_AGAIN);
+            let again = std::mem::take(&mut published.is_defended_again).then(|| now + DEFENDED_AGAIN);
             if let Some(at) = [next, again].into_iter().flatten().min() {
                 self.announce_at(&label, at);
             }
@@ -347,8 +350,8 @@ impl Responder {
         self.send_to_all(&leaving, Purpose::Cache);
         self.send_to_all(&leaving, Purpose::Goodbye);
         let mut again = Vec::new();
-        while let Some((_, service)) = self.left.pop_front_if(|(at, _)| *at <= now) {
-            again.push(service);
+        while self.left.front().is_some_and(|(at, _)| *at <= now) {
+            again.extend(self.left.pop_front().map(|(_, service)| service));
         }
         self.send_to_all(&again, Purpose::Goodbye);
         self.left

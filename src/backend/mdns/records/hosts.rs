@@ -187,5 +187,6 @@ impl Hosts {
 }
 
 const MAX_ADDRESSES: usize = 64;
-/// Ours have a host name each; other publishers have one for all.
-const MAX_LABELS: usize = 4_096;
+/// Labels that name the same host: ours have a host name each; other publishers have one for all. Each new address of a host has
+/// all of them read again.
+const MAX_LABELS: usize = 64;

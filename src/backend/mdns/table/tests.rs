@@ -34,7 +34,7 @@ fn resolved(instance: &Instance, ip: &str) -> Resolved {
 }
 
 fn hear(table: &mut Table, label: &str, resolved: &Resolved) -> Heard {
-    table.heard(&label.into(), resolved, Instant::now())
+    table.heard(&label.into(), resolved, Source::Reply, Instant::now())
 }
 
 #[test]
@@ -47,12 +47,12 @@ fn what_its_owner_goes_on_to_say_replaces_what_was_forged_and_what_is_late_does_
         resolved(&instance("a", 5), "10.0.0.1"),
         resolved(&instance("a", 9), "10.0.0.1"),
     );
-    table.heard(&label, &true_one, start);
-    table.heard(&label, &forged, at(5_000));
-    table.heard(&label, &true_one, at(5_001));
-    table.heard(&label, &forged, at(5_500));
+    table.heard(&label, &true_one, Source::Multicast, start);
+    table.heard(&label, &forged, Source::Multicast, at(5_000));
+    table.heard(&label, &true_one, Source::Multicast, at(5_001));
+    table.heard(&label, &forged, Source::Multicast, at(5_500));
     assert_eq!(shown(&table), [("a".to_owned(), 9)]);
-    table.heard(&label, &true_one, at(6_001));
+    table.heard(&label, &true_one, Source::Multicast, at(6_001));
     assert_eq!(shown(&table), [("a".to_owned(), 5)]);
 }
 
@@ -316,4 +316,72 @@ fn an_own_label_is_not_taken_over_by_what_is_heard() {
     hear(&mut table, "b", &resolved(&instance("a", 9), "10.0.0.2"));
     let (by, labels) = table.superseded(instance("a", 5).key()).unwrap();
     assert_eq!((by.generation().millis(), labels), (9, vec!["a".into()]));
+}
+
+#[test]
+fn a_later_owner_is_shown_once_it_has_answered() {
+    let mut table = table();
+    let now = Instant::now();
+    let hear = |table: &mut Table, label: &str, millis, source| {
+        let resolved = resolved(&instance("a", millis), "10.0.0.1");
+        table.heard(&label.into(), &resolved, source, now)
+    };
+    hear(&mut table, "early", 1, Source::Multicast);
+    hear(&mut table, "late", 2, Source::Multicast);
+    assert_eq!(shown(&table), [("a".to_owned(), 1)]);
+    assert_eq!(table.take_doubtful(), ["late".into()]);
+    hear(&mut table, "late", 2, Source::Multicast);
+    assert_eq!(
+        shown(&table),
+        [("a".to_owned(), 1)],
+        "anybody can send that twice"
+    );
+    assert!(table.take_doubtful().is_empty(), "it is asked for once");
+    assert_eq!(table.confirm("early"), None);
+    assert!(table.confirm("late").is_some());
+    assert_eq!(shown(&table), [("a".to_owned(), 2)]);
+    hear(&mut table, "latest", 3, Source::Reply);
+    assert_eq!(shown(&table), [("a".to_owned(), 3)], "it has answered");
+    // One of nobody else's id is shown at once.
+    table.heard(
+        &"other".into(),
+        &resolved(&instance("b", 1), "10.0.0.1"),
+        Source::Multicast,
+        now,
+    );
+    assert_eq!(shown(&table).len(), 2);
+    assert!(table.take_doubtful().is_empty());
+}
+
+#[test]
+fn those_that_have_not_answered_give_way_to_newcomers() {
+    let mut table = table_with(Limits {
+        instances: 6,
+        instances_per_address: 100,
+    });
+    let now = Instant::now();
+    let hear = |table: &mut Table, service: &str, n: u8, source| {
+        let id = format!("{service}{n}");
+        let instance = Instance::new(service, 80).and_then(|i| i.with_id(&id)).unwrap();
+        let resolved = resolved(&instance, &format!("10.0.0.{n}"));
+        table.heard(&id.as_str().into(), &resolved, source, now)
+    };
+    for n in 0..2 {
+        hear(&mut table, "good", n, Source::Reply);
+    }
+    hear(&mut table, "good", 2, Source::Multicast);
+    for n in 3..20 {
+        hear(&mut table, "made-up", n, Source::Multicast);
+    }
+    table.confirm("good2");
+    hear(&mut table, "new", 30, Source::Multicast);
+    let all: Vec<String> = table
+        .all()
+        .iter()
+        .map(|instance| instance.id().to_string())
+        .collect();
+    for id in ["good0", "good1", "good2", "new30"] {
+        assert!(all.contains(&id.to_owned()), "{id}: {all:?}");
+    }
+    assert_eq!(all.len(), 6);
 }

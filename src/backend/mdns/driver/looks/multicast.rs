@@ -45,7 +45,7 @@ impl Looks {
 
 impl Driver {
     /// Whether answers to this host alone come in on each link to other hosts.
-    fn is_unicast_proven(&self, now: Instant) -> bool {
+    pub(super) fn is_unicast_proven(&self, now: Instant) -> bool {
         let interfaces = self
             .local
             .interfaces()

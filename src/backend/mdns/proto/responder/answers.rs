@@ -82,12 +82,12 @@ impl Responder {
     }
 
     pub(super) fn answer_truncated(&mut self, now: Instant) {
-        let due: Vec<_> = self
-            .truncated
-            .extract_if(.., |_, query| query.due <= now)
-            .collect();
-        for ((from, by), Truncated { query, is_direct, .. }) in due {
-            self.answer(&query, from, by, is_direct, now);
+        let due = self.truncated.iter().filter(|(_, query)| query.due <= now);
+        let due: Vec<(SocketAddr, LinkId)> = due.map(|(from, _)| *from).collect();
+        for (from, by) in due {
+            if let Some(Truncated { query, is_direct, .. }) = self.truncated.remove(&(from, by)) {
+                self.answer(&query, from, by, is_direct, now);
+            }
         }
     }
 

@@ -13,6 +13,8 @@ use crate::server::{Server, Version};
 use crate::support::{BUSY, instance, with_each_version};
 
 const TTL: Duration = Duration::from_secs(5);
+/// The time until all are seen at first, by registries of one process that is not optimised.
+const BEGINS: Duration = Duration::from_secs(120);
 /// The time that a fleet may take once its store answers: each tries again within 7 s.
 const BACK: Duration = Duration::from_secs(15);
 
@@ -56,7 +58,7 @@ fn a_fleet_through(version: Version, fault: Fault, outage: Duration, size: usize
             let watches = registries.iter().map(|registry| async {
                 let mut watch = registry.watch("greeter").unwrap();
                 let all = watch.until(|state| state.is_synced() && state.len() == size);
-                tokio::time::timeout(BACK, all)
+                tokio::time::timeout(BEGINS, all)
                     .await
                     .expect("all are seen")
                     .unwrap();
@@ -169,19 +171,28 @@ fn nothing_that_lives_is_removed_by_an_outage_of_two_ttls() {
     }
 }
 
-/// The whole table: from half a time to live to four, and a fleet of 300.
+/// The whole table: from half a time to live to four.
+#[test]
+#[ignore = "it takes minutes: scripts/test --soak etcd"]
+fn the_whole_table_of_outages() {
+    through_all(30);
+}
+
 #[test]
 #[ignore = "it takes 20 minutes: scripts/test --soak etcd"]
-fn the_whole_table_of_outages() {
-    for size in [30, 300] {
-        for halves in [1, 2, 4, 8] {
-            for fault in [Fault::Cable, Fault::Freeze] {
-                for version in [Version::Packaged, Version::Current] {
-                    let (removed, fewest) = a_fleet_through(version, fault, TTL * halves / 2, size);
-                    // One in a hundred, and nobody sees an empty list.
-                    assert!(removed * 100 <= size * size, "{removed} of {}", size * size);
-                    assert!(fewest > size / 2, "{fewest} of {size}");
-                }
+fn the_whole_table_of_outages_of_a_fleet_of_300() {
+    through_all(300);
+}
+
+fn through_all(size: usize) {
+    let _turn = BUSY.blocking_lock();
+    for halves in [1, 2, 4, 8] {
+        for fault in [Fault::Cable, Fault::Freeze] {
+            for version in [Version::Packaged, Version::Current] {
+                let (removed, fewest) = a_fleet_through(version, fault, TTL * halves / 2, size);
+                // One in a hundred, and nobody sees an empty list.
+                assert!(removed * 100 <= size * size, "{removed} of {}", size * size);
+                assert!(fewest > size / 2, "{fewest} of {size}");
             }
         }
     }

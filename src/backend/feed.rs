@@ -133,6 +133,18 @@ impl Feed {
         self.len() == 0
     }
 
+    /// The instances that there are now, in any order.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
+        self.lock().instances.values().cloned().collect()
+    }
+
+    /// Whether absence means absence now.
+    #[cfg(test)]
+    pub(crate) fn is_synced(&self) -> bool {
+        self.lock().synced
+    }
+
     /// Ends every observer's stream.
     pub fn close(&self) {
         let mut state = self.lock();

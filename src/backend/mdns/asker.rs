@@ -40,15 +40,7 @@ impl Asker {
     /// Asks on these links. Returns how many packets were sent.
     pub(super) fn ask(&self, questions: &[Question], links: Links) -> usize {
         let queries = message::queries(self.id, questions, &self.service_type);
-        queries
-            .iter()
-            .map(|query| self.sockets.send(query, links, |_| true))
-            .sum()
-    }
-
-    /// On how many links it asks.
-    pub(super) fn links(&self) -> usize {
-        self.sockets.len()
+        queries.iter().map(|query| self.sockets.send(query, links)).sum()
     }
 
     /// What is answered: all that is there, up to a bound. Dropping the future loses nothing.

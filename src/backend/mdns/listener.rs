@@ -7,9 +7,6 @@ use std::task::Poll;
 
 use super::counters::Counters;
 use super::direct::Direct;
-use super::look::Links;
-use super::proto::LinkId;
-use super::proto::message::{self, Question};
 use super::proto::responder::{Destination, Transmit};
 use super::sockets::{Heard, Kind, Sockets};
 use crate::net::Interfaces;
@@ -17,7 +14,6 @@ use crate::net::Interfaces;
 /// A socket for each link, and one for each family.
 #[derive(Debug)]
 pub(super) struct Listener {
-    service_type: String,
     group: Sockets,
     direct: Direct,
     /// One could not be opened.
@@ -27,7 +23,6 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new(service_type: &str) -> Self {
         Self {
-            service_type: service_type.to_owned(),
             group: Sockets::new(service_type, Kind::Group),
             direct: Direct::new(service_type),
             is_deaf: false,
@@ -46,16 +41,7 @@ impl Listener {
         self.is_deaf
     }
 
-    /// Asks by multicast on the links that are wanted (RFC 6762, 5.2): the answers are for everybody, come after up to 120 ms,
-    /// and pass where answers to this host alone do not.
-    pub(super) fn ask(&self, questions: &[Question], is_wanted: impl Fn(LinkId) -> bool) {
-        // Of multicast queries the id is zero (RFC 6762, 18.1).
-        for query in message::queries(0, questions, &self.service_type) {
-            self.group.send(&query, Links::All, &is_wanted);
-        }
-    }
-
-    /// Sends a packet of the responder's.
+    /// Sends a packet.
     ///
     /// # Errors
     ///

@@ -11,6 +11,7 @@ mod counters;
 mod crowd;
 mod direct;
 mod driver;
+mod endpoint;
 mod farewells;
 #[cfg(test)]
 mod fuzz;
@@ -21,6 +22,9 @@ mod proto;
 mod publication;
 mod records;
 mod routine;
+#[cfg(test)]
+#[path = "../../../tests/sim/mod.rs"]
+mod sim;
 pub(crate) mod socket;
 mod sockets;
 mod table;

@@ -94,14 +94,14 @@ impl Sockets {
         all
     }
 
-    /// Sends to everybody on these links, as far as they are wanted. Returns how many packets were sent.
-    pub(super) fn send(&self, packet: &[u8], links: Links, is_wanted: impl Fn(LinkId) -> bool) -> usize {
+    /// Sends to everybody on these links. Returns how many packets were sent.
+    pub(super) fn send(&self, packet: &[u8], links: Links) -> usize {
         let mut sent = 0;
         for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
             // Those of an interface stand one after the other.
             let before = n.checked_sub(1).map(|n| &self.sockets[n].2.name);
             let is_first = before != Some(&at.name);
-            if (links != Links::All && is_first != (links == Links::First)) || !is_wanted(id_of(link, at)) {
+            if links != Links::All && is_first != (links == Links::First) {
                 continue;
             }
             match self.kind.send(socket, link, packet, None) {
@@ -123,11 +123,6 @@ impl Sockets {
             return Err(io::Error::from(io::ErrorKind::NotConnected));
         };
         self.kind.send(socket, link, packet, to).map(drop)
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.sockets.len()
     }
 
     /// The least room that one of them has for what is heard, in bytes, as the system tells it.

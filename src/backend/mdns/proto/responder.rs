@@ -151,6 +151,11 @@ impl Responder {
         self.waiting.retain(|(_, id), _| links.contains_key(id));
     }
 
+    /// The links it speaks on.
+    pub(in super::super) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
     /// Publishes a service, or changes one: it is announced now, and several times after that.
     pub(in super::super) fn publish(&mut self, service: Service, now: Instant) {
         let label = service.label.clone();

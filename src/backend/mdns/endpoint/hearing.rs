@@ -10,47 +10,41 @@ use super::super::routine::AFTER_LOSS;
 use super::super::sockets::{self, Message};
 use super::super::table::Heard;
 use super::super::wire::Resolved;
-use super::Driver;
+use super::Endpoint;
 
-impl Driver {
-    /// Takes in what was sent to everybody, and questions to this host.
-    pub(super) fn heard(&mut self, heard: Vec<sockets::Heard>) {
-        let now = Instant::now();
-        for heard in heard {
-            match heard.message {
-                Message::Query(query) => {
-                    self.responder
-                        .handle_query(query, heard.from, heard.link, heard.is_direct, now);
-                }
-                Message::Response(response) => {
-                    self.responder.handle_response(&response, heard.from.ip(), now);
-                    if self.reads {
-                        self.looks.heard(1);
-                        let taken = self
-                            .records
-                            .take(response, heard.link.index, Source::Multicast, now);
-                        self.taken(taken, Source::Multicast, now);
-                    }
+impl Endpoint {
+    /// Takes in a packet that came to port 5353.
+    pub(in super::super) fn handle_heard(&mut self, heard: sockets::Heard, now: Instant) {
+        match heard.message {
+            Message::Query(query) => {
+                self.responder
+                    .handle_query(query, heard.from, heard.link, heard.is_direct, now);
+            }
+            Message::Response(response) => {
+                self.responder.handle_response(&response, heard.from.ip(), now);
+                if self.reads {
+                    self.looks.heard(1);
+                    let taken = self
+                        .records
+                        .take(response, heard.link.index, Source::Multicast, now);
+                    self.taken(taken, Source::Multicast, now);
                 }
             }
         }
     }
 
-    /// Takes in what was answered to us.
-    pub(super) fn answered(&mut self, answers: Vec<Answer>) {
-        let now = Instant::now();
-        self.counters.answered(answers.len());
-        self.looks.look.heard(answers.len(), now);
-        self.looks.heard(answers.len());
-        for answer in answers {
-            if answer.is_from_another_host {
-                self.looks.note_unicast(answer.link, now);
-            }
-            let taken = self
-                .records
-                .take(answer.response, answer.link.index, Source::Reply, now);
-            self.taken(taken, Source::Reply, now);
+    /// Takes in an answer to a question that was asked from a port of its own.
+    pub(in super::super) fn handle_answer(&mut self, answer: Answer, now: Instant) {
+        self.counters.answered(1);
+        self.looks.look.heard(1, now);
+        self.looks.heard(1);
+        if answer.is_from_another_host {
+            self.looks.note_unicast(answer.link, now);
         }
+        let taken = self
+            .records
+            .take(answer.response, answer.link.index, Source::Reply, now);
+        self.taken(taken, Source::Reply, now);
     }
 
     fn taken(&mut self, taken: Taken, source: Source, now: Instant) {

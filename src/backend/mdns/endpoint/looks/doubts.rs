@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::super::proto::message::{MAX_QUESTIONS, Question};
-use super::super::Driver;
+use super::super::Endpoint;
 use super::{ROUNDS, TRIES};
 
 /// The number of packets in which draining labels are asked for at once: they cost no more than ten labels that are asked
@@ -16,7 +16,7 @@ const DOUBTED: u32 = 2;
 /// How often labels that could not be asked for have their turn again.
 const DOUBTFUL_AGAIN: Duration = Duration::from_secs(1);
 
-impl Driver {
+impl Endpoint {
     /// Asks for a label that has said goodbye, though its owner would have said first that it drains.
     pub(in super::super) fn doubt(&mut self, label: &str, now: Instant) {
         let links = self.ways_to_ask(now);
@@ -39,7 +39,7 @@ impl Driver {
             return;
         }
         // While nobody can be heard, or all are to be heard again, nobody is gone for that.
-        let is_time = !self.outage && self.is_open() && !self.records.has_suspects();
+        let is_time = !self.outage && self.is_open && !self.records.has_suspects();
         let links = self.ways_to_ask(now);
         for (n, labels) in due.chunks(MAX_QUESTIONS).enumerate() {
             let can_ask = is_time && n < PACKETS_AT_ONCE && self.looks.can_ask(links, labels.len(), ROUNDS);
@@ -55,7 +55,7 @@ impl Driver {
     /// Asks for those whose later owner has left whether they are there.
     pub(super) fn check_doubtful(&mut self, now: Instant) {
         // While nobody can be heard, nobody has answered.
-        if self.outage || !self.is_open() {
+        if self.outage || !self.is_open {
             return;
         }
         if self.looks.doubtful_again.is_some_and(|at| at > now) || !self.table.has_doubtful() {

@@ -7,18 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::asker::Asker;
 use super::super::farewells::Farewells;
 use super::super::look::{Links, Look, TRY_AGAIN};
 use super::super::proto::LinkId;
 use super::super::proto::message::{MAX_QUESTIONS, Question};
 use super::super::records::Source;
-use super::super::wire;
-use super::Driver;
+use super::super::socket;
+use super::{Ask, Endpoint};
 use crate::backend::Verdict;
 use crate::instance::Key;
 
@@ -26,8 +24,6 @@ use crate::instance::Key;
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     pub(super) look: Look,
-    /// Open as long as answers are believed.
-    pub(super) asker: Option<Asker>,
     pub(super) farewells: Farewells,
     checks: HashMap<Arc<str>, Check>,
     /// When another host has answered to this one alone on a link.
@@ -104,7 +100,7 @@ impl Looks {
     }
 }
 
-impl Driver {
+impl Endpoint {
     /// Looks who is there, unless that was done within the last second, or nobody wants to know.
     pub(super) fn look_around(&mut self, now: Instant) {
         if self.reads {
@@ -113,10 +109,9 @@ impl Driver {
     }
 
     /// Finds out whether an instance is still there.
-    pub(super) fn verify(&mut self, key: &Key, reply: oneshot::Sender<Verdict>) {
-        let now = Instant::now();
+    pub(in super::super) fn verify(&mut self, key: &Key, reply: oneshot::Sender<Verdict>, now: Instant) {
         let verdict = match self.table.shown(key) {
-            _ if self.outage || !self.is_open() => Verdict::Unknown,
+            _ if self.outage || !self.is_open => Verdict::Unknown,
             None => Verdict::Gone,
             Some((label, _)) if self.table.is_own(label) => Verdict::Alive,
             Some((label, _)) => {
@@ -190,14 +185,6 @@ impl Driver {
 
     /// Asks what is due, and ends what is over.
     pub(super) fn look_on(&mut self, now: Instant) {
-        // What has come counts, though others had their turn before it: who has answered is not asked again.
-        for _ in 0..MAX_BATCHES {
-            let asker = self.looks.asker.as_mut();
-            let Some(answers) = asker.and_then(|asker| asker.hear().now_or_never()) else {
-                break;
-            };
-            self.answered(answers);
-        }
         self.check_draining(now);
         self.check_doubtful(now);
         if !self.outage {
@@ -224,40 +211,41 @@ impl Driver {
         }
         let due = self.looks.look.due(now);
         if !due.is_empty() && !self.outage {
-            let interfaces = self.local.interfaces();
-            let service_type = wire::type_of(&self.settings.namespace);
-            let asker = self
-                .looks
-                .asker
-                .get_or_insert_with(|| Asker::open(interfaces, &service_type));
-            let sent = due
-                .iter()
-                .map(|(links, questions)| asker.ask(questions, *links))
-                .sum();
-            // By each family, and not on one alone.
-            if sent > 0
-                && due
-                    .get(&Links::All)
-                    .is_some_and(|all| all.contains(&Question::Type))
-            {
-                self.records.note_all_asked();
-            }
             self.looks.note_asked(&due, now);
-            self.looks.look.sent(sent);
-            self.counters.asked(sent);
-            if let Some(questions) = due.get(&Links::All) {
-                self.ask_by_multicast(questions, now);
+            let multicast = due.get(&Links::All).cloned();
+            self.asks
+                .extend(due.into_iter().map(|(links, questions)| Ask { links, questions }));
+            if let Some(questions) = multicast {
+                self.ask_by_multicast(&questions, now);
             }
         }
         self.conclude(now);
-        let links = self.looks.asker.as_ref().map_or(1, Asker::links);
+        let links = socket::links_of_subnets(self.local.interfaces()).len();
         let missing = |most| self.records.missing(most);
         if self.looks.look.close(now, links, missing) == Some(true) {
             self.end_look(now);
         }
-        if !self.looks.look.is_open() {
-            self.looks.asker = None;
+    }
+
+    /// A question that is to be asked from a port of its own, so that it is answered at once and to this host alone
+    /// (RFC 6762, 5.1).
+    pub(in super::super) fn poll_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
+    }
+
+    /// Notes that a question was asked, in so many packets.
+    pub(in super::super) fn note_sent(&mut self, ask: &Ask, packets: usize) {
+        self.looks.look.sent(packets);
+        self.counters.asked(packets);
+        // By each family, and not on one alone.
+        if packets > 0 && ask.links == Links::All && ask.questions.contains(&Question::Type) {
+            self.records.note_all_asked();
         }
+    }
+
+    /// Whether answers to what was asked are still believed.
+    pub(in super::super) fn is_asking(&self) -> bool {
+        self.looks.look.is_open()
     }
 
     /// Ends a look: those who are there have answered. After an outage those who have not are asked again.
@@ -277,10 +265,7 @@ impl Driver {
     pub(super) fn next_look(&self) -> Option<Instant> {
         let checks = self.looks.checks.values().map(|check| check.ends).min();
         let farewells = self.looks.farewells.next();
-        let doubtful = self
-            .looks
-            .doubtful_again
-            .filter(|_| !self.outage && self.is_open());
+        let doubtful = self.looks.doubtful_again.filter(|_| !self.outage && self.is_open);
         [
             self.looks.look.next(),
             checks,
@@ -353,7 +338,5 @@ const HEARD_FOR_ONE: usize = 3;
 /// So many that leave in one moment are asked for each by itself.
 const AT_ONCE: usize = 10;
 const ROUNDS: u32 = 2;
-/// So that others have their turn too; about 4,000 answers.
-const MAX_BATCHES: usize = 64;
 const ROUND_AFTER: Duration = Duration::from_secs(1);
 const BACK_SOON: Duration = Duration::from_millis(400);

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::super::proto::LinkId;
-use super::super::super::proto::message::Question;
+use super::super::super::proto::message::{self, Question};
+use super::super::super::proto::responder::{Destination, Transmit};
 use super::super::super::socket;
-use super::super::Driver;
+use super::super::Endpoint;
 use super::{Looks, ROUNDS};
 
 /// As long as the longest interval at which all are asked, and shorter than four fifths of a life: where none of them answers
@@ -43,7 +44,7 @@ impl Looks {
     }
 }
 
-impl Driver {
+impl Endpoint {
     /// Whether answers to this host alone come in on each link to other hosts.
     pub(super) fn is_unicast_proven(&self, now: Instant) -> bool {
         let interfaces = self
@@ -74,13 +75,17 @@ impl Driver {
 
     /// Asks by multicast on the links on which no answer to this host alone has come in; where that decides whether a label
     /// is gone, on all.
-    pub(super) fn ask_by_multicast(&self, questions: &[Question], now: Instant) {
-        let interfaces = self.local.interfaces();
-        let is_loopback = |index| interfaces.iter().any(|it| it.index == index && it.loopback);
+    pub(super) fn ask_by_multicast(&mut self, questions: &[Question], now: Instant) {
+        let links: Vec<LinkId> = self
+            .responder
+            .links()
+            .filter(|link| !link.is_loopback)
+            .map(|link| link.id)
+            .collect();
         if !self.is_unicast_proven(now) {
-            self.listener.ask(questions, |link| {
-                !is_loopback(link.index) && !self.looks.hears_unicast(link, now)
-            });
+            let silent = links.iter().filter(|link| !self.looks.hears_unicast(**link, now));
+            let silent: Vec<LinkId> = silent.copied().collect();
+            self.send_questions(questions, &silent);
         }
         let checks = &self.looks.checks;
         let decides = |question: &&Question| match question {
@@ -91,9 +96,23 @@ impl Driver {
         };
         let last: Vec<Question> = questions.iter().filter(decides).cloned().collect();
         if !last.is_empty() {
-            self.listener.ask(&last, |link| {
-                !is_loopback(link.index) && self.looks.hears_unicast(link, now)
-            });
+            let others = links.iter().filter(|link| self.looks.hears_unicast(**link, now));
+            let others: Vec<LinkId> = others.copied().collect();
+            self.send_questions(&last, &others);
+        }
+    }
+
+    /// Sends questions to everybody from port 5353 (RFC 6762, 5.2): the answers are for everybody, come after up to 120 ms,
+    /// and pass where answers to this host alone do not.
+    fn send_questions(&mut self, questions: &[Question], links: &[LinkId]) {
+        // Of multicast queries the id is zero (RFC 6762, 18.1).
+        for bytes in message::queries(0, questions, &self.service_type) {
+            self.questions.extend(links.iter().map(|link| Transmit {
+                link: *link,
+                to: Destination::Group,
+                bytes: bytes.clone(),
+                announces: Vec::new(),
+            }));
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::publication::{Due, Publication};
-use super::Driver;
+use super::Endpoint;
 use crate::backend::{Lost, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, Key};
@@ -36,15 +36,15 @@ impl Departed {
     }
 }
 
-impl Driver {
-    pub(super) fn publish(
+impl Endpoint {
+    /// Publishes an instance, in place of what `replaces` has put. `reply` is told once it was sent on a link.
+    pub(in super::super) fn publish(
         &mut self,
         instance: Arc<Instance>,
         replaces: Option<Ticket>,
         reply: oneshot::Sender<Result<Published>>,
+        now: Instant,
     ) {
-        let now = Instant::now();
-        self.look_again(now);
         if self.local.interfaces().iter().next().is_none() {
             let why = Error::unavailable("mdns", "no network interface in use is up");
             // Who no longer waits need not know.
@@ -61,7 +61,7 @@ impl Driver {
         let result = match known.and_then(|label| self.publications.remove(&label)) {
             Some(mut publication) => {
                 self.unschedule(&publication);
-                match publication.update(instance, ticket, &self.local, &self.settings.namespace, now) {
+                match publication.update(instance, ticket, &self.local, &self.namespace, now) {
                     Ok(may_send) => Ok((publication, may_send)),
                     Err(error) => {
                         // What was published stays.
@@ -72,7 +72,7 @@ impl Driver {
                     }
                 }
             }
-            None => Publication::new(instance, ticket, &self.local, &self.settings.namespace, now)
+            None => Publication::new(instance, ticket, &self.local, &self.namespace, now)
                 .map(|publication| (publication, true)),
         };
         let (mut publication, may_send) = match result {
@@ -90,7 +90,7 @@ impl Driver {
             self.table.put_own(&label, Instance::clone(&publication.instance));
             if !publication.answer(reply) {
                 self.publications.insert(label.clone(), publication);
-                return self.withdraw(&label, None);
+                return self.withdraw_label(&label, now);
             }
         }
         self.schedule(&publication);
@@ -98,7 +98,7 @@ impl Driver {
     }
 
     /// A label was announced on at least one link.
-    pub(super) fn note_announced(&mut self, label: &str) {
+    pub(in super::super) fn note_announced(&mut self, label: &str, now: Instant) {
         let Some(mut publication) = self.publications.remove(label) else {
             return;
         };
@@ -113,28 +113,41 @@ impl Driver {
         self.publications.insert(label.into(), publication);
         if waited && !heard && !self.table.is_own(label) {
             // Nobody waits for it any longer.
-            return self.withdraw(label, None);
+            return self.withdraw_label(label, now);
         }
         self.check_superseded(&key);
     }
 
-    /// Withdraws a label. `reply` is told once the goodbye was sent.
-    pub(super) fn withdraw(&mut self, label: &str, reply: Option<oneshot::Sender<Result<()>>>) {
-        self.leavers.extend(reply);
+    /// Withdraws what a ticket has put: the goodbye is among what is to be sent.
+    pub(in super::super) fn withdraw(&mut self, ticket: Ticket, now: Instant) {
+        if let Some(label) = self.tickets.get(&ticket).cloned() {
+            self.withdraw_label(&label, now);
+        }
+    }
+
+    /// Withdraws all that is published. Returns how much that is.
+    pub(in super::super) fn withdraw_all(&mut self, now: Instant) -> usize {
+        let labels: Vec<Arc<str>> = self.publications.keys().cloned().collect();
+        for label in &labels {
+            self.withdraw_label(label, now);
+        }
+        labels.len()
+    }
+
+    fn withdraw_label(&mut self, label: &str, now: Instant) {
         let Some(mut publication) = self.publications.remove(label) else {
             return;
         };
         self.unschedule(&publication);
         self.tickets.remove(&publication.ticket);
         publication.failed(Error::Closed);
-        let last_words = publication.last_words(&self.settings.namespace);
-        self.look_again(Instant::now());
+        let last_words = publication.last_words(&self.namespace);
         if self.outage && self.unsaid.len() < MAX_UNSAID {
             self.unsaid.push(last_words.clone());
         }
         self.responder.withdraw(last_words);
         self.table.take(label);
-        self.departed.add(label.into(), Instant::now());
+        self.departed.add(label.into(), now);
     }
 
     pub(super) fn publications_due(&mut self, now: Instant) {
@@ -156,7 +169,7 @@ impl Driver {
                         names.join(", ")
                     );
                     publication.failed(Error::unavailable("mdns", why));
-                    self.withdraw(&label, None);
+                    self.withdraw_label(&label, now);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What can happen under the publications: links that come and go, a port that is taken.
+//! What can happen under the publications: links that come and go, a machine that sleeps.
 
 use std::time::Duration;
 
@@ -6,43 +6,28 @@ use tokio::time::Instant;
 
 use super::super::proto::{Link, LinkId};
 use super::super::routine::AFTER_FIRST;
-use super::super::socket;
-use super::{Driver, Port};
+use super::Endpoint;
 use crate::backend::Outage;
 use crate::error::Error;
 use crate::net::{Interface, Interfaces, Local};
 
-impl Driver {
-    /// Opens the port, where that is not done.
-    pub(super) fn start(&mut self) {
-        if self.is_open() || self.clock.restart.is_some() {
-            return;
-        }
-        let now = Instant::now();
-        match socket::check_port() {
-            Ok(()) => {
-                self.port = Port::Open;
-                self.look_again(now);
-                self.listener.follow(self.local.interfaces(), &self.counters);
-                if self.feed.is_stale() && !self.outage {
-                    self.relearn(now);
-                }
-            }
-            Err(error) => {
-                let why = format!("UDP port 5353 can't be opened: {error}");
-                if !matches!(self.port, Port::Taken(_)) {
-                    tracing::warn!("can't start mDNS: {why}; trying again");
-                    self.feed
-                        .stale(Outage::now(Error::unavailable("mdns", why.clone())));
-                }
-                self.port = Port::Taken(why);
-                self.clock.restart = Some(now + RESTART_AFTER);
-            }
+impl Endpoint {
+    /// Packets can be sent and heard from now on.
+    pub(in super::super) fn open(&mut self, now: Instant) {
+        self.is_open = true;
+        if self.feed.is_stale() && !self.outage {
+            self.relearn(now);
         }
     }
 
+    /// No packets can be sent or heard, and why.
+    pub(in super::super) fn tell_closed(&mut self, why: &str) {
+        let error = Error::unavailable("mdns", why);
+        self.feed.stale(Outage::now(error));
+    }
+
     /// Begins to read, where that has not begun.
-    pub(super) fn read(&mut self, now: Instant) {
+    pub(in super::super) fn read(&mut self, now: Instant) {
         self.clock.read = None;
         if self.reads {
             return;
@@ -58,29 +43,9 @@ impl Driver {
         }
     }
 
-    /// Looks at this machine's interfaces unless it has done so a moment ago.
-    pub(super) fn look_again(&mut self, now: Instant) {
-        if self.clock.looked.is_none_or(|at| now - at >= LOOK_IS_FRESH) {
-            self.look(now);
-        }
-    }
-
-    /// Looks at this machine's interfaces, and what has become of its links.
-    pub(super) fn look(&mut self, now: Instant) {
-        self.clock.look = now + LOOK_EVERY;
-        let first = self.clock.looked.replace(now).is_none();
-        let Ok(interfaces) = Interfaces::read() else {
-            // Where they can't be read, none of them is known to be down.
-            return;
-        };
-        let interfaces = interfaces.used(&self.settings.interfaces);
-        if interfaces == *self.local.interfaces() {
-            if self.is_open() && self.listener.is_deaf() {
-                self.listener.follow(&interfaces, &self.counters);
-            }
-            return;
-        }
-        let local = Local::of_interfaces(interfaces);
+    /// Takes in the interfaces of this machine, where they are not what they were.
+    pub(in super::super) fn handle_links(&mut self, local: Local, now: Instant) {
+        let first = !std::mem::replace(&mut self.has_links, true);
         let missing = |these: &Interfaces, those: &Interfaces| {
             let these = these.iter().filter(|interface| {
                 those
@@ -100,12 +65,8 @@ impl Driver {
         self.records
             .set_loopback(loopback.map(|interface| interface.index));
         // What is asked next is asked on the links that there are now.
-        self.looks.asker = None;
         self.looks.forget_unicast();
         self.check_again(now);
-        if self.is_open() {
-            self.listener.follow(self.local.interfaces(), &self.counters);
-        }
         self.responder.set_links(links_of(self.local.interfaces()));
         if !first {
             self.responder.announce_all(now);
@@ -131,9 +92,6 @@ impl Driver {
             self.feed.stale(Outage::now(why));
         } else if !outage && self.outage {
             self.outage = false;
-            if let Some(prober) = &mut self.prober {
-                prober.forget_failures();
-            }
             tracing::info!("mdns: there is a network again");
             self.relearn(now);
             self.clock.unsaid = Some(now + SPEAKS_AFTER);
@@ -147,8 +105,19 @@ impl Driver {
         }
     }
 
+    /// Nothing could be sent or heard for a while, as in a machine that slept: all is asked for and announced again.
+    pub(in super::super) fn handle_wake(&mut self, now: Instant) {
+        if self.outage {
+            return;
+        }
+        tracing::debug!("mdns: nothing was heard for a while; asking and announcing again");
+        self.relearn(now);
+        // Others have missed it as long, and ask rarely (RFC 6762, 8.3).
+        self.responder.announce_all(now);
+    }
+
     /// Nothing could be heard for a while: asks who is there, and who does not answer is gone (C7).
-    pub(super) fn relearn(&mut self, now: Instant) {
+    fn relearn(&mut self, now: Instant) {
         self.records.suspect_all(now, RETURN_TIME);
         self.looks.forget_draining();
         self.look_around(now);
@@ -199,8 +168,6 @@ fn links_of(interfaces: &Interfaces) -> Vec<Link> {
 
 /// Where nobody could be asked: on no interface, that is.
 const SYNCED_AFTER: Duration = Duration::from_millis(1300);
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LOOK_IS_FRESH: Duration = Duration::from_millis(100);
 /// A link that has just come may not carry packets at once.
 const SPEAKS_AFTER: Duration = Duration::from_millis(200);
 /// After the return of the last link, what does not answer within this is removed (C7), in seconds.
@@ -209,4 +176,3 @@ const RETURN_TIME: u32 = 3;
 const LOST_LINK_GRACE: u32 = 10;
 /// How long they have to answer after one has come, in seconds.
 const LINK_RETURN_TIME: u32 = 5;
-const RESTART_AFTER: Duration = Duration::from_millis(500);

@@ -1,0 +1,130 @@
+//! A LAN on a virtual clock: hosts whose endpoints are joined by a link that delays, loses and repeats packets, hosts that
+//! are cut off, stand still, crash and come back, and somebody who forges packets. A seed makes the scenario.
+//!
+//! It is compiled with the unit tests, since endpoints are private. `HEREABOUTS_SIM_SEED=7 cargo test --lib sim` runs one again, and
+//! `HEREABOUTS_SIM_SEEDS=100000` as many as that.
+
+mod host;
+mod lan;
+mod model;
+
+use std::time::Duration;
+
+use self::lan::{Fault, Lan};
+use self::model::Scenario;
+
+/// Runs seeds on both processors, and prints how a failing one is run again.
+fn run(name: &str, seeds: u64, scenario: impl Fn(u64) + Sync + std::panic::RefUnwindSafe) {
+    let one: Option<u64> = std::env::var("HEREABOUTS_SIM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    if let Some(seed) = one {
+        return scenario(seed);
+    }
+    let many = std::env::var("HEREABOUTS_SIM_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok());
+    let seeds = many.unwrap_or(seeds);
+    let next = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    if let Err(panic) = std::panic::catch_unwind(|| scenario(seed)) {
+                        eprintln!("run it again: HEREABOUTS_SIM_SEED={seed} cargo test --lib {name}");
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn random_scenarios_end_as_the_model_says() {
+    run("random_scenarios", 200, |seed| Scenario::random(seed).run());
+}
+
+#[test]
+fn after_a_partition_of_ten_minutes_both_sides_see_each_other_soon() {
+    run("after_a_partition", 20, |seed| {
+        let mut lan = Lan::new(seed, 3);
+        for host in 0..3 {
+            lan.publish(host, &format!("h{host}"));
+        }
+        lan.run_for(Duration::from_secs(20));
+        lan.set(0, Fault::CutOff);
+        lan.run_for(Duration::from_secs(600));
+        assert_eq!(lan.seen_by(0), ["h0"], "the others are gone");
+        assert_eq!(lan.seen_by(1), ["h1", "h2"]);
+        lan.set(0, Fault::None);
+        let began = lan.now();
+        lan.run_until(Duration::from_secs(95), |lan| {
+            (0..3).all(|host| lan.seen_by(host) == ["h0", "h1", "h2"])
+        });
+        println!("seed {seed}: healed after {:?}", lan.now() - began);
+    });
+}
+
+#[test]
+fn thirty_that_start_at_once_see_all_of_a_thousand() {
+    run("thirty_that_start", 2, |seed| {
+        let mut lan = Lan::new(seed, 34);
+        for host in 0..4 {
+            for n in 0..250 {
+                lan.publish(host, &format!("h{host}-{n}"));
+            }
+        }
+        lan.run_for(Duration::from_secs(10));
+        for host in 4..34 {
+            lan.read(host);
+        }
+        let synced = |lan: &Lan| (4..34).all(|host| lan.is_synced(host));
+        lan.run_until(Duration::from_secs(4), synced);
+        for host in 4..34 {
+            assert_eq!(lan.seen_by(host).len(), 1_000, "host {host}");
+        }
+    });
+}
+
+#[test]
+fn with_thirty_percent_loss_newcomers_are_seen_within_eight_seconds() {
+    let (mut seen, mut all) = (0, 0);
+    for seed in 0..20 {
+        let mut lan = Lan::new(seed, 2);
+        lan.loss = 0.3;
+        lan.read(1);
+        lan.run_for(Duration::from_secs(200));
+        for n in 0..20 {
+            lan.publish(0, &format!("n{n}"));
+        }
+        lan.run_for(Duration::from_secs(8));
+        seen += lan.seen_by(1).len();
+        all += 20;
+    }
+    println!("{seen} of {all} were seen within 8 s");
+    assert!(seen * 100 >= all * 98, "{seen} of {all}");
+}
+
+#[test]
+fn behind_a_firewall_that_keeps_state_nothing_is_missed_or_removed() {
+    run("behind_a_firewall", 20, |seed| {
+        let mut lan = Lan::new(seed, 3);
+        lan.set(2, Fault::OnlyMulticastIn);
+        for host in 0..2 {
+            lan.publish(host, &format!("h{host}"));
+        }
+        lan.run_for(Duration::from_secs(10));
+        lan.read(2);
+        lan.run_until(Duration::from_millis(1_500), |lan| lan.is_synced(2));
+        assert_eq!(lan.seen_by(2), ["h0", "h1"]);
+        for _ in 0..300 {
+            lan.run_for(Duration::from_secs(1));
+            assert_eq!(lan.seen_by(2), ["h0", "h1"]);
+        }
+    });
+}

@@ -35,7 +35,6 @@ pub(super) struct Lan {
     wakes: BTreeSet<(Instant, usize)>,
     wakes_at: Vec<Instant>,
     packets: BTreeMap<(Instant, u64), (usize, Packet)>,
-    sent: u64,
     revision: u64,
     /// The part of packets that is lost.
     pub(super) loss: f64,
@@ -57,7 +56,6 @@ impl Lan {
             wakes: BTreeSet::new(),
             wakes_at: vec![start; hosts],
             packets: BTreeMap::new(),
-            sent: 0,
             revision: 0,
             loss: 0.0,
             seen: None,
@@ -72,10 +70,6 @@ impl Lan {
     /// The time since the begin.
     pub(super) fn now(&self) -> Duration {
         self.now - self.start
-    }
-
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
     }
 
     pub(super) fn publish(&mut self, host: usize, id: &str) {
@@ -122,10 +116,6 @@ impl Lan {
 
     pub(super) fn is_synced(&self, host: usize) -> bool {
         self.hosts[host].feed.is_synced()
-    }
-
-    pub(super) fn is_reading(&self, host: usize) -> bool {
-        self.hosts[host].is_reading
     }
 
     /// The ids that a host sees.
@@ -231,7 +221,6 @@ impl Lan {
 
     /// Carries a packet to those it is for.
     fn carry(&mut self, by: Option<usize>, packet: Packet) {
-        self.sent += 1;
         if by.is_some() && self.rng.u8(..) < 16 {
             self.seen = Some(packet.clone());
         }

@@ -14,6 +14,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const CLEAN: Duration = Duration::from_secs(95);
 /// Until all is as it is to be, once nothing happens any longer: a time to live, and the questions after it.
 const SETTLES: Duration = Duration::from_secs(140);
+/// The same where questions and answers are lost: all are asked again.
+const SETTLES_WITH_LOSS: Duration = Duration::from_secs(330);
 /// Instances of a host.
 const IDS: usize = 3;
 const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 250);
@@ -69,7 +71,11 @@ impl Scenario {
                 self.read(host);
             }
         }
-        self.lan.run_for(SETTLES);
+        self.lan.run_for(if self.lan.loss > 0.0 {
+            SETTLES_WITH_LOSS
+        } else {
+            SETTLES
+        });
         let wanted: BTreeMap<String, String> = self
             .hosts
             .iter()

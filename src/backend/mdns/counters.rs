@@ -94,7 +94,7 @@ impl Counters {
     }
 
     /// A packet could not be sent.
-    pub(super) fn could_not_send(&self) {
+    pub(super) fn count_failed_send(&self) {
         first(&self.failed_sends);
     }
 

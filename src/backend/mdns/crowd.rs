@@ -123,7 +123,7 @@ impl Crowd {
     }
 
     /// A label has answered a question.
-    pub(super) fn answers(&mut self, number: u64, instance: &Instance) {
+    pub(super) fn note_answer(&mut self, number: u64, instance: &Instance) {
         self.unanswered.remove(number, instance.service());
     }
 

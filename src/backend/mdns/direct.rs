@@ -1,8 +1,10 @@
 //! Queries that are sent to this host alone (RFC 6762, 5.5), as by one who looks whether an instance is still there.
 
+use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
@@ -50,6 +52,13 @@ impl Direct {
         };
         open(&mut self.v4, true);
         open(&mut self.v6, false);
+    }
+
+    /// Sends a packet to one address; none where there is no socket for that.
+    pub(super) fn send(&self, to: SocketAddr, packet: &[u8]) -> Option<io::Result<()>> {
+        let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+        let socket = SockRef::from(socket.as_ref()?);
+        Some(socket.send_to(packet, &to.into()).map(drop))
     }
 
     /// The queries that are there, up to a bound.

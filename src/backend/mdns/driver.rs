@@ -1,7 +1,7 @@
 //! The task behind one multicast DNS backend: it moves packets between the sockets and the endpoint, tells that which interfaces
 //! there are, and wakes it when something is due. It decides nothing of the protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 use super::listener::Listener;
 use super::probe::Prober;
 use super::proto::LinkId;
-use super::proto::responder::Transmit;
+use super::proto::responder::{Destination, Transmit};
 use super::{Settings, socket, wire};
 use crate::backend::{Feed, Published, Ticket, Verdict};
 use crate::error::{Error, Result};
@@ -54,9 +54,12 @@ pub(super) struct Driver {
     listener: Listener,
     /// Open as long as answers are believed.
     asker: Option<Asker>,
-    blocked: Option<Blocked>,
+    /// Packets that a link, or the socket for answers to one address, did not take yet, in their order.
+    blocked: BTreeMap<Option<LinkId>, VecDeque<Blocked>>,
     /// Links on which nothing can be sent, and why.
     failing: BTreeMap<LinkId, String>,
+    /// Links of which was told that nothing may be sent there.
+    refused: BTreeSet<LinkId>,
     prober: Option<Prober>,
     /// Those who wait for a goodbye to be sent.
     leavers: Vec<oneshot::Sender<Result<()>>>,
@@ -79,11 +82,10 @@ enum Port {
     },
 }
 
-/// A packet that a link did not take.
+/// A packet that was not taken.
 struct Blocked {
     packet: Transmit,
     since: Instant,
-    again: Instant,
 }
 
 impl Driver {
@@ -109,8 +111,9 @@ impl Driver {
             counters,
             port: Port::Unopened,
             asker: None,
-            blocked: None,
+            blocked: BTreeMap::new(),
             failing: BTreeMap::new(),
+            refused: BTreeSet::new(),
             leavers: Vec::new(),
             looked: None,
             awake: (now, SystemTime::now()),
@@ -170,23 +173,21 @@ impl Driver {
         let now = Instant::now();
         self.look_again(now);
         self.open(now);
-        let mut next = Some(first);
-        for _ in 0..MAX_COMMANDS {
-            match next.take() {
-                Some(Command::Close(reply)) => {
-                    self.closes = Some(reply);
-                    return;
-                }
-                Some(command) => self.take_command(command, now),
-                None => return,
+        self.take_command(first, now);
+        for _ in 1..MAX_COMMANDS {
+            if self.closes.is_some() {
+                return;
             }
-            next = self.commands.try_recv().ok();
+            match self.commands.try_recv() {
+                Ok(command) => self.take_command(command, now),
+                Err(_) => return,
+            }
         }
     }
 
     fn take_command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Close(_) => {}
+            Command::Close(reply) => self.closes = Some(reply),
             Command::Publish {
                 instance,
                 replaces,
@@ -252,7 +253,7 @@ impl Driver {
         };
         let all = [
             next,
-            self.blocked.as_ref().map(|blocked| blocked.again),
+            (!self.blocked.is_empty()).then(|| Instant::now() + SEND_AGAIN),
             self.endpoint.poll_timeout(),
             self.prober.as_ref().map(Prober::next_round),
         ];
@@ -346,53 +347,72 @@ impl Driver {
 
     /// Sends what is to be sent from port 5353.
     fn send(&mut self, now: Instant) {
-        if self.blocked.as_ref().is_some_and(|blocked| blocked.again > now) {
-            return;
-        }
-        loop {
-            let (packet, since) = match self.blocked.take() {
-                Some(Blocked { packet, since, .. }) => (packet, since),
-                None => match self.endpoint.poll_transmit() {
-                    Some(packet) => (packet, now),
-                    None => break,
-                },
-            };
-            match self.listener.send(&packet) {
-                Ok(()) => {
-                    if self.failing.remove(&packet.link).is_some() {
-                        tracing::info!("mdns: {} carries what is sent again", self.name_of(packet.link));
-                    }
-                    for label in packet.announces {
-                        self.endpoint.note_announced(&label, now);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && now - since < LONGEST_BLOCKED => {
-                    let again = now + SEND_AGAIN;
-                    self.blocked = Some(Blocked { packet, since, again });
-                    return;
-                }
-                Err(error) => self.note_unsent(packet.link, &error),
+        for (outlet, packets) in std::mem::take(&mut self.blocked) {
+            for Blocked { packet, since } in packets {
+                self.send_packet(outlet, packet, since, now);
             }
         }
-        for reply in self.leavers.drain(..) {
-            // Who no longer waits need not know.
-            let _ = reply.send(Ok(()));
+        while let Some(packet) = self.endpoint.poll_transmit() {
+            let outlet = match packet.to {
+                Destination::Group => Some(packet.link),
+                Destination::One(_) => None,
+            };
+            self.send_packet(outlet, packet, now, now);
+        }
+        if self.blocked.is_empty() {
+            for reply in self.leavers.drain(..) {
+                // Who no longer waits need not know.
+                let _ = reply.send(Ok(()));
+            }
         }
     }
 
-    /// Notes that a packet could not be sent, and tells so the first time.
-    fn note_unsent(&mut self, link: LinkId, error: &io::Error) {
-        self.counters.could_not_send();
-        let why = error.to_string();
-        if self.failing.get(&link) == Some(&why) {
-            return;
+    /// Sends a packet; where it is not taken, it waits with others of its outlet for a while.
+    fn send_packet(&mut self, outlet: Option<LinkId>, packet: Transmit, since: Instant, now: Instant) {
+        let is_blocked = self.blocked.contains_key(&outlet);
+        let sent = match is_blocked {
+            true => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+            false => self.listener.send(&packet),
+        };
+        match sent {
+            Ok(()) => {
+                if let Some(link) = outlet
+                    && self.failing.remove(&link).is_some()
+                {
+                    tracing::debug!("mdns: {} carries what is sent again", self.name_of(link));
+                }
+                for label in packet.announces {
+                    self.endpoint.note_announced(&label, now);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && now - since < LONGEST_BLOCKED => {
+                let blocked = self.blocked.entry(outlet).or_default();
+                if blocked.len() < MAX_BLOCKED {
+                    blocked.push_back(Blocked { packet, since });
+                } else {
+                    self.counters.count_failed_send();
+                }
+            }
+            Err(error) => {
+                self.counters.count_failed_send();
+                // An answer to one address says nothing of the link.
+                if let Some(link) = outlet {
+                    self.note_unsent(link, &error);
+                }
+            }
         }
+    }
+
+    /// Notes that a packet to everybody could not be sent, and tells so the first time.
+    fn note_unsent(&mut self, link: LinkId, error: &io::Error) {
+        let why = error.to_string();
         let name = self.name_of(link);
-        if error.kind() == io::ErrorKind::PermissionDenied {
+        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+        if is_refused && self.refused.insert(link) {
             tracing::warn!(
                 "mdns: nothing can be sent on {name}: {why}; a firewall may drop what this machine sends to UDP port 5353"
             );
-        } else {
+        } else if self.failing.get(&link) != Some(&why) {
             tracing::debug!("mdns: nothing can be sent on {name}: {why}");
         }
         self.failing.insert(link, why);
@@ -416,10 +436,10 @@ impl Driver {
             let now = Instant::now();
             self.endpoint.handle_timeout(now);
             self.send(now);
-            let is_done = self.endpoint.has_said_goodbye() && self.blocked.is_none();
+            let is_done = self.endpoint.has_said_goodbye() && self.blocked.is_empty();
             if is_done || now >= ends {
                 self.feed.close();
-                return match is_done || left == 0 {
+                return match is_done {
                     true => Ok(()),
                     false => Err(Error::Incomplete {
                         left: format!("{left} goodbyes"),
@@ -436,10 +456,19 @@ impl Drop for Driver {
     /// The runtime has ended before the registry was closed: says goodbye all the same.
     fn drop(&mut self) {
         self.feed.close();
-        let now = Instant::now();
-        if self.endpoint.withdraw_all(now) > 0 {
+        if std::thread::panicking() {
+            return;
+        }
+        let ends = Instant::now() + FAREWELL_TIME;
+        self.endpoint.withdraw_all(Instant::now());
+        loop {
+            let now = Instant::now();
             self.endpoint.handle_timeout(now);
             self.send(now);
+            if self.blocked.is_empty() || now >= ends {
+                return;
+            }
+            std::thread::sleep(SEND_AGAIN);
         }
     }
 }
@@ -479,6 +508,10 @@ const OPEN_AGAIN: Duration = Duration::from_millis(500);
 const SEND_AGAIN: Duration = Duration::from_millis(1);
 /// A packet that a link has not taken for so long is dropped, so that others are sent.
 const LONGEST_BLOCKED: Duration = Duration::from_millis(100);
+/// Packets that wait for an outlet, at most: as many as a thousand instances take twice.
+const MAX_BLOCKED: usize = 512;
+/// As long as the end of the application's runtime waits, and some time to spare.
+const FAREWELL_TIME: Duration = Duration::from_millis(80);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -47,11 +47,14 @@ impl Listener {
     ///
     /// The system's; [`io::ErrorKind::WouldBlock`] where the link takes no more at the moment.
     pub(super) fn send(&mut self, packet: &Transmit) -> io::Result<()> {
-        let to = match packet.to {
-            Destination::Group => None,
-            Destination::One(to) => Some(to),
-        };
-        self.group.send_on(packet.link, to, &packet.bytes)
+        match packet.to {
+            Destination::Group => self.group.send_on(packet.link, None, &packet.bytes),
+            // By another socket, since answers to addresses that nobody has fill the buffer of the one they are sent by.
+            Destination::One(to) => match self.direct.send(to, &packet.bytes) {
+                Some(sent) => sent,
+                None => self.group.send_on(packet.link, Some(to), &packet.bytes),
+            },
+        }
     }
 
     /// What is heard: all that is there, up to a bound. Dropping the future loses nothing.

@@ -158,6 +158,7 @@ pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
             socket.set_multicast_all_v4(false)?;
             socket.set_multicast_if_v4(&address)?;
             socket.set_multicast_ttl_v4(TTL)?;
+            socket.set_ttl_v4(TTL)?;
             socket
         }
         Via::V6(index) => {
@@ -172,6 +173,7 @@ pub(super) fn ear(link: &Link) -> io::Result<tokio::net::UdpSocket> {
             socket.join_multicast_v6(&GROUP_V6, index)?;
             socket.set_multicast_if_v6(index)?;
             socket.set_multicast_hops_v6(TTL)?;
+            socket.set_unicast_hops_v6(TTL)?;
             socket
         }
     };
@@ -209,6 +211,10 @@ pub(crate) fn asker(link: &Link) -> io::Result<tokio::net::UdpSocket> {
 /// Hears what is sent to this host alone on port 5353, by one of the families.
 pub(super) fn direct(is_ipv4: bool) -> io::Result<tokio::net::UdpSocket> {
     let socket = if is_ipv4 { bound_v4()? } else { bound_v6()? };
+    match is_ipv4 {
+        true => socket.set_ttl_v4(TTL)?,
+        false => socket.set_unicast_hops_v6(TTL)?,
+    }
     // Packets to the group are for the sockets of the links.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     match is_ipv4 {

@@ -118,10 +118,7 @@ impl Table {
         let is_new = known.is_none();
         let is_answer = source == Source::Reply;
         let has_answered = is_answer || known.is_some_and(|known| known.has_answered);
-        let is_doubtful = match known {
-            Some(known) => known.is_doubtful && !is_answer,
-            None => !is_answer && self.shown(instance.key()).is_some(),
-        };
+        let was_doubtful = known.is_some_and(|known| known.is_doubtful);
         let mut evicted = None;
         let mut unreachable = false;
         let mut since = now;
@@ -149,6 +146,11 @@ impl Table {
                 }
             }
         }
+        let is_doubted = match is_new {
+            true => self.shown(instance.key()).is_some(),
+            false => was_doubtful,
+        };
+        let is_doubtful = is_doubted && !is_answer;
         self.crowd.share_name(&mut instance);
         let record = Record {
             instance: Arc::new(instance),
@@ -238,7 +240,7 @@ impl Table {
     pub(super) fn confirm(&mut self, label: &str) -> Option<Key> {
         let record = self.labels.get_mut(label).filter(|record| !record.own)?;
         if !std::mem::replace(&mut record.has_answered, true) {
-            self.crowd.answers(record.number, &record.instance);
+            self.crowd.note_answer(record.number, &record.instance);
         }
         if !record.is_doubtful {
             return None;
@@ -278,6 +280,11 @@ impl Table {
         });
         let (other, _) = others.find(|(_, record)| ips(record).iter().any(|ip| mine.contains(ip)))?;
         Some(other.clone())
+    }
+
+    /// Whether a label is not shown before it has answered.
+    pub(super) fn is_doubtful(&self, label: &str) -> bool {
+        self.labels.get(label).is_some_and(|record| record.is_doubtful)
     }
 
     /// Whether a label is this registry's own.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::asker::Answer;
+use super::super::proto::LinkId;
 use super::super::records::{Source, Taken};
 use super::super::routine::AFTER_LOSS;
 use super::super::sockets::{self, Message};
@@ -27,7 +28,7 @@ impl Endpoint {
                     let taken = self
                         .records
                         .take(response, heard.link.index, Source::Multicast, now);
-                    self.taken(taken, Source::Multicast, now);
+                    self.taken(taken, Source::Multicast, heard.link, now);
                 }
             }
         }
@@ -44,11 +45,11 @@ impl Endpoint {
         let taken = self
             .records
             .take(answer.response, answer.link.index, Source::Reply, now);
-        self.taken(taken, Source::Reply, now);
+        self.taken(taken, Source::Reply, answer.link, now);
     }
 
-    fn taken(&mut self, taken: Taken, source: Source, now: Instant) {
-        self.note_answered(&taken.heard, source, now);
+    fn taken(&mut self, taken: Taken, source: Source, link: LinkId, now: Instant) {
+        self.note_answered(&taken.heard, source, link, now);
         for label in taken.left {
             let surprises = self.table.leaves(&label);
             self.looks.farewells.again(&label, now);

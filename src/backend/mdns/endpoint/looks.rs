@@ -159,20 +159,17 @@ impl Endpoint {
         }
     }
 
-    /// Notes that these labels are there. Where answers to this host alone come in, no others are taken for one: anybody can send
-    /// to everybody at any time.
-    pub(super) fn note_answered(&mut self, labels: &[Arc<str>], source: Source, now: Instant) {
-        if source == Source::Reply || !self.is_unicast_proven(now) {
-            for label in labels {
-                if let Some(key) = self.table.confirm(label) {
-                    self.check_superseded(&key);
-                }
-            }
-        }
-        if self.looks.checks.is_empty() {
-            return;
-        }
+    /// Notes that these labels are there. On a link where answers to this host alone come in, no others prove that a doubtful
+    /// label answers: anybody can send to everybody at any time.
+    pub(super) fn note_answered(&mut self, labels: &[Arc<str>], source: Source, link: LinkId, now: Instant) {
+        let is_proof = source == Source::Reply || !self.looks.hears_unicast(link, now);
         for label in labels {
+            if is_proof && let Some(key) = self.table.confirm(label) {
+                self.check_superseded(&key);
+            }
+            if self.looks.checks.is_empty() || self.table.is_doubtful(label) {
+                continue;
+            }
             for check in self.looks.checks.values_mut() {
                 check.neighbour_answered |= check.neighbour.as_ref() == Some(label);
             }

@@ -1,13 +1,17 @@
 //! Queries, as a responder reads them.
 
+use simple_dns::rdata::RData;
 use simple_dns::{CLASS, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, TYPE};
 
 use super::message::{HEADER, Said, has_room, is_name, label_of, said, text};
 
-/// The questions of a query that are read, at most: more than fit into a packet of usual size.
-const MAX_QUESTIONS: usize = 128;
-/// Of a browser that looks for all types (RFC 6763, 9).
+/// The questions of a query that are read, at most: as many as ours have.
+pub(super) const MAX_QUESTIONS: usize = 32;
+/// The name that a browser of all types asks for (RFC 6763, 9).
 pub(super) const TYPES: &str = "_services._dns-sd._udp.local.";
+
+/// The time to live of the record that a type is there, in seconds (RFC 6762, 10).
+const TYPES_TTL: u32 = 4500;
 
 /// A query.
 #[derive(Debug, Default)]
@@ -16,7 +20,9 @@ pub(in super::super) struct Query {
     pub(super) questions: Vec<Asked>,
     /// Records that the querier knows already (RFC 6762, 7.1).
     pub(super) known: Vec<Said>,
-    /// More of them follow in another packet (RFC 6762, 7.2).
+    /// Whether it knows that our type is there.
+    pub(super) knows_type: bool,
+    /// Whether more known records follow in another packet (RFC 6762, 7.2).
     pub(super) is_truncated: bool,
 }
 
@@ -54,34 +60,42 @@ pub(in super::super) fn read(bytes: &[u8], service_type: &str) -> Option<Query> 
         return None;
     }
     let service_type = service_type.trim_end_matches('.');
-    let questions = packet.questions.iter().take(MAX_QUESTIONS);
+    let types = TYPES.trim_end_matches('.');
+    let mut questions: Vec<Asked> = Vec::new();
+    for question in packet.questions.iter().take(MAX_QUESTIONS) {
+        let is_of_class = matches!(question.qclass, QCLASS::CLASS(CLASS::IN) | QCLASS::ANY);
+        let name = &question.qname;
+        let subject = if is_name(name, service_type) {
+            Subject::Type
+        } else if is_name(name, types) {
+            Subject::Types
+        } else if let Some(label) = label_of(name, service_type) {
+            Subject::Label(label)
+        } else if let Some(name) = text(name) {
+            Subject::Name(name)
+        } else {
+            continue;
+        };
+        let asked = Asked {
+            subject,
+            kind: question.qtype,
+            is_qu: question.unicast_response,
+        };
+        if is_of_class && !questions.contains(&asked) {
+            questions.push(asked);
+        }
+    }
+    let knows_type = packet.answers.iter().any(|record| {
+        is_name(&record.name, types)
+            && record.ttl >= TYPES_TTL / 2
+            && matches!(&record.rdata, RData::PTR(pointer) if is_name(&pointer.0, service_type))
+    });
+    let known = packet.answers.iter();
     Some(Query {
         id: packet.id(),
-        questions: questions
-            .filter(|question| matches!(question.qclass, QCLASS::CLASS(CLASS::IN) | QCLASS::ANY))
-            .filter_map(|question| {
-                let name = &question.qname;
-                let subject = if is_name(name, service_type) {
-                    Subject::Type
-                } else if is_name(name, TYPES.trim_end_matches('.')) {
-                    Subject::Types
-                } else if let Some(label) = label_of(name, service_type) {
-                    Subject::Label(label)
-                } else {
-                    Subject::Name(text(name)?)
-                };
-                Some(Asked {
-                    subject,
-                    kind: question.qtype,
-                    is_qu: question.unicast_response,
-                })
-            })
-            .collect(),
-        known: packet
-            .answers
-            .iter()
-            .filter_map(|record| said(record, service_type))
-            .collect(),
+        questions,
+        known: known.filter_map(|record| said(record, service_type)).collect(),
+        knows_type,
         is_truncated: packet.has_flags(PacketFlag::TRUNCATION),
     })
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use self::answers::Truncated;
+use self::answers::{Truncated, TypeAsked};
 use self::budget::Budget;
 use self::packets::{Item, Parts, Purpose, Writer};
 pub(in super::super) use self::service::{Place, Service, strings};
@@ -38,12 +38,14 @@ const MULTICAST_INTERVAL: Duration = Duration::from_secs(1);
 /// A name that is defended is announced once more after this time: caches drop other addresses of its host only where they were
 /// heard more than a second ago (RFC 6762, 10.2).
 const DEFENDED_AGAIN: Duration = Duration::from_millis(1_020);
-/// Names that are defended at once, and within a second: so few packets make it send more.
-const DEFENDED_A_SECOND: u32 = 10;
-/// Where nobody has asked for our type for so long, those who can't ask are told again.
+/// The number of names that are defended at once, and within a second, so that few packets do not make it send many: they fit
+/// into ten.
+const DEFENDED_AT_ONCE: usize = 40;
+/// When no other host has asked for our type for so long, it is announced again, for those who hear and are not heard. RFC 6762, 8.3,
+/// has no regular announcements; this one is rare, and only where nobody asks.
 const UNASKED: Duration = Duration::from_secs(180);
 
-/// Who a packet is for.
+/// The receiver of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Destination {
     /// Everybody on the link.
@@ -66,7 +68,7 @@ pub(in super::super) struct Transmit {
 pub(in super::super) struct Responder {
     service_type: String,
     links: BTreeMap<LinkId, Link>,
-    services: BTreeMap<Arc<str>, Published>,
+    services: Labelled,
     /// The labels by the names of their hosts.
     hosts: HashMap<String, Arc<str>>,
     /// When each service is announced next.
@@ -75,37 +77,42 @@ pub(in super::super) struct Responder {
     leaving: Vec<Service>,
     /// Services whose goodbye is said once more.
     left: VecDeque<(Instant, Service)>,
-    /// Answers by multicast, by the time at which they are sent.
-    waiting: BTreeMap<(Instant, LinkId), BTreeMap<Key, Parts>>,
-    /// Until when all services of a link are going to be sent by multicast.
-    all_waiting: BTreeMap<LinkId, Instant>,
+    /// Whose records are sent by multicast as answers, and when.
+    waiting: BTreeMap<(Instant, LinkId), BTreeSet<Key>>,
+    /// Questions for all labels that are answered by multicast.
+    type_asked: BTreeMap<LinkId, TypeAsked>,
     /// When the record that our type is there was sent.
     types_sent: BTreeMap<LinkId, Sent>,
     /// Queries whose known answers are not complete.
     truncated: BTreeMap<(SocketAddr, LinkId), Truncated>,
     budget: Budget,
-    defended: Option<(Instant, u32)>,
-    /// When somebody asked for our type.
+    /// Labels of which somebody else has told an untruth, and when the truth is told.
+    wronged: BTreeSet<Arc<str>>,
+    defends_at: Option<Instant>,
+    /// When that was done last.
+    defended: Instant,
+    /// When another host asked for our type.
     asked: Instant,
     rng: Rng,
     transmits: VecDeque<Transmit>,
 }
 
+/// The services by their labels.
+type Labelled = BTreeMap<Arc<str>, Announced>;
 /// A label; none stands for the record that our type is there.
 type Key = Option<Arc<str>>;
 
 /// A service, and what was sent of it.
 #[derive(Debug)]
-struct Published {
+struct Announced {
     service: Service,
     /// When it was announced for the first time, and how often since then.
     began: Instant,
     announced: usize,
     /// When it is announced next.
     due: Option<Instant>,
-    /// When it was defended last, and whether it is to be announced again for that.
-    defended: Option<Instant>,
-    is_defended_again: bool,
+    /// Whether it is defended, and so is announced once more after the next time.
+    is_defended: bool,
     sent: BTreeMap<LinkId, Sent>,
 }
 
@@ -129,11 +136,13 @@ impl Responder {
             leaving: Vec::new(),
             left: VecDeque::new(),
             waiting: BTreeMap::new(),
-            all_waiting: BTreeMap::new(),
+            type_asked: BTreeMap::new(),
             types_sent: BTreeMap::new(),
             truncated: BTreeMap::new(),
             budget: Budget::new(now),
-            defended: None,
+            wronged: BTreeSet::new(),
+            defends_at: None,
+            defended: now,
             asked: now,
             rng: Rng::with_seed(seed),
             transmits: VecDeque::new(),
@@ -149,6 +158,7 @@ impl Responder {
             sent.retain(|id, _| links.contains_key(id));
         }
         self.waiting.retain(|(_, id), _| links.contains_key(id));
+        self.type_asked.retain(|id, _| links.contains_key(id));
     }
 
     /// The links it speaks on.
@@ -160,13 +170,12 @@ impl Responder {
     pub(in super::super) fn publish(&mut self, service: Service, now: Instant) {
         let label = service.label.clone();
         self.hosts.insert(service.host_name().to_owned(), label.clone());
-        let published = self.services.entry(label.clone()).or_insert_with(|| Published {
+        let published = self.services.entry(label.clone()).or_insert_with(|| Announced {
             service: service.clone(),
             began: now,
             announced: 0,
             due: None,
-            defended: None,
-            is_defended_again: false,
+            is_defended: false,
             sent: BTreeMap::new(),
         });
         published.service = service;
@@ -210,7 +219,6 @@ impl Responder {
         if self.services.is_empty() || self.links.values().any(|link| link.has_address(from)) {
             return;
         }
-        let mut wronged: BTreeSet<Arc<str>> = BTreeSet::new();
         for said in &response.records {
             let (label, is_true) = match &said.what {
                 What::Pointer(label) => (
@@ -235,30 +243,34 @@ impl Responder {
                 }
             };
             if let Some(label) = label.filter(|_| !is_true || said.ttl == 0) {
-                wronged.insert(label.clone());
+                self.wronged.insert(label.clone());
+                self.defends_at
+                    .get_or_insert(now.max(self.defended + MULTICAST_INTERVAL));
             }
-        }
-        for label in wronged {
-            self.defend(&label, now);
         }
     }
 
-    fn defend(&mut self, label: &Arc<str>, now: Instant) {
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < MULTICAST_INTERVAL;
-        let Some(published) = self.services.get_mut(label) else {
-            return;
-        };
-        let (began, count) = self
-            .defended
-            .filter(|(began, _)| is_recent(*began))
-            .unwrap_or((now, 0));
-        if published.defended.is_some_and(is_recent) || count >= DEFENDED_A_SECOND {
+    /// Announces services of which an untruth was told: once a second, some of them at random where they are many.
+    fn defend(&mut self, now: Instant) {
+        if self.defends_at.take_if(|at| *at <= now).is_none() {
             return;
         }
-        published.defended = Some(now);
-        published.is_defended_again = true;
-        self.defended = Some((began, count + 1));
-        self.announce_at(label, now);
+        let mut labels: Vec<Arc<str>> = std::mem::take(&mut self.wronged).into_iter().collect();
+        self.rng.shuffle(&mut labels);
+        self.wronged
+            .extend(labels.split_off(labels.len().min(DEFENDED_AT_ONCE)));
+        for label in labels {
+            let Some(published) = self.services.get_mut(&label) else {
+                continue;
+            };
+            published.is_defended = true;
+            let sent = published.sent.values().filter_map(|sent| sent.at).max();
+            self.announce_at(&label, sent.map_or(now, |at| now.max(at + MULTICAST_INTERVAL)));
+        }
+        self.defended = now;
+        if !self.wronged.is_empty() {
+            self.defends_at = Some(now + MULTICAST_INTERVAL);
+        }
     }
 
     fn announce_at(&mut self, label: &Arc<str>, at: Instant) {
@@ -277,9 +289,11 @@ impl Responder {
             self.asked = now;
             self.announce_all(now);
         }
+        self.defend(now);
         self.announce(now);
         self.say_goodbye(now);
         self.answer_truncated(now);
+        self.answer_type(now);
         self.answer_waiting(now);
     }
 
@@ -290,7 +304,16 @@ impl Responder {
         let waiting = self.waiting.first_key_value().map(|((at, _), _)| *at);
         let truncated = self.truncated.values().map(|query| query.due).min();
         let unasked = (!self.services.is_empty()).then(|| self.asked + UNASKED + TOGETHER);
-        let all = [announcing, left, waiting, truncated, unasked];
+        let type_asked = self.type_asked.values().map(|asked| asked.due).min();
+        let all = [
+            announcing,
+            left,
+            waiting,
+            truncated,
+            type_asked,
+            self.defends_at,
+            unasked,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -308,7 +331,7 @@ impl Responder {
         let labels: Vec<Arc<str>> = due.into_iter().map(|(_, label)| label).collect();
         for link in self.links.values() {
             let published = labels.iter().filter_map(|label| self.services.get(label));
-            let there: Vec<&Published> = published
+            let there: Vec<&Announced> = published
                 .filter(|published| !published.service.addresses_on(link).is_empty())
                 .collect();
             let items = there.iter().map(|published| Item {
@@ -333,17 +356,17 @@ impl Responder {
                 continue;
             };
             for id in self.links.keys() {
-                // Answers that were to be sent are, with this.
-                *published.sent.entry(*id).or_default() = Sent {
-                    at: Some(now),
-                    waiting: None,
-                };
+                let sent = published.sent.entry(*id).or_default();
+                sent.at = Some(now);
+                // Answers that were to be sent are, with this, but for those that tell of what there is not.
+                let rest = |(at, parts): (Instant, Parts)| (at, parts.without(Parts::ALL));
+                sent.waiting = sent.waiting.map(rest).filter(|(_, parts)| !parts.is_empty());
             }
             published.announced += 1;
             published.due = None;
             let next = ANNOUNCEMENTS.get(published.announced);
             let next = next.map(|after| (published.began + *after).max(now + MULTICAST_INTERVAL));
-            let again = std::mem::take(&mut published.is_defended_again).then(|| now + DEFENDED_AGAIN);
+            let again = std::mem::take(&mut published.is_defended).then(|| now + DEFENDED_AGAIN);
             if let Some(at) = [next, again].into_iter().flatten().min() {
                 self.announce_at(&label, at);
             }

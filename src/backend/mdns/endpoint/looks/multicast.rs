@@ -32,7 +32,7 @@ impl Looks {
     }
 
     /// Whether answers to this host alone have come in on a link lately.
-    fn hears_unicast(&self, link: LinkId, now: Instant) -> bool {
+    pub(super) fn hears_unicast(&self, link: LinkId, now: Instant) -> bool {
         self.unicast
             .get(&link)
             .is_some_and(|at| now - *at < UNICAST_IS_PROVEN)
@@ -46,7 +46,7 @@ impl Looks {
 
 impl Endpoint {
     /// Whether answers to this host alone come in on each link to other hosts.
-    pub(super) fn is_unicast_proven(&self, now: Instant) -> bool {
+    fn is_unicast_proven(&self, now: Instant) -> bool {
         let interfaces = self
             .local
             .interfaces()

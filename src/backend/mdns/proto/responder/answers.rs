@@ -1,6 +1,6 @@
 //! Answers to questions: by unicast or by multicast, and when (RFC 6762, 5.4, 6 and 7).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,41 +9,56 @@ use simple_dns::TYPE;
 use tokio::time::Instant;
 
 use super::super::message::{Said, What};
-use super::super::query::{Asked, Query, Subject};
+use super::super::query::{Asked, MAX_QUESTIONS, Query, Subject};
 use super::super::{Link, LinkId, PORT};
 use super::packets::{HOST_TTL, Item, Parts, Purpose, SHARED_TTL, Writer};
-use super::{Destination, Key, MULTICAST_INTERVAL, Published, Responder, Sent, Transmit};
+use super::{Destination, Key, Labelled, MULTICAST_INTERVAL, Responder, Sent, Transmit};
 
-/// One who prefers unicast gets it where everybody has heard the record within a quarter of its life (RFC 6762, 5.4).
+/// A record that was sent by multicast within a quarter of its life is answered by unicast where that is preferred
+/// (RFC 6762, 5.4).
 const HEARD_BY_ALL: Duration = Duration::from_secs(HOST_TTL as u64 / 4);
 /// The delay of an answer that others may have too, in milliseconds (RFC 6762, 6).
 const SHARED_DELAY: std::ops::RangeInclusive<u64> = 20..=120;
 /// How long more known answers are waited for, in milliseconds (RFC 6762, 7.2).
 const KNOWN_ANSWERS_DELAY: std::ops::RangeInclusive<u64> = 400..=500;
-/// Queries that are waited for at a time, and the records that each may know.
+/// How long they are waited for at most, however many packets come.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+/// The queries that are waited for at a time.
 const MAX_TRUNCATED: usize = 64;
-const MAX_KNOWN: usize = 16_384;
+
+/// A query as it is answered.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    id: u16,
+    asked: Vec<Asked>,
+    is_direct: bool,
+    /// The records of ours that the querier knows.
+    known: BTreeMap<Arc<str>, Parts>,
+    /// Whether it knows that our type is there.
+    knows_type: bool,
+}
 
 /// A query of which more known answers are to come.
 #[derive(Debug)]
 pub(super) struct Truncated {
     pub(super) due: Instant,
-    query: Query,
-    is_direct: bool,
+    ends: Instant,
+    questions: Questions,
 }
 
-/// How a question is answered.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Unicast,
-    Multicast,
+/// A question for all labels of our type that is answered by multicast.
+#[derive(Debug)]
+pub(super) struct TypeAsked {
+    pub(super) due: Instant,
+    /// The labels that all who have asked know.
+    known: BTreeSet<Arc<str>>,
 }
 
 impl Responder {
     /// Takes a query in that came from an address by a link, to this host alone where it is direct.
     pub(in super::super::super) fn handle_query(
         &mut self,
-        mut query: Query,
+        query: Query,
         from: SocketAddr,
         by: LinkId,
         is_direct: bool,
@@ -52,110 +67,163 @@ impl Responder {
         let Some(link) = self.links.get(&by) else {
             return;
         };
-        if self.services.is_empty() || (is_direct && !link.has_in_subnet(from.ip())) {
-            // RFC 6762, 5.5 and 11.
+        // RFC 6762, 5.5 and 11.
+        let is_off_link = is_direct && !link.has_in_subnet(from.ip());
+        if self.services.is_empty() || is_off_link || from.port() == 0 {
             return;
         }
-        if let Some(first) = self.truncated.get_mut(&(from, by)) {
-            let room = MAX_KNOWN.saturating_sub(first.query.known.len());
-            first.query.known.extend(query.known.drain(..).take(room));
-            if query.is_truncated {
-                first.due = now + milliseconds(&mut self.rng, KNOWN_ANSWERS_DELAY);
-            } else if query.questions.is_empty() {
-                first.due = now;
+        let known = self.known_of(&query.known);
+        let key = (from, by);
+        let wait = Duration::from_millis(self.rng.u64(KNOWN_ANSWERS_DELAY));
+        if let Some(waits) = self.truncated.get_mut(&key) {
+            for (label, parts) in known {
+                let all = waits.questions.known.entry(label).or_default();
+                *all = all.and(parts);
             }
+            waits.questions.knows_type |= query.knows_type;
+            let room = MAX_QUESTIONS.saturating_sub(waits.questions.asked.len());
+            waits
+                .questions
+                .asked
+                .extend(query.questions.into_iter().take(room));
+            waits.due = if query.is_truncated {
+                waits.ends.min(now + wait)
+            } else {
+                now
+            };
+            return;
         }
-        if query.questions.is_empty() {
+        let questions = Questions {
+            id: query.id,
+            asked: query.questions,
+            is_direct,
+            known,
+            knows_type: query.knows_type,
+        };
+        if questions.asked.is_empty() {
             return;
         }
         if query.is_truncated && self.truncated.len() < MAX_TRUNCATED {
-            let due = now + milliseconds(&mut self.rng, KNOWN_ANSWERS_DELAY);
             let waits = Truncated {
-                due,
-                query,
-                is_direct,
+                due: now + wait,
+                ends: now + LONGEST_DELAY,
+                questions,
             };
-            self.truncated.entry((from, by)).or_insert(waits);
+            self.truncated.insert(key, waits);
             return;
         }
-        self.answer(&query, from, by, is_direct, now);
+        self.answer(&questions, from, by, now);
     }
 
     pub(super) fn answer_truncated(&mut self, now: Instant) {
         let due = self.truncated.iter().filter(|(_, query)| query.due <= now);
         let due: Vec<(SocketAddr, LinkId)> = due.map(|(from, _)| *from).collect();
         for (from, by) in due {
-            if let Some(Truncated { query, is_direct, .. }) = self.truncated.remove(&(from, by)) {
-                self.answer(&query, from, by, is_direct, now);
+            if let Some(Truncated { questions, .. }) = self.truncated.remove(&(from, by)) {
+                self.answer(&questions, from, by, now);
             }
         }
     }
 
-    fn answer(&mut self, query: &Query, from: SocketAddr, by: LinkId, is_direct: bool, now: Instant) {
+    /// The records of ours that a querier knows, for at least half of their lives (RFC 6762, 7.1).
+    fn known_of(&self, known: &[Said]) -> BTreeMap<Arc<str>, Parts> {
+        let mut ours: BTreeMap<Arc<str>, Parts> = BTreeMap::new();
+        for said in known {
+            let (What::Pointer(label) | What::Server { label, .. } | What::Text { label, .. }) = &said.what
+            else {
+                continue;
+            };
+            let Some((label, published)) = self.services.get_key_value(&**label) else {
+                continue;
+            };
+            let service = &published.service;
+            let (part, ttl) = match &said.what {
+                What::Pointer(_) => (Parts::PTR, SHARED_TTL),
+                What::Server { host, port, .. } if host == service.host_name() && *port == service.port => {
+                    (Parts::SRV, HOST_TTL)
+                }
+                What::Text { strings, .. } if *strings == service.text => (Parts::TXT, HOST_TTL),
+                _ => continue,
+            };
+            if said.ttl >= ttl / 2 {
+                let parts = ours.entry(label.clone()).or_default();
+                *parts = parts.and(part);
+            }
+        }
+        ours
+    }
+
+    fn answer(&mut self, questions: &Questions, from: SocketAddr, by: LinkId, now: Instant) {
         let Some(link) = self.links.get(&by) else {
             return;
         };
         let is_one_shot = from.port() != PORT;
+        let is_at_once = is_one_shot || questions.is_direct;
         let can_unicast = link.has_in_subnet(from.ip());
-        let (mut unicast, mut multicast) = (BTreeMap::new(), BTreeMap::new());
-        let (mut is_full, mut is_shared) = (false, false);
-        let mut known: HashMap<&str, Vec<&Said>> = HashMap::new();
-        for said in &query.known {
-            if let What::Pointer(label) | What::Server { label, .. } | What::Text { label, .. } = &said.what {
-                known.entry(label).or_default().push(said);
-            }
+        let wants_unicast = |asked: &Asked| (is_at_once || asked.is_qu) && can_unicast;
+        let ours: Vec<&Asked> = questions
+            .asked
+            .iter()
+            .filter(|asked| self.is_about_us(asked))
+            .collect();
+        if ours.is_empty() {
+            return;
         }
-        for asked in &query.questions {
-            let is_for_all = matches!(asked.subject, Subject::Type | Subject::Types);
-            let is_for_type = asked.subject == Subject::Type && asked.wants(TYPE::PTR);
-            let wants_unicast = (is_one_shot || is_direct || asked.is_qu)
-                && can_unicast
-                && self.budget.allows(from.ip(), is_for_all, now);
-            if is_for_type {
-                self.asked = now;
-                if !wants_unicast && self.all_waiting.get(&by).is_some_and(|at| now < *at) {
-                    // All of it is about to be said to everybody.
-                    continue;
-                }
+        if ours.iter().any(|asked| asked.is_for_type()) && !link.has_address(from.ip()) {
+            self.asked = now;
+        }
+        let is_full = ours
+            .iter()
+            .any(|asked| asked.is_for_type() && wants_unicast(asked));
+        let may_unicast =
+            ours.iter().any(|asked| wants_unicast(asked)) && self.budget.try_begin(from.ip(), is_full, now);
+        let (mut unicast, mut multicast): (BTreeMap<Key, Parts>, BTreeMap<Key, Parts>) = Default::default();
+        let (mut is_shared, mut is_type_asked) = (false, false);
+        for asked in ours {
+            let is_unicast = may_unicast && wants_unicast(asked);
+            if asked.is_for_type() && !is_unicast {
+                is_type_asked = true;
+                continue;
             }
             for (key, parts) in self.answers_to(asked, link) {
-                let parts = self.without_known(key.as_ref(), parts, &known);
+                let known = match &key {
+                    None if questions.knows_type => Parts::PTR,
+                    None => Parts::NONE,
+                    Some(label) => questions.known.get(label).copied().unwrap_or_default(),
+                };
+                let parts = parts.without(known);
                 if parts.is_empty() {
                     continue;
                 }
+                is_shared |= parts.has(Parts::PTR);
                 let is_heard = || {
                     let sent = self.sent_of(key.as_ref(), by).and_then(|sent| sent.at);
                     sent.is_some_and(|at| now.saturating_duration_since(at) < HEARD_BY_ALL)
                 };
-                let way = if wants_unicast && (is_one_shot || is_direct || is_heard()) {
-                    Way::Unicast
-                } else {
-                    Way::Multicast
+                let answers = match is_unicast && (is_at_once || is_heard()) {
+                    true => &mut unicast,
+                    false => &mut multicast,
                 };
-                is_full |= is_for_all && way == Way::Unicast;
-                is_shared |= is_for_all;
-                let answers: &mut BTreeMap<Key, Parts> = match way {
-                    Way::Unicast => &mut unicast,
-                    Way::Multicast => &mut multicast,
-                };
-                let known = answers.entry(key).or_default();
-                *known = known.and(parts);
+                let all = answers.entry(key).or_default();
+                *all = all.and(parts);
             }
         }
         if !unicast.is_empty() {
-            let purpose = if is_one_shot {
-                Purpose::OneShot
-            } else {
-                Purpose::Cache
-            };
             let writer = Writer {
                 service_type: &self.service_type,
                 link,
-                purpose,
-                id: query.id,
-                questions: if is_one_shot { &query.questions } else { &[] },
+                purpose: if is_one_shot {
+                    Purpose::OneShot
+                } else {
+                    Purpose::Cache
+                },
+                id: questions.id,
+                questions: if is_one_shot { &questions.asked } else { &[] },
             };
-            let packets = writer.packets(items(&self.services, &unicast));
+            let packets = writer.packets(items(
+                &self.services,
+                unicast.iter().map(|(key, parts)| (key, *parts)),
+            ));
             let bytes = packets.iter().map(|(packet, _)| packet.len()).sum();
             self.budget.spend(from.ip(), is_full, bytes);
             self.transmits
@@ -166,18 +234,58 @@ impl Responder {
                     announces: Vec::new(),
                 }));
         }
-        let due = if is_shared {
-            now + milliseconds(&mut self.rng, SHARED_DELAY)
-        } else {
-            now
-        };
-        let is_all =
-            query.known.is_empty() && query.questions.iter().any(|asked| asked.subject == Subject::Type);
-        let dues = multicast
-            .into_iter()
-            .map(|(key, parts)| self.schedule(key, parts, by, due));
-        if let Some(first) = dues.min().filter(|_| is_all) {
-            self.all_waiting.insert(by, first);
+        let shared_due = now + Duration::from_millis(self.rng.u64(SHARED_DELAY));
+        self.schedule(multicast, by, if is_shared { shared_due } else { now });
+        if is_type_asked {
+            let knows = |label: &Arc<str>| {
+                questions
+                    .known
+                    .get(label)
+                    .is_some_and(|parts| parts.has(Parts::PTR))
+            };
+            match self.type_asked.get_mut(&by) {
+                Some(asked) => asked.known.retain(knows),
+                None => {
+                    let known = questions
+                        .known
+                        .keys()
+                        .filter(|label| knows(label))
+                        .cloned()
+                        .collect();
+                    let asked = TypeAsked {
+                        due: shared_due,
+                        known,
+                    };
+                    self.type_asked.insert(by, asked);
+                }
+            }
+        }
+    }
+
+    /// Answers those by multicast who have asked for all labels of our type: once for all of them.
+    pub(super) fn answer_type(&mut self, now: Instant) {
+        let due = self.type_asked.iter().filter(|(_, asked)| asked.due <= now);
+        let due: Vec<LinkId> = due.map(|(by, _)| *by).collect();
+        for by in due {
+            let (Some(asked), Some(link)) = (self.type_asked.remove(&by), self.links.get(&by)) else {
+                continue;
+            };
+            let there = self.services.iter().filter(|(label, published)| {
+                !asked.known.contains(*label) && !published.service.addresses_on(link).is_empty()
+            });
+            let answers = there
+                .map(|(label, _)| (Some(label.clone()), Parts::PTR))
+                .collect();
+            self.schedule(answers, by, now);
+        }
+    }
+
+    /// Whether a question is about what is published here.
+    fn is_about_us(&self, asked: &Asked) -> bool {
+        match &asked.subject {
+            Subject::Types | Subject::Type => asked.wants(TYPE::PTR),
+            Subject::Label(label) => self.services.contains_key(&**label),
+            Subject::Name(host) => self.hosts.contains_key(host.as_str()),
         }
     }
 
@@ -186,13 +294,12 @@ impl Responder {
         let wants = |kind, parts| if asked.wants(kind) { parts } else { Parts::NONE };
         match &asked.subject {
             Subject::Types => vec![(None, wants(TYPE::PTR, Parts::PTR))],
-            Subject::Type if asked.wants(TYPE::PTR) => {
-                let all = self.services.values();
-                all.filter(|published| !published.service.addresses_on(link).is_empty())
-                    .map(|published| (Some(published.service.label.clone()), Parts::PTR))
+            Subject::Type => {
+                let all = self.services.iter();
+                all.filter(|(_, published)| !published.service.addresses_on(link).is_empty())
+                    .map(|(label, _)| (Some(label.clone()), Parts::PTR))
                     .collect()
             }
-            Subject::Type => Vec::new(),
             Subject::Label(label) => {
                 let Some((label, _)) = self.services.get_key_value(&**label) else {
                     return Vec::new();
@@ -225,78 +332,58 @@ impl Responder {
         }
     }
 
-    /// What is left of an answer once the querier need not be told what it knows, and for at least half of its life
-    /// (RFC 6762, 7.1).
-    fn without_known(
-        &self,
-        key: Option<&Arc<str>>,
-        parts: Parts,
-        known: &HashMap<&str, Vec<&Said>>,
-    ) -> Parts {
-        let Some((label, published)) = key.and_then(|label| self.services.get_key_value(label)) else {
-            return parts;
+    /// Sends records by multicast at that time; those that were sent less than a second before all together, once that is over
+    /// for each of them.
+    fn schedule(&mut self, answers: BTreeMap<Key, Parts>, by: LinkId, due: Instant) {
+        let earliest = |responder: &Self, key: &Key| {
+            let sent = responder.sent_of(key.as_ref(), by).and_then(|sent| sent.at);
+            sent.map_or(due, |at| due.max(at + MULTICAST_INTERVAL))
         };
-        let service = &published.service;
-        let mut parts = parts;
-        for said in known.get(&**label).into_iter().flatten() {
-            let (part, ttl) = match &said.what {
-                What::Pointer(_) => (Parts::PTR, SHARED_TTL),
-                What::Server { host, port, .. } if host == service.host_name() && *port == service.port => {
-                    (Parts::SRV, HOST_TTL)
-                }
-                What::Text { strings, .. } if *strings == service.text => (Parts::TXT, HOST_TTL),
-                _ => continue,
+        let late = answers.keys().map(|key| earliest(self, key)).max().unwrap_or(due);
+        for (key, parts) in answers {
+            let due = if earliest(self, &key) > due { late } else { due };
+            let sent = match &key {
+                None => self.types_sent.entry(by).or_default(),
+                Some(label) => match self.services.get_mut(label) {
+                    Some(published) => published.sent.entry(by).or_default(),
+                    None => continue,
+                },
             };
-            if said.ttl >= ttl / 2 {
-                parts = parts.without(part);
+            match &mut sent.waiting {
+                Some((_, waiting)) => *waiting = waiting.and(parts),
+                None => {
+                    sent.waiting = Some((due, parts));
+                    self.waiting.entry((due, by)).or_default().insert(key);
+                }
             }
         }
-        parts
-    }
-
-    /// Sends records by multicast at that time, or once a second has passed since they were sent. Returns when.
-    fn schedule(&mut self, key: Key, parts: Parts, by: LinkId, due: Instant) -> Instant {
-        let sent = match &key {
-            None => self.types_sent.entry(by).or_default(),
-            Some(label) => match self.services.get_mut(label) {
-                Some(published) => published.sent.entry(by).or_default(),
-                None => return due,
-            },
-        };
-        let due = sent.at.map_or(due, |at| due.max(at + MULTICAST_INTERVAL));
-        let (due, parts) = match sent.waiting {
-            Some((due, waiting)) if waiting.has(parts) => return due,
-            Some((due, waiting)) => (due, waiting.and(parts)),
-            None => (due, parts),
-        };
-        sent.waiting = Some((due, parts));
-        self.waiting.entry((due, by)).or_default().insert(key, parts);
-        due
     }
 
     pub(super) fn answer_waiting(&mut self, now: Instant) {
         while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= now) {
-            let ((due, by), mut answers) = first.remove_entry();
-            answers.retain(|key, _| {
-                let sent = match key {
+            let ((due, by), keys) = first.remove_entry();
+            let mut answers: Vec<(Key, Parts)> = Vec::new();
+            for key in keys {
+                let sent = match &key {
                     None => self.types_sent.get_mut(&by),
                     Some(label) => self.services.get_mut(label).and_then(|it| it.sent.get_mut(&by)),
                 };
                 // It may have been announced meanwhile.
-                let Some(sent) = sent.filter(|sent| sent.waiting.is_some_and(|(at, _)| at == due)) else {
-                    return false;
-                };
-                *sent = Sent {
-                    at: Some(now),
-                    waiting: None,
-                };
-                true
-            });
+                if let Some(sent) = sent
+                    && let Some((_, parts)) = sent.waiting.take_if(|(at, _)| *at == due)
+                {
+                    sent.at = Some(now);
+                    answers.push((key, parts));
+                }
+            }
             let Some(link) = self.links.get(&by) else {
                 continue;
             };
             let writer = Writer::for_all(&self.service_type, link, Purpose::Cache);
-            let packets = writer.packets(items(&self.services, &answers));
+            let packets = writer.packets(items(
+                &self.services,
+                answers.iter().map(|(key, parts)| (key, *parts)),
+            ));
             self.transmits
                 .extend(packets.into_iter().map(|(bytes, _)| Transmit {
                     link: by,
@@ -315,18 +402,25 @@ impl Responder {
     }
 }
 
+impl Asked {
+    /// Whether it asks for all labels of our type.
+    fn is_for_type(&self) -> bool {
+        self.subject == Subject::Type && self.wants(TYPE::PTR)
+    }
+}
+
 fn items<'a>(
-    services: &'a BTreeMap<Arc<str>, Published>,
-    answers: &'a BTreeMap<Key, Parts>,
+    services: &'a Labelled,
+    answers: impl Iterator<Item = (&'a Key, Parts)>,
 ) -> impl Iterator<Item = Item<'a>> {
-    answers.iter().filter_map(|(key, parts)| {
+    answers.filter_map(|(key, parts)| {
         let service = match key {
             None => None,
             Some(label) => Some(&services.get(label)?.service),
         };
         Some(Item {
             service,
-            answers: *parts,
+            answers: parts,
             additional: if service.is_some() {
                 parts.additional()
             } else {
@@ -334,8 +428,4 @@ fn items<'a>(
             },
         })
     })
-}
-
-fn milliseconds(rng: &mut fastrand::Rng, range: std::ops::RangeInclusive<u64>) -> Duration {
-    Duration::from_millis(rng.u64(range))
 }

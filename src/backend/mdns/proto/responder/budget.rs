@@ -3,19 +3,18 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Full answers to one address: so many at once, and one a second. A first look asks three times by each family, and two of
+/// The number of full answers to one address at once; then one a second follows. A first look asks three times by each family, and two of
 /// them may begin together.
 const FULL_AT_ONCE: f64 = 6.0;
-/// Bytes to one address: 1 MB within ten seconds.
+/// The rate of bytes to one address: 1 MB within ten seconds.
 const BYTES: Rate = Rate {
     at_once: 1e6,
     a_second: 1e5,
 };
-/// Bytes to all addresses together.
+/// The rate of bytes to all addresses together.
 const BYTES_TO_ALL: Rate = Rate {
     at_once: 8e6,
     a_second: 1e6,
@@ -24,10 +23,8 @@ const FULL: Rate = Rate {
     at_once: FULL_AT_ONCE,
     a_second: 1.0,
 };
-/// Addresses that are known at a time; others are answered by multicast.
+/// The number of addresses that are known at a time; others are answered by multicast.
 const MAX_SOURCES: usize = 1_024;
-/// After so long the budget of an address is whole again.
-const IS_WHOLE_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 struct Rate {
@@ -79,11 +76,14 @@ impl Budget {
         }
     }
 
-    /// Whether an answer to an address may be sent now.
-    pub(super) fn allows(&mut self, to: IpAddr, is_full: bool, now: Instant) -> bool {
+    /// Begins an answer to an address. Returns whether it may be sent now.
+    pub(super) fn try_begin(&mut self, to: IpAddr, is_full: bool, now: Instant) -> bool {
         if !self.sources.contains_key(&to) && self.sources.len() >= MAX_SOURCES {
-            self.sources
-                .retain(|_, source| now.saturating_duration_since(source.bytes.at) < IS_WHOLE_AFTER);
+            self.sources.retain(|_, source| {
+                source.full.refill(FULL, now);
+                source.bytes.refill(BYTES, now);
+                source.full.left < FULL.at_once || source.bytes.left < BYTES.at_once
+            });
             if self.sources.len() >= MAX_SOURCES {
                 return false;
             }
@@ -112,10 +112,12 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn take(budget: &mut Budget, to: IpAddr, is_full: bool, bytes: usize, now: Instant) -> bool {
-        let may = budget.allows(to, is_full, now);
+        let may = budget.try_begin(to, is_full, now);
         if may {
             budget.spend(to, is_full, bytes);
         }

@@ -18,6 +18,10 @@ pub(super) const HOST_TTL: u32 = 120;
 const LEGACY_TTL: u32 = 10;
 /// The size of a packet that passes Ethernet over IPv6 unfragmented, with some room for what is not counted.
 const MAX_PACKET: usize = 1_440;
+/// The room for what each packet has: a header, the name of the type, and that as a question.
+const EMPTY: usize = 96;
+/// The room for the names of a service, which are written once, and for its questions.
+const NAMES: usize = 120;
 
 /// Some of the records of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,15 +117,10 @@ impl<'a> Writer<'a> {
         let empty = || {
             let mut packet = Packet::new_reply(self.id);
             packet.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
-            packet.questions = self
-                .questions
-                .iter()
-                .filter_map(|asked| self.question(asked))
-                .collect();
             packet
         };
-        let empty_size = 64 + self.questions.len() * 64;
-        let (mut packet, mut size, mut count) = (empty(), empty_size, 0);
+        let (mut packet, mut size) = (empty(), EMPTY);
+        let mut services: Vec<Option<&Service>> = Vec::new();
         let mut packets = Vec::new();
         for item in items {
             let mut answers = Vec::new();
@@ -131,20 +130,38 @@ impl<'a> Writer<'a> {
             if answers.is_empty() {
                 continue;
             }
-            let takes = 100 + answers.iter().chain(&more).map(size_of_record).sum::<usize>();
-            if count > 0 && size + takes > MAX_PACKET {
-                packets.extend(build(&std::mem::replace(&mut packet, empty())).map(|bytes| (bytes, count)));
-                (size, count) = (empty_size, 0);
+            let takes = NAMES + answers.iter().chain(&more).map(size_of_record).sum::<usize>();
+            if !services.is_empty() && size + takes > MAX_PACKET {
+                let full = std::mem::replace(&mut packet, empty());
+                packets.extend(self.build(full, &services).map(|bytes| (bytes, services.len())));
+                services.clear();
+                size = EMPTY;
             }
             packet.answers.append(&mut answers);
             packet.additional_records.append(&mut more);
             size += takes;
-            count += 1;
+            services.push(item.service);
         }
-        if count > 0 {
-            packets.extend(build(&packet).map(|bytes| (bytes, count)));
+        if !services.is_empty() {
+            packets.extend(self.build(packet, &services).map(|bytes| (bytes, services.len())));
         }
         packets
+    }
+
+    /// Writes a packet, with those of the questions that it answers (RFC 6762, 6.7).
+    fn build(&self, mut packet: Packet<'a>, services: &[Option<&Service>]) -> Option<Vec<u8>> {
+        let is_answered = |asked: &&Asked| match &asked.subject {
+            Subject::Types | Subject::Type => true,
+            Subject::Label(label) => services.iter().flatten().any(|service| *service.label == **label),
+            Subject::Name(name) => services
+                .iter()
+                .flatten()
+                .any(|service| service.host_name() == name),
+        };
+        let questions = self.questions.iter().filter(is_answered);
+        packet.questions = questions.filter_map(|asked| self.question(asked)).collect();
+        // It has nothing that can't be written.
+        packet.build_bytes_vec_compressed().ok()
     }
 
     fn question(&self, asked: &'a Asked) -> Option<Question<'a>> {
@@ -245,11 +262,6 @@ impl<'a> Writer<'a> {
         };
         ResourceRecord::new(name, CLASS::IN, ttl, data)
     }
-}
-
-fn build(packet: &Packet<'_>) -> Option<Vec<u8>> {
-    // It has nothing that can't be written.
-    packet.build_bytes_vec_compressed().ok()
 }
 
 /// The size of a record, apart from names that its service has in common with others of it.

@@ -419,7 +419,7 @@ fn a_forged_source_gets_no_more_than_its_budget() {
 
 #[test]
 fn what_is_forged_of_its_names_is_put_right_once_a_second() {
-    let mut lab = Lab::quiet(30);
+    let mut lab = Lab::quiet(60);
     let (victim, other) = (service(3, "1"), service(4, "1"));
     let forged = |lab: &mut Lab, what: What, ttl, from: &str, at| {
         let said = message::Said {
@@ -456,7 +456,7 @@ fn what_is_forged_of_its_names_is_put_right_once_a_second() {
     forged(&mut lab, elsewhere(9), 0, "10.77.0.1", seconds(2));
     assert!(lab.run(seconds(2)).is_empty(), "true, or its own");
     forged(&mut lab, elsewhere(9), 120, "10.77.0.9", seconds(2));
-    assert_eq!(lab.run(seconds(2)).len(), 1);
+    assert_eq!(lab.run(millis(2_100)).len(), 1);
     lab.run(millis(3_900));
     let ip = Ipv4Addr::new(10, 77, 0, 9).into();
     forged(
@@ -466,7 +466,7 @@ fn what_is_forged_of_its_names_is_put_right_once_a_second() {
         "10.77.0.9",
         seconds(4),
     );
-    assert!(!lab.run(seconds(4)).is_empty());
+    assert_eq!(lab.run(millis(4_100)).len(), 1);
     let text = What::Text {
         label: other.label.to_string(),
         strings: (*b"\x09st=drains").into(),
@@ -474,12 +474,18 @@ fn what_is_forged_of_its_names_is_put_right_once_a_second() {
     forged(&mut lab, text, 120, "10.77.0.9", seconds(6));
     let sent = lab.run(seconds(6));
     assert_eq!(labels(&sent).last(), Some(&other.label));
+    lab.run(seconds(9));
     // Of many at once no more than a few, since they take packets.
-    for n in 0..30 {
+    for n in 0..60 {
         let goodbye = What::Pointer(service(n, "1").label.to_string());
         forged(&mut lab, goodbye, 0, "10.77.0.9", seconds(10));
     }
-    assert_eq!(labels(&lab.run(seconds(10))).len(), 10);
+    let sent = lab.run(seconds(10));
+    assert_eq!(labels(&sent).len(), 40);
+    assert!(sent.len() <= 10, "{} packets", sent.len());
+    let rest = labels(&lab.run(seconds(20)));
+    let victims: BTreeSet<_> = labels(&sent).into_iter().chain(rest).collect();
+    assert_eq!(victims.len(), 60, "all of them in the end");
 }
 
 #[test]
@@ -517,4 +523,71 @@ fn addresses_are_those_of_the_link() {
         .map(|(_, packet)| types(packet).0.split_off(3))
         .collect::<Vec<_>>();
     assert_eq!(addresses, [vec![TYPE::A, TYPE::AAAA], vec![TYPE::A]]);
+}
+
+#[test]
+fn one_question_for_a_record_hinders_no_question_for_all() {
+    let mut lab = Lab::quiet(4);
+    let label = format!("{}.{SERVICE_TYPE}", service(1, "1").label);
+    for n in 0..100 {
+        let questions = vec![question(SERVICE_TYPE, TYPE::A), question(&label, TYPE::SRV)];
+        lab.ask(&query_of(questions), "10.77.0.9:5353", millis(n * 10));
+    }
+    lab.ask(&who_is_there(), "10.77.0.2:5353", millis(995));
+    let sent = lab.run(millis(1_200));
+    let pointers = sent.iter().flat_map(|(_, packet)| types(packet).0);
+    assert!(
+        pointers.filter(|kind| *kind == TYPE::PTR).count() >= 3,
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn an_answer_to_many_questions_fits_into_few_packets_that_pass_any_link() {
+    let mut lab = Lab::quiet(15);
+    let labels: Vec<String> = (0..15)
+        .map(|n| format!("{}.{SERVICE_TYPE}", service(n, "1").label))
+        .collect();
+    let both = labels
+        .iter()
+        .flat_map(|label| [question(label, TYPE::SRV), question(label, TYPE::TXT)]);
+    lab.ask(&query_of(both.collect()), "10.77.0.2:40000", Duration::ZERO);
+    let sent = lab.run(Duration::ZERO);
+    let answers: usize = sent.iter().map(|(_, packet)| types(packet).0.len()).sum();
+    assert_eq!(answers, 30);
+    assert!(sent.len() <= 4 && sent.iter().all(|(_, packet)| packet.bytes.len() <= 1_452));
+    let questions = sent
+        .iter()
+        .map(|(_, packet)| Packet::parse(&packet.bytes).unwrap().questions.len());
+    assert_eq!(
+        questions.sum::<usize>(),
+        30,
+        "each is repeated where it is answered"
+    );
+}
+
+#[test]
+fn known_answers_that_never_end_take_no_memory_and_are_waited_for_a_second() {
+    let mut lab = Lab::quiet(2);
+    let mut packet = Packet::new_query(0);
+    packet.questions = vec![question(SERVICE_TYPE, TYPE::PTR)];
+    packet.set_flags(PacketFlag::TRUNCATION);
+    for n in 0..200_usize {
+        let name: &'static str = format!("x{n}.{SERVICE_TYPE}").leak();
+        let pointer = RData::PTR(simple_dns::rdata::PTR(Name::new_unchecked(name)));
+        packet.answers = vec![ResourceRecord::new(
+            Name::new_unchecked(SERVICE_TYPE),
+            CLASS::IN,
+            4500,
+            pointer,
+        )];
+        lab.ask(
+            &packet.build_bytes_vec_compressed().unwrap(),
+            "10.77.0.2:5353",
+            millis(n as u64 * 10),
+        );
+        lab.run(millis(n as u64 * 10));
+    }
+    let sent = lab.run(seconds(5));
+    assert!(!sent.is_empty(), "it is answered all the same");
 }

@@ -134,13 +134,13 @@ impl Feed {
     }
 
     /// The instances that there are now, in any order.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "mdns"))]
     pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
         self.lock().instances.values().cloned().collect()
     }
 
     /// Whether absence means absence now.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "mdns"))]
     pub(crate) fn is_synced(&self) -> bool {
         self.lock().synced
     }

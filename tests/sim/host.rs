@@ -34,7 +34,7 @@ pub(super) struct Host {
     pub(super) endpoint: Endpoint,
     pub(super) feed: Feed,
     pub(super) is_reading: bool,
-    /// What it publishes, with what is told of it.
+    /// The instances that it publishes.
     publications: Vec<Publication>,
 }
 

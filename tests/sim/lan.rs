@@ -13,7 +13,7 @@ use crate::instance::Generation;
 /// When the virtual clock begins, in milliseconds of the wall's: no instance is made later than tomorrow.
 const BEGINS: u64 = 1_700_000_000_000;
 
-/// What is wrong with a host.
+/// A fault of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
@@ -44,7 +44,7 @@ pub(super) struct Lan {
 
 impl Lan {
     pub(super) fn new(seed: u64, hosts: usize) -> Self {
-        // What endpoints draw comes from this thread's generator.
+        // Endpoints draw from this thread's generator, too.
         fastrand::seed(seed);
         let start = Instant::now();
         let mut lan = Self {
@@ -137,7 +137,7 @@ impl Lan {
             to: None,
             bytes: bytes.into(),
         };
-        self.carry(None, packet);
+        self.carry(None, &packet);
     }
 
     /// Lets time pass.
@@ -207,7 +207,7 @@ impl Lan {
         }
         let sent = self.hosts[host].act(self.now);
         for packet in sent {
-            self.carry(Some(host), packet);
+            self.carry(Some(host), &packet);
         }
         self.wake(host);
     }
@@ -220,7 +220,7 @@ impl Lan {
     }
 
     /// Carries a packet to those it is for.
-    fn carry(&mut self, by: Option<usize>, packet: Packet) {
+    fn carry(&mut self, by: Option<usize>, packet: &Packet) {
         if by.is_some() && self.rng.u8(..) < 16 {
             self.seen = Some(packet.clone());
         }

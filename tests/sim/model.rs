@@ -29,7 +29,7 @@ pub(super) struct Scenario {
     is_hostile: bool,
 }
 
-/// What a host is to publish, and since when nothing is wrong with it.
+/// The instances that a host is to publish, and since when nothing is wrong with it.
 struct Model {
     published: BTreeMap<String, (String, Duration)>,
     clean_since: Duration,

@@ -1,4 +1,4 @@
-//! Who asks: from ephemeral ports, so that everybody answers at once and by unicast (RFC 6762, 6.7), free of the
+//! Asking from ephemeral ports, so that everybody answers at once and by unicast (RFC 6762, 6.7), free of the
 //! delay of multicast answers and of the rule that none is repeated within a second.
 
 use std::future::poll_fn;
@@ -43,7 +43,7 @@ impl Asker {
         queries.iter().map(|query| self.sockets.send(query, links)).sum()
     }
 
-    /// What is answered: all that is there, up to a bound. Dropping the future loses nothing.
+    /// Waits for answers, and takes all that are there, up to a bound. Dropping the future loses nothing.
     pub(super) async fn hear(&mut self) -> Vec<Answer> {
         poll_fn(|context| {
             let heard = self.sockets.poll_hear(context);

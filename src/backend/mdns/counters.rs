@@ -1,11 +1,11 @@
-//! What has been counted, and what is logged the first time only.
+//! Counters, and warnings that are logged the first time only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::wire::Skip;
 use crate::instance::escaped;
 
-/// What one backend has counted.
+/// The counters of one backend.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     bad_records: AtomicU64,
@@ -88,8 +88,8 @@ impl Counters {
         self.unicast_replies.fetch_add(replies as u64, Ordering::Relaxed);
     }
 
-    /// What the system grants the sockets that hear, in bytes.
-    pub(super) fn has_room(&self, bytes: usize) {
+    /// Notes the buffer that the system grants the sockets that hear, in bytes.
+    pub(super) fn note_room(&self, bytes: usize) {
         self.receive_buffer.store(bytes as u64, Ordering::Relaxed);
     }
 

@@ -14,7 +14,7 @@ pub(super) struct Crowd {
     limits: Limits,
     per_address: HashMap<IpAddr, usize>,
     all: Services,
-    /// Those that have not answered a question yet: anybody can make them up.
+    /// The labels that have not answered a question yet: anybody can make them up.
     unanswered: Services,
     next_number: u64,
     refused_in_all: bool,
@@ -74,7 +74,7 @@ impl Crowd {
         }
     }
 
-    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. Those that have not answered yet
+    /// Whether a newcomer finds room among so many labels; otherwise at which bound it does not. Labels that have not answered yet
     /// give way first, then those of a service that fills more than half of all room: of the largest service its newest
     /// label, which is to be taken away. So made-up instances can't keep others from being found.
     pub(super) fn admit(&mut self, labels: usize, instance: &Instance) -> Result<Option<Arc<str>>, String> {
@@ -96,7 +96,7 @@ impl Crowd {
         }
         self.refused_in_all = true;
         let own = self.all.len_of(instance.service());
-        // What is in use stays, unless it is most of all there is.
+        // Labels in use stay, unless they are most of all there are.
         let newest = self.unanswered.newest_of_largest(0);
         let newest = newest.or_else(|| self.all.newest_of_largest((own + 1).max(instances / 2)));
         match newest {

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::instance::{Instance, Key};
 use crate::net::{Interfaces, Local};
 
-/// What the backend asks of its driver.
+/// A command of the backend's.
 pub(super) enum Command {
     Publish {
         instance: Arc<Instance>,
@@ -61,7 +61,7 @@ pub(super) struct Driver {
     /// Links of which was told that nothing may be sent there.
     refused: BTreeSet<LinkId>,
     prober: Option<Prober>,
-    /// Those who wait for a goodbye to be sent.
+    /// The callers that wait for a goodbye to be sent.
     leavers: Vec<oneshot::Sender<Result<()>>>,
     /// When the interfaces were looked at, if they were.
     looked: Option<Instant>,
@@ -126,7 +126,7 @@ impl Driver {
             self.act(Instant::now());
             if let Some(reply) = self.closes.take() {
                 let result = self.close().await;
-                // Who no longer waits need not know.
+                // A caller that no longer waits need not know.
                 let _ = reply.send(result);
                 return;
             }
@@ -194,7 +194,7 @@ impl Driver {
                 reply,
             } => match &self.port {
                 Port::Taken { why, .. } => {
-                    // Who no longer waits need not know.
+                    // A caller that no longer waits need not know.
                     drop(reply.send(Err(Error::unavailable("mdns", why.as_str()))));
                 }
                 Port::Open | Port::Unopened => self.endpoint.publish(instance, replaces, reply, now),
@@ -216,7 +216,7 @@ impl Driver {
 
     /// Has done what is due, and sends what there is to send.
     fn act(&mut self, now: Instant) {
-        // What has come counts, though others had their turn before it: who has answered is not asked again.
+        // Answers that have come count, though others had their turn before them: a host that has answered is not asked again.
         for _ in 0..MAX_BATCHES {
             let Some(answers) = self.asker.as_mut().and_then(|asker| asker.hear().now_or_never()) else {
                 break;
@@ -310,7 +310,7 @@ impl Driver {
         if is_same {
             return;
         }
-        // What is asked next is asked on the links that there are now.
+        // The next questions are asked on the links that there are now.
         self.asker = None;
         let was_in_outage = self.endpoint.is_in_outage();
         self.endpoint.handle_links(Local::of_interfaces(interfaces), now);
@@ -361,7 +361,7 @@ impl Driver {
         }
         if self.blocked.is_empty() {
             for reply in self.leavers.drain(..) {
-                // Who no longer waits need not know.
+                // A caller that no longer waits need not know.
                 let _ = reply.send(Ok(()));
             }
         }
@@ -479,7 +479,7 @@ fn has_slept(passed: Duration, wall_then: SystemTime, wall: SystemTime) -> bool 
     passed.max(wall.duration_since(wall_then).unwrap_or_default()) > SLEPT
 }
 
-/// What is answered to questions of our own.
+/// The answers to questions of our own.
 async fn hear_answers(asker: &mut Option<Asker>) -> Vec<Answer> {
     match asker {
         Some(asker) => asker.hear().await,

@@ -77,7 +77,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..60)
 }
 
-/// What real peers have sent.
+/// Packets that real peers have sent.
 fn corpus() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packets");
     let files = std::fs::read_dir(folder).expect("the packets are there");
@@ -177,7 +177,7 @@ impl Machine {
         }
     }
 
-    /// What time brings, and that it is not asked for again at once.
+    /// Lets time pass, and checks that nothing is asked for again at once.
     fn tick(&mut self, now: Instant, outage: bool) -> Result<(), TestCaseError> {
         if !outage {
             let due = self.records.due(now);
@@ -276,7 +276,7 @@ proptest! {
             let packet: &Vec<u8> = step.packet.get(&corpus);
             let mut bytes = changed(packet, &step.changes, &corpus);
             if step.asked && bytes.len() > 2 {
-                // What was an answer is a question.
+                // The answer becomes a question.
                 bytes[2] &= 0x7f;
             }
             let from: std::net::SocketAddr = if step.outage { "10.77.0.2:40000" } else { "10.77.0.2:5353" }.parse().unwrap();

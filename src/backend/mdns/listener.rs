@@ -33,7 +33,7 @@ impl Listener {
     pub(super) fn follow(&mut self, interfaces: &Interfaces, counters: &Counters) {
         self.is_deaf = !self.group.follow(interfaces);
         self.direct.follow(interfaces);
-        counters.has_room(self.group.room().unwrap_or(0));
+        counters.note_room(self.group.room().unwrap_or(0));
     }
 
     /// Whether it does not hear what is said on one of its links, and should try again.
@@ -57,7 +57,7 @@ impl Listener {
         }
     }
 
-    /// What is heard: all that is there, up to a bound. Dropping the future loses nothing.
+    /// Waits for packets, and takes all that are there, up to a bound. Dropping the future loses nothing.
     pub(super) async fn hear(&mut self) -> Vec<Heard> {
         poll_fn(|context| {
             let mut heard = self.direct.poll_hear(context);

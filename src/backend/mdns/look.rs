@@ -2,7 +2,7 @@
 //! sockets or clocks.
 //!
 //! A look asks who is there, on each link three times within 220 ms, as packets get lost; a check asks for single
-//! labels. Who has two families of addresses answers on both: one is asked first, so that what is there is known in half
+//! labels. A host that has two families of addresses answers on both: one is asked first, so that all are known in half
 //! the time.
 //! While very many answer, it is not asked again, up to a second.
 
@@ -40,7 +40,7 @@ pub(super) struct Look {
     heard: usize,
     /// When the last ones were.
     last_heard: Option<Instant>,
-    /// What has come in part was asked for.
+    /// Whether labels that have come in part were asked for.
     is_completing: bool,
 }
 
@@ -75,13 +75,13 @@ impl Look {
         self.closes = self.closes.max(Some(closes));
     }
 
-    /// Who is there has so long to answer.
+    /// Leaves those that are there so long to answer.
     fn look_until(&mut self, ends: Instant) {
         self.whole = self.whole.map(|known| known.max(ends));
         self.close_at(ends);
     }
 
-    /// What is to be asked now, and where.
+    /// Takes the questions that are due, by the links on which they are asked.
     pub(super) fn due(&mut self, now: Instant) -> BTreeMap<Links, Vec<Question>> {
         if self.whole.is_none() && self.again.take_if(|again| *again <= now).is_some() {
             self.began = Some(now);
@@ -101,7 +101,7 @@ impl Look {
                 break;
             };
             if question == Question::Type && quiet_at > now && self.is_patient(now) {
-                // Those who answer at the moment would answer again.
+                // The hosts that answer at the moment would answer again.
                 self.due.insert((quiet_at, links, question));
                 self.look_until(quiet_at + TRY_AGAIN);
             } else {
@@ -161,7 +161,7 @@ impl Look {
     }
 
     /// Ends what is over: none where nothing is, otherwise whether everybody was asked who is
-    /// there. What has come in part is asked for first: `missing` says what, up to so many questions.
+    /// there. Labels that have come in part are asked for first: `missing` gives the questions, up to so many.
     pub(super) fn close(
         &mut self,
         now: Instant,
@@ -288,7 +288,7 @@ mod tests {
         assert!(look.due(at(214)).is_empty());
         let due: Vec<_> = look.due(at(215)).into_keys().collect();
         assert_eq!(due, [Links::All]);
-        // Whoever answers all the time, as one who wants to deafen us, does not silence us.
+        // A host that answers all the time, as one that wants to deafen us, does not silence us.
         for ms in (220..1200).step_by(10) {
             look.heard(64, at(ms));
             assert_eq!(look.due(at(ms)).is_empty(), ms != 1000, "{ms}");
@@ -303,7 +303,7 @@ mod tests {
         look.look(start);
         assert_eq!(look.due(start).len(), 1);
         look.sent(1);
-        // Whoever asks was kept from it for longer than the window.
+        // The asker was kept from it for longer than the window.
         let due: Vec<_> = look.due(at(500)).into_keys().collect();
         assert_eq!(due, [Links::All]);
         assert_eq!(look.close(at(500), 1, |_| Vec::new()), None);

@@ -4,7 +4,7 @@
 //! `avahi-browse -r _hereabouts._tcp`. `proto` has the messages and the responder, which answers for what is published, without
 //! I/O. The `listener` has the sockets on port 5353, and the `asker` asks who is there from ports of its own, since such
 //! questions are answered at once. `wire` has what records mean, `records` how long they are good, `table` which
-//! instance each id shows, and `driver` is the task that moves it all, on a thread of its own.
+//! instance each id shows, and `endpoint` is all of it without I/O; `driver` is the task that moves packets, on a thread of its own.
 
 mod asker;
 mod counters;
@@ -161,7 +161,7 @@ impl Mdns {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRuntime`] outside a Tokio runtime.
+    /// [`Error::NoRuntime`] outside a Tokio runtime; [`Error::Backend`] where no thread can be started.
     pub fn new() -> Result<Self> {
         Self::builder().build()
     }

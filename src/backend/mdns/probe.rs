@@ -90,7 +90,7 @@ async fn probe(label: String, instance: Arc<Instance>, deadline: Duration) -> (S
             return (label, true);
         }
     }
-    // What names no address can't be probed.
+    // An instance that names no address can't be probed.
     (label, addresses.is_empty())
 }
 

@@ -1,4 +1,4 @@
-//! What this registry publishes on the LAN: each publication with its label, its place and its
+//! The publications of this registry on the LAN: each with its label, its place and its
 //! pace.
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ pub(super) struct Publication {
     updates: VecDeque<Instant>,
 }
 
-/// What is to be done with a publication that is due.
+/// The next step of a publication that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Send,
@@ -147,7 +147,7 @@ impl Publication {
     /// It could not be published.
     pub(super) fn failed(&mut self, error: Error) {
         if let Some(reply) = self.waiting.take() {
-            // Who no longer waits need not know.
+            // A caller that no longer waits need not know.
             let _ = reply.send(Err(error));
         }
     }
@@ -155,7 +155,7 @@ impl Publication {
     /// It is lost.
     pub(super) fn lose(&mut self, how: Lost) {
         if let Some(lost) = self.lost.take() {
-            // Who no longer listens need not know.
+            // An owner that no longer listens need not know.
             let _ = lost.send(how);
         }
     }

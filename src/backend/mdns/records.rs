@@ -1,4 +1,4 @@
-//! What is known of the labels of one type, from announcements and from answers to our own questions: a state
+//! The record cache for the labels of one type, from announcements and from answers to our own questions: a state
 //! machine without sockets or clocks (RFC 6762, 10).
 //!
 //! A label lives as long as its newest record says; every record of it is a sign of life. Its addresses have
@@ -46,7 +46,7 @@ pub(super) struct Records {
     /// The labels that are not accepted, in the order in which they came: they give way to others.
     spare: VecDeque<Arc<str>>,
     most: usize,
-    /// What the texts take, wherever they are kept.
+    /// The bytes that TXT records take, wherever they are kept.
     bytes: usize,
     /// Nothing ends before.
     next_end: Option<Instant>,
@@ -58,7 +58,7 @@ pub(super) struct Records {
     loopback: Option<u32>,
 }
 
-/// What a response has brought.
+/// The news that a response has brought.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     /// The labels of which all is known now, and those of which something else is known than before.
@@ -69,7 +69,7 @@ pub(super) struct Taken {
     pub(super) left: Vec<Arc<str>>,
 }
 
-/// What time has brought.
+/// The records that time has ended.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     /// Labels that are over, and whether they have said goodbye.
@@ -119,7 +119,7 @@ impl Records {
         for said in names {
             match (said.ttl, source) {
                 (0, Source::Multicast) => taken.left.extend(self.goodbye(&said.what, now)),
-                // Whoever is told that something leaves is told so by multicast.
+                // A goodbye is sent by multicast.
                 (0, Source::Reply) => {}
                 _ => self.take_name(said, index, source, now, &mut taken.heard),
             }
@@ -215,7 +215,7 @@ impl Records {
                 now + COMPLETE_AFTER
             }),
         );
-        // Those of a label mostly follow one another.
+        // The records of a label mostly follow one another.
         if heard.last() != Some(&label) {
             heard.push(label);
         }
@@ -300,7 +300,7 @@ impl Records {
         [self.next_end, due].into_iter().flatten().min()
     }
 
-    /// What was said of a label is shown, and kept there: its text is not kept twice, unless its addresses are told
+    /// Accepts a label that is shown, and kept there: its text is not kept twice, unless its addresses are told
     /// by it and by where it was heard. Whether it is known.
     pub(super) fn accept(&mut self, label: &str) -> bool {
         let Some(known) = self.labels.get_mut(label) else {
@@ -376,14 +376,14 @@ fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
 const GOODBYE: u32 = 1;
 /// The time to answer, in seconds, of a label that would end without having been asked for often enough.
 const LAST_CHANCE: u32 = 2;
-/// What is not accepted, or not yet.
+/// Labels that are not accepted, or not yet.
 const SPARE: usize = 4_096;
 /// Ten times what as many texts take as are kept by default.
 const MAX_BYTES: usize = 32 << 20;
 /// The rest of what was announced in several packets is there by then.
 const COMPLETE_AFTER: Duration = Duration::from_millis(100);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// What ends within this is told at once.
+/// Records that end within this time are told together.
 const TOGETHER: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

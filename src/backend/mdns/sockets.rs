@@ -1,4 +1,4 @@
-//! Sockets on each link, and what is heard there: only what comes from the port of multicast DNS on the same link is
+//! Sockets on each link, and what is heard there: of responses only those from the port of multicast DNS on the same link are
 //! believed.
 
 use std::io;
@@ -98,7 +98,7 @@ impl Sockets {
     pub(super) fn send(&self, packet: &[u8], links: Links) -> usize {
         let mut sent = 0;
         for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
-            // Those of an interface stand one after the other.
+            // The sockets of an interface stand one after the other.
             let before = n.checked_sub(1).map(|n| &self.sockets[n].2.name);
             let is_first = before != Some(&at.name);
             if links != Links::All && is_first != (links == Links::First) {
@@ -133,7 +133,7 @@ impl Sockets {
             .min()
     }
 
-    /// What is heard: all that is there, up to a bound.
+    /// Takes the packets that are there, up to a bound.
     pub(super) fn poll_hear(&mut self, context: &mut Context<'_>) -> Poll<Vec<Heard>> {
         let mut heard = Vec::new();
         let mut is_more = false;
@@ -144,7 +144,7 @@ impl Sockets {
                 let mut buffer = ReadBuf::new(&mut self.buffer);
                 let from = match socket.poll_recv_from(context, &mut buffer) {
                     Poll::Ready(Ok(from)) => from,
-                    // What is told of an earlier packet, as that nobody is there, costs nothing else.
+                    // An error that an earlier packet has caused, as that nobody is there, costs nothing else.
                     Poll::Ready(Err(error)) => {
                         tracing::trace!("can't hear: {error}");
                         packets += 1;

@@ -20,8 +20,8 @@ use super::wire::{self, Resolved, Skip};
 use crate::backend::{Feed, Limits};
 use crate::instance::{Instance, Key, Namespace, State};
 
-/// What a label has said can be heard after what it says now for so long, since packets of several links and ways are not read in
-/// the order in which they were sent. What it says after that is the truth, whatever was said in its name before.
+/// Packets of several links and ways are not read in the order in which they were sent, so an earlier generation of a label can be
+/// heard after a later one for so long. After that it is the truth, whatever was said in the label's name before.
 const REORDERED: Duration = Duration::from_millis(900);
 
 /// The labels that are there.
@@ -56,7 +56,7 @@ struct Record {
     has_answered: bool,
 }
 
-/// What has become of what was heard of a label.
+/// The result of what was heard of a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// It is there, and was before or was not; another one may have given way to it.
@@ -106,7 +106,7 @@ impl Table {
         let mut instance = match read {
             Ok(instance) => instance,
             Err(skip) => {
-                // What is known stays: the last good version.
+                // The last good version stays.
                 self.counters.skipped(label, skip);
                 return match skip {
                     // This host's clock may be set meanwhile, so it is read again when it is heard of again.
@@ -315,7 +315,7 @@ impl Table {
             .collect()
     }
 
-    /// What a probe has found: whether somebody accepts connections there.
+    /// Takes in whether somebody accepts connections there, as a probe has found.
     pub(super) fn set_reachable(&mut self, label: &str, reachable: bool) {
         let Some(record) = self.labels.get_mut(label) else {
             return;

@@ -50,7 +50,7 @@ pub(super) fn label(service: &ServiceName, uuid: &str) -> String {
     format!("{}-{uuid}", if slug.is_empty() { "service" } else { slug })
 }
 
-/// What an instance says of itself, as keys and values in their order on the wire.
+/// Encodes an instance as keys and values in their order on the wire.
 pub(super) fn encode(instance: &Instance, namespace: &Namespace) -> Vec<(String, String)> {
     let mut txt = vec![
         ("txtvers".to_owned(), TXTVERS.to_owned()),
@@ -122,7 +122,7 @@ pub(super) enum Skip {
     Bad(&'static str),
 }
 
-/// What was resolved of one label.
+/// The records of one label, put together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resolved {
     pub(super) port: u16,
@@ -201,7 +201,7 @@ pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Insta
     Ok(instance)
 }
 
-/// What is known of an instance, which has moved.
+/// Reads a known instance that has moved.
 pub(super) fn moved(known: &Instance, resolved: &Resolved) -> Result<Instance, Skip> {
     Ok(Instance::clone(known).at(heard(resolved)?))
 }
@@ -211,7 +211,7 @@ pub(super) fn says_where(txt: &[(String, Vec<u8>)]) -> bool {
     txt.iter().any(|(key, _)| key.eq_ignore_ascii_case(WHERE))
 }
 
-/// What was written explicitly. A scope id is the reader's own: that of the interface on which the
+/// Reads addresses that were written explicitly. A scope id is the reader's own: that of the interface on which the
 /// record was heard.
 fn explicit(list: &str, resolved: &Resolved) -> Result<Vec<Address>, Skip> {
     let scope = resolved.addresses.first().map_or(0, |(_, index)| *index);

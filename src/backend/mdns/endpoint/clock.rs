@@ -1,4 +1,4 @@
-//! What comes by itself: when it is next to be done, and doing it.
+//! Timers: when something is due, and doing it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Endpoint {
     /// Does what is due.
     pub(in super::super) fn handle_timeout(&mut self, now: Instant) {
         if !self.is_open {
-            // What was asked is over all the same.
+            // Questions are over all the same.
             return self.look_on(now);
         }
         if self.clock.read.is_some_and(|at| at <= now) {
@@ -32,7 +32,7 @@ impl Endpoint {
         }
         self.publications_due(now);
         self.look_on(now);
-        // What is over is not among what an outage ends with.
+        // Records that are over are not among those that an outage ends with.
         self.expire(now);
         if self.clock.settled.is_some_and(|at| at <= now) && !self.outage {
             self.settle(now);

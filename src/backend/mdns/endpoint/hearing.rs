@@ -1,4 +1,4 @@
-//! What is heard, whoever it was said to, and what time makes of it.
+//! Taking in what is heard, and ending what is over.
 
 use std::sync::Arc;
 

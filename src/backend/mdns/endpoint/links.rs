@@ -1,4 +1,4 @@
-//! What can happen under the publications: links that come and go, a machine that sleeps.
+//! Links that come and go, and a machine that sleeps.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Endpoint {
             .find(|interface| interface.loopback);
         self.records
             .set_loopback(loopback.map(|interface| interface.index));
-        // What is asked next is asked on the links that there are now.
+        // The next questions are asked on the links that there are now.
         self.looks.forget_unicast();
         self.check_again(now);
         self.responder.set_links(links_of(self.local.interfaces()));
@@ -96,7 +96,7 @@ impl Endpoint {
             self.relearn(now);
             self.clock.unsaid = Some(now + SPEAKS_AFTER);
         } else if !first {
-            // What was lost with a link has a moment to answer on another.
+            // Hosts that were lost with a link have a moment to answer on another.
             if !gained.is_empty() {
                 self.records.link_gained(now, LINK_RETURN_TIME);
                 self.clock.unsaid = Some(now + SPEAKS_AFTER);

@@ -20,7 +20,7 @@ use super::{Ask, Endpoint};
 use crate::backend::Verdict;
 use crate::instance::Key;
 
-/// What is asked.
+/// The questions that are asked, and their purpose.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     pub(super) look: Look,
@@ -30,7 +30,7 @@ pub(super) struct Looks {
     unicast: HashMap<LinkId, Instant>,
     /// When all are asked once more by multicast.
     multicast_again: Option<Instant>,
-    /// When those are thought of again whose later owner has left, and that could not be asked for.
+    /// When doubtful labels are thought of again that could not be asked for.
     doubtful_again: Option<Instant>,
     /// When it was first asked who is there.
     pub(super) reads_since: Option<Instant>,
@@ -120,7 +120,7 @@ impl Endpoint {
                 return self.check(label, neighbour, Some(reply), now);
             }
         };
-        // Who no longer waits need not know.
+        // A caller that no longer waits need not know.
         let _ = reply.send(verdict);
     }
 
@@ -150,7 +150,7 @@ impl Endpoint {
         self.looks.checks.insert(label, check);
     }
 
-    /// What was asked is asked anew, on other links: whoever has not answered may have done so on one that is gone.
+    /// Asks anew on other links: a host that has not answered may have done so on one that is gone.
     pub(super) fn check_again(&mut self, now: Instant) {
         let Looks { look, checks, .. } = &mut self.looks;
         for (label, check) in checks {
@@ -188,7 +188,7 @@ impl Endpoint {
             if self.reads && self.routine.asks(now) {
                 self.looks.look.glance(now);
             }
-            // What is missing while all are asked is on its way.
+            // Records that are missing while all are asked are on their way.
             let due = if self.looks.look.is_whole() {
                 Vec::new()
             } else {
@@ -275,7 +275,7 @@ impl Endpoint {
         .min()
     }
 
-    /// What was asked because of a packet, and not by somebody here, has more to be heard for it.
+    /// Notes how much has to be heard for questions that a packet has caused, and nobody here.
     fn owe_for(&mut self, due: &[(Arc<str>, Check)], now: Instant) {
         let links = self.ways_to_ask(now);
         let in_round = |round| {
@@ -316,14 +316,14 @@ impl Endpoint {
     }
 }
 
-/// What is to be heard for questions for so many labels.
+/// How much has to be heard for questions for so many labels.
 fn cost(links: usize, labels: usize, tries: u32) -> usize {
     HEARD_FOR_ONE * links * labels.div_ceil(MAX_QUESTIONS) * tries as usize
 }
 
 fn answer(check: Check, verdict: Verdict) {
     for reply in check.replies {
-        // Who no longer waits need not know.
+        // A caller that no longer waits need not know.
         let _ = reply.send(verdict);
     }
 }

@@ -1,4 +1,4 @@
-//! What is published: from the wish to the word that it was sent, and to the goodbye.
+//! Publishing: from the wish to the word that it was sent, and to the goodbye.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -47,11 +47,11 @@ impl Endpoint {
     ) {
         if self.local.interfaces().iter().next().is_none() {
             let why = Error::unavailable("mdns", "no network interface in use is up");
-            // Who no longer waits need not know.
+            // A caller that no longer waits need not know.
             return drop(reply.send(Err(why)));
         }
         if !self.reads {
-            // Who publishes learns that a later owner has taken its id over (C10), but not before its
+            // A publisher learns that a later owner has taken its id over (C10), but not before its
             // own start-up is through.
             self.clock.read = Some(now + READ_AFTER);
         }
@@ -64,7 +64,7 @@ impl Endpoint {
                 match publication.update(instance, ticket, &self.local, &self.namespace, now) {
                     Ok(may_send) => Ok((publication, may_send)),
                     Err(error) => {
-                        // What was published stays.
+                        // The publication stays as it was.
                         self.schedule(&publication);
                         self.tickets.insert(publication.ticket, publication.label.clone());
                         self.publications.insert(publication.label.clone(), publication);
@@ -77,7 +77,7 @@ impl Endpoint {
         };
         let (mut publication, may_send) = match result {
             Ok(result) => result,
-            // Who no longer waits need not know.
+            // A caller that no longer waits need not know.
             Err(error) => return drop(reply.send(Err(error))),
         };
         let label = publication.label.clone();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Label, Name, OPCODE, Packet, RCODE, ResourceRecord, TYPE};
 
-/// What a response says.
+/// A response.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Response {
     pub(in super::super) id: u16,
@@ -18,18 +18,18 @@ pub(in super::super) struct Said {
     pub(in super::super) what: What,
     /// In seconds; 0 says goodbye (RFC 6762, 10.1).
     pub(in super::super) ttl: u32,
-    /// What was said before of the same is over (RFC 6762, 10.2).
+    /// Whether records that were said before of the same are over (RFC 6762, 10.2).
     pub(in super::super) flushes: bool,
 }
 
-/// What a record is about.
+/// The subject and the data of a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum What {
     /// A label of the type is there.
     Pointer(String),
     /// Where a label is served.
     Server { label: String, host: String, port: u16 },
-    /// What a label says of itself: the strings as they stand in the packet.
+    /// The TXT record of a label: its strings as they stand in the packet.
     Text { label: String, strings: Box<[u8]> },
     /// Where a host is.
     Address { host: String, ip: IpAddr },

@@ -77,7 +77,7 @@ pub(in super::super) struct Responder {
     leaving: Vec<Service>,
     /// Services whose goodbye is said once more.
     left: VecDeque<(Instant, Service)>,
-    /// Whose records are sent by multicast as answers, and when.
+    /// The labels whose records are sent by multicast as answers, and when.
     waiting: BTreeMap<(Instant, LinkId), BTreeSet<Key>>,
     /// Questions for all labels that are answered by multicast.
     type_asked: BTreeMap<LinkId, TypeAsked>,
@@ -116,7 +116,7 @@ struct Announced {
     sent: BTreeMap<LinkId, Sent>,
 }
 
-/// What was sent by multicast on a link.
+/// Records that were sent by multicast on a link.
 #[derive(Debug, Default)]
 struct Sent {
     at: Option<Instant>,
@@ -244,8 +244,8 @@ impl Responder {
             };
             if let Some(label) = label.filter(|_| !is_true || said.ttl == 0) {
                 self.wronged.insert(label.clone());
-                self.defends_at
-                    .get_or_insert(now.max(self.defended + MULTICAST_INTERVAL));
+                let at = now.max(self.defended + MULTICAST_INTERVAL);
+                self.defends_at.get_or_insert(at);
             }
         }
     }

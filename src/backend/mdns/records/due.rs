@@ -1,4 +1,4 @@
-//! What is to be asked for: what would be over soon, and what has come in part.
+//! The questions that are due: for records that would be over soon, and for those that have come in part.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Records {
         self.labels.get(label).is_some_and(|known| known.is_accepted)
     }
 
-    /// What is to be asked for, since a part of it has not come.
+    /// The questions for labels of which a part has not come.
     pub(in super::super) fn missing(&self, most: usize) -> Vec<Question> {
         let missing = self
             .labels

@@ -101,7 +101,7 @@ impl Hosts {
             }
         }
         if said.flushes && source == Source::Multicast {
-            // Those of this kind that were not said within the last second have one second left (RFC 6762, 10.2).
+            // Others of this kind that were not said within the last second have one second left (RFC 6762, 10.2).
             let others = host.addresses.iter_mut().filter(|address| {
                 address.index == index && address.ip.is_ipv4() == ip.is_ipv4() && address.life.is_older(now)
             });
@@ -177,7 +177,7 @@ impl Hosts {
         }
     }
 
-    /// What was heard on an interface ends in so many seconds.
+    /// Ends addresses that were heard on an interface in so many seconds.
     pub(super) fn link_lost(&mut self, index: u32, now: Instant, seconds: u32) {
         let addresses = self.0.values_mut().flat_map(|host| &mut host.addresses);
         for address in addresses.filter(|address| address.index == index) {

@@ -15,7 +15,7 @@ pub(super) struct Label {
     pub(super) ttl: u32,
     /// How often it was asked for since it was heard.
     pub(super) asked: u8,
-    /// What it says has not been returned yet.
+    /// Whether it says something that has not been returned yet.
     pub(super) is_new: bool,
     /// It is shown to somebody, and its end has to be told.
     pub(super) is_accepted: bool,
@@ -29,7 +29,7 @@ pub(super) struct Label {
     pub(super) is_suspect: bool,
 }
 
-/// What a label says of itself.
+/// The TXT record of a label.
 #[derive(Debug)]
 pub(super) enum Text {
     Missing,
@@ -42,7 +42,7 @@ pub(super) enum Text {
 }
 
 impl Text {
-    /// What it takes, here or where it is shown.
+    /// The bytes that it takes, here or where it is shown.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Missing => 0,

@@ -1,4 +1,4 @@
-//! What becomes of it where links come and go, or nothing was heard for a while.
+//! The end of records where links come and go, or nothing was heard for a while.
 
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ impl Records {
             known.life = Life::of(now, within);
             known.is_suspect = true;
         }
-        // Who is heard has addresses, also where they were not heard with it: they are asked for before.
+        // A label that is heard has addresses, also where they were not heard with it: they are asked for before.
         self.hosts.live_at_least(now, within + ADDRESSES_LATER);
         self.next_end = Some(now);
         self.next_due = Some(now + ASK_AGAIN);

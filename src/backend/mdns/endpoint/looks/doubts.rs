@@ -52,7 +52,7 @@ impl Endpoint {
         }
     }
 
-    /// Asks for those whose later owner has left whether they are there.
+    /// Asks doubtful labels whether they are there.
     pub(super) fn check_doubtful(&mut self, now: Instant) {
         // While nobody can be heard, nobody has answered.
         if self.outage || !self.is_open {

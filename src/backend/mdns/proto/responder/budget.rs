@@ -32,7 +32,7 @@ struct Rate {
     a_second: f64,
 }
 
-/// A budget that fills up with time. What is more than is left may be spent all the same, and then has to be waited for: the
+/// A budget that fills up with time. More than is left may be spent, and then has to be waited for: the
 /// answer to one who asks for the first time is not bounded.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {

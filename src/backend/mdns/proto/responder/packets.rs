@@ -79,7 +79,7 @@ pub(super) enum Purpose {
     Goodbye,
 }
 
-/// What a response says of one service; of none, that the type is there.
+/// One service in a response; none stands for the record that the type is there.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     pub(super) service: Option<&'a Service>,

@@ -65,7 +65,7 @@ impl Lab {
         lab
     }
 
-    /// What is sent until then, and when.
+    /// The packets that are sent until then, and when.
     fn run(&mut self, until: Duration) -> Vec<(Duration, Transmit)> {
         let mut sent = Vec::new();
         let mut now = self.start;

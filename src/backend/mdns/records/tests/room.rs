@@ -1,4 +1,4 @@
-//! What is kept, and what gives way.
+//! Labels that are kept, and labels that give way.
 
 use super::*;
 

@@ -3,6 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod ageing;
 mod amplifying;
 mod answering;
 mod basics;
@@ -23,7 +24,6 @@ mod port;
 mod raw;
 mod responder;
 mod scene;
-mod slow;
 mod support;
 mod window;
 

@@ -36,6 +36,8 @@ pub(super) struct Lan {
     wakes_at: Vec<Instant>,
     packets: BTreeMap<(Instant, u64), (usize, Packet)>,
     revision: u64,
+    /// The packets that have passed between host 0 and the others.
+    crossed: u64,
     /// The part of packets that is lost.
     pub(super) loss: f64,
     /// One of the packets that were sent, for those who forge.
@@ -57,6 +59,7 @@ impl Lan {
             wakes_at: vec![start; hosts],
             packets: BTreeMap::new(),
             revision: 0,
+            crossed: 0,
             loss: 0.0,
             seen: None,
         };
@@ -70,6 +73,11 @@ impl Lan {
     /// The time since the begin.
     pub(super) fn now(&self) -> Duration {
         self.now - self.start
+    }
+
+    /// How many packets have passed between host 0 and the others.
+    pub(super) fn crossed(&self) -> u64 {
+        self.crossed
     }
 
     pub(super) fn publish(&mut self, host: usize, id: &str) {
@@ -176,6 +184,8 @@ impl Lan {
             && let Some((_, (host, packet))) = self.packets.pop_first()
         {
             if self.takes(host, &packet) {
+                let is_of_first = packet.from.ip() == IpAddr::V4(self.hosts[0].ip);
+                self.crossed += u64::from(is_of_first != (host == 0));
                 self.hosts[host].take(&packet, next);
                 self.act(host);
             }

@@ -1,8 +1,6 @@
 //! The task behind one multicast DNS backend: it moves packets between the sockets and the endpoint, tells that which interfaces
 //! there are, and wakes it when something is due. It decides nothing of the protocol.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,9 +12,8 @@ use super::asker::{Answer, Asker};
 use super::counters::Counters;
 use super::endpoint::Endpoint;
 use super::listener::Listener;
+use super::outbox::{Outbox, SEND_AGAIN};
 use super::probe::Prober;
-use super::proto::LinkId;
-use super::proto::responder::{Destination, Transmit};
 use super::{Settings, socket, wire};
 use crate::backend::{Feed, Published, Ticket, Verdict};
 use crate::error::{Error, Result};
@@ -54,12 +51,7 @@ pub(super) struct Driver {
     listener: Listener,
     /// Open as long as answers are believed.
     asker: Option<Asker>,
-    /// Packets that a link, or the socket for answers to one address, did not take yet, in their order.
-    blocked: BTreeMap<Option<LinkId>, VecDeque<Blocked>>,
-    /// Links on which nothing can be sent, and why.
-    failing: BTreeMap<LinkId, String>,
-    /// Links of which was told that nothing may be sent there.
-    refused: BTreeSet<LinkId>,
+    outbox: Outbox,
     prober: Option<Prober>,
     /// The callers that wait for a goodbye to be sent.
     leavers: Vec<oneshot::Sender<Result<()>>>,
@@ -82,12 +74,6 @@ enum Port {
     },
 }
 
-/// A packet that was not taken.
-struct Blocked {
-    packet: Transmit,
-    since: Instant,
-}
-
 impl Driver {
     pub(super) fn new(
         settings: Settings,
@@ -100,6 +86,7 @@ impl Driver {
         let (namespace, limits) = (settings.namespace.clone(), settings.limits);
         let seed = fastrand::u64(..);
         Self {
+            outbox: Outbox::new(counters.clone()),
             endpoint: Endpoint::new(namespace, limits, feed.clone(), counters.clone(), seed, now),
             listener: Listener::new(&wire::type_of(&settings.namespace)),
             prober: settings.probe.map(|every| Prober::new(every, now)),
@@ -111,9 +98,6 @@ impl Driver {
             counters,
             port: Port::Unopened,
             asker: None,
-            blocked: BTreeMap::new(),
-            failing: BTreeMap::new(),
-            refused: BTreeSet::new(),
             leavers: Vec::new(),
             looked: None,
             awake: (now, SystemTime::now()),
@@ -253,7 +237,7 @@ impl Driver {
         };
         let all = [
             next,
-            (!self.blocked.is_empty()).then(|| Instant::now() + SEND_AGAIN),
+            (!self.outbox.is_empty()).then(|| Instant::now() + SEND_AGAIN),
             self.endpoint.poll_timeout(),
             self.prober.as_ref().map(Prober::next_round),
         ];
@@ -347,83 +331,12 @@ impl Driver {
 
     /// Sends what is to be sent from port 5353.
     fn send(&mut self, now: Instant) {
-        for (outlet, packets) in std::mem::take(&mut self.blocked) {
-            for Blocked { packet, since } in packets {
-                self.send_packet(outlet, packet, since, now);
-            }
-        }
-        while let Some(packet) = self.endpoint.poll_transmit() {
-            let outlet = match packet.to {
-                Destination::Group => Some(packet.link),
-                Destination::One(_) => None,
-            };
-            self.send_packet(outlet, packet, now, now);
-        }
-        if self.blocked.is_empty() {
+        self.outbox.send(&mut self.endpoint, &mut self.listener, now);
+        if self.outbox.is_empty() {
             for reply in self.leavers.drain(..) {
                 // A caller that no longer waits need not know.
                 let _ = reply.send(Ok(()));
             }
-        }
-    }
-
-    /// Sends a packet; where it is not taken, it waits with others of its outlet for a while.
-    fn send_packet(&mut self, outlet: Option<LinkId>, packet: Transmit, since: Instant, now: Instant) {
-        let is_blocked = self.blocked.contains_key(&outlet);
-        let sent = match is_blocked {
-            true => Err(io::Error::from(io::ErrorKind::WouldBlock)),
-            false => self.listener.send(&packet),
-        };
-        match sent {
-            Ok(()) => {
-                if let Some(link) = outlet
-                    && self.failing.remove(&link).is_some()
-                {
-                    tracing::debug!("mdns: {} carries what is sent again", self.name_of(link));
-                }
-                for label in packet.announces {
-                    self.endpoint.note_announced(&label, now);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && now - since < LONGEST_BLOCKED => {
-                let blocked = self.blocked.entry(outlet).or_default();
-                if blocked.len() < MAX_BLOCKED {
-                    blocked.push_back(Blocked { packet, since });
-                } else {
-                    self.counters.count_failed_send();
-                }
-            }
-            Err(error) => {
-                self.counters.count_failed_send();
-                // An answer to one address says nothing of the link.
-                if let Some(link) = outlet {
-                    self.note_unsent(link, &error);
-                }
-            }
-        }
-    }
-
-    /// Notes that a packet to everybody could not be sent, and tells so the first time.
-    fn note_unsent(&mut self, link: LinkId, error: &io::Error) {
-        let why = error.to_string();
-        let name = self.name_of(link);
-        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
-        if is_refused && self.refused.insert(link) {
-            tracing::warn!(
-                "mdns: nothing can be sent on {name}: {why}; a firewall may drop what this machine sends to UDP port 5353"
-            );
-        } else if self.failing.get(&link) != Some(&why) {
-            tracing::debug!("mdns: nothing can be sent on {name}: {why}");
-        }
-        self.failing.insert(link, why);
-    }
-
-    fn name_of(&self, link: LinkId) -> String {
-        let family = if link.is_ipv4 { "IPv4" } else { "IPv6" };
-        let mut interfaces = self.endpoint.local().interfaces().iter();
-        match interfaces.find(|interface| interface.index == link.index) {
-            Some(interface) => format!("{} ({family})", interface.name),
-            None => format!("interface {} ({family})", link.index),
         }
     }
 
@@ -436,7 +349,7 @@ impl Driver {
             let now = Instant::now();
             self.endpoint.handle_timeout(now);
             self.send(now);
-            let is_done = self.endpoint.has_said_goodbye() && self.blocked.is_empty();
+            let is_done = self.endpoint.has_said_goodbye() && self.outbox.is_empty();
             if is_done || now >= ends {
                 self.feed.close();
                 return match is_done {
@@ -465,7 +378,7 @@ impl Drop for Driver {
             let now = Instant::now();
             self.endpoint.handle_timeout(now);
             self.send(now);
-            if self.blocked.is_empty() || now >= ends {
+            if self.outbox.is_empty() || now >= ends {
                 return;
             }
             std::thread::sleep(SEND_AGAIN);
@@ -504,12 +417,6 @@ const LOOK_IS_FRESH: Duration = Duration::from_millis(100);
 const SLEPT: Duration = Duration::from_secs(5);
 const A_WHILE: Duration = Duration::from_secs(3600);
 const OPEN_AGAIN: Duration = Duration::from_millis(500);
-/// When a link that took no more is tried again.
-const SEND_AGAIN: Duration = Duration::from_millis(1);
-/// A packet that a link has not taken for so long is dropped, so that others are sent.
-const LONGEST_BLOCKED: Duration = Duration::from_millis(100);
-/// Packets that wait for an outlet, at most: as many as a thousand instances take twice.
-const MAX_BLOCKED: usize = 512;
 /// As long as the end of the application's runtime waits, and some time to spare.
 const FAREWELL_TIME: Duration = Duration::from_millis(80);
 const CLOSE_TIME: Duration = Duration::from_secs(2);

@@ -17,6 +17,7 @@ mod farewells;
 mod fuzz;
 mod listener;
 mod look;
+mod outbox;
 mod probe;
 mod proto;
 mod publication;

@@ -37,12 +37,13 @@ impl Routine {
         self.next
     }
 
-    /// Whether to ask now.
-    pub(super) fn asks(&mut self, now: Instant) -> bool {
+    /// Takes note that it is asked now, if it is to be. One that knows of nobody asks more often: it may have been cut off.
+    pub(super) fn take_due(&mut self, now: Instant, knows_somebody: impl FnOnce() -> bool) -> bool {
         if self.next.is_none_or(|at| at > now) {
             return false;
         }
-        self.interval = (self.interval * 2).min(LONGEST);
+        let longest = if knows_somebody() { LONGEST } else { LONGEST_ALONE };
+        self.interval = (self.interval * 2).min(longest);
         // So that those who began together do not ask together for ever.
         let jitter = self.interval.mul_f64(JITTER * fastrand::f64());
         self.next = Some(now + self.interval - jitter);
@@ -59,6 +60,8 @@ const AFTER_MANY: Duration = Duration::from_secs(2);
 const MANY: usize = 200;
 /// Before anything is asked for by its name: see `Life::due`.
 const LONGEST: Duration = Duration::from_secs(90);
+/// Where nobody answers, nobody is asked too much by this.
+const LONGEST_ALONE: Duration = Duration::from_secs(20);
 const JITTER: f64 = 0.2;
 
 #[cfg(test)]
@@ -69,7 +72,7 @@ mod tests {
         let ends = start + Duration::from_secs(seconds);
         let mut asked = Vec::new();
         while let Some(next) = routine.next().filter(|at| *at < ends) {
-            assert!(routine.asks(next) && !routine.asks(next));
+            assert!(routine.take_due(next, || true) && !routine.take_due(next, || true));
             asked.push((next - start).as_secs());
         }
         asked
@@ -91,6 +94,18 @@ mod tests {
         let now = start + Duration::from_secs(1000);
         routine.begin(now, AFTER_LOSS);
         assert_eq!(routine.next(), Some(now + AFTER_LOSS));
+    }
+
+    #[test]
+    fn one_that_knows_of_nobody_asks_every_twenty_seconds() {
+        let start = Instant::now();
+        let mut routine = Routine::default();
+        routine.begin(start, AFTER_FIRST);
+        for _ in 0..10 {
+            let next = routine.next().unwrap();
+            assert!(routine.take_due(next, || false));
+            assert!(routine.next().unwrap() - next <= LONGEST_ALONE);
+        }
     }
 
     #[test]

@@ -306,6 +306,11 @@ impl Table {
         Some((by.clone(), labels.cloned().collect()))
     }
 
+    /// Whether others than this registry's own are there.
+    pub(super) fn has_strangers(&self) -> bool {
+        self.labels.values().any(|record| !record.own)
+    }
+
     /// The strangers that are up, for a probe.
     pub(super) fn probed(&self) -> Vec<(String, Arc<Instance>)> {
         let up = |record: &Record| !record.own && record.instance.state() == State::Up;

@@ -16,6 +16,18 @@ use super::Endpoint;
 impl Endpoint {
     /// Takes in a packet that came to port 5353.
     pub(in super::super) fn handle_heard(&mut self, heard: sockets::Heard, now: Instant) {
+        let is_about_us = match &heard.message {
+            Message::Query(query) => query.is_for_type(),
+            Message::Response(response) => !response.records.is_empty(),
+        };
+        if self.reads && heard.is_from_another_host && is_about_us {
+            self.silence.note_heard(heard.from.ip(), now);
+            if let Message::Query(query) = &heard.message
+                && query.is_for_all(heard.from)
+            {
+                self.silence.note_asked_by_another(now);
+            }
+        }
         match heard.message {
             Message::Query(query) => {
                 self.responder

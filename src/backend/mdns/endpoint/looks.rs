@@ -185,7 +185,7 @@ impl Endpoint {
         self.check_draining(now);
         self.check_doubtful(now);
         if !self.outage {
-            if self.reads && self.routine.asks(now) {
+            if self.reads && self.routine.take_due(now, || self.table.has_strangers()) {
                 self.looks.look.glance(now);
             }
             // Records that are missing while all are asked are on their way.
@@ -202,6 +202,9 @@ impl Endpoint {
             if !due.is_empty() && may_ask {
                 self.looks.look.ask(&due, 1, now);
             }
+        }
+        if self.silence.take_due(now) && !self.outage {
+            self.ask_all_by_multicast();
         }
         if self.looks.multicast_again.take_if(|at| *at <= now).is_some() && !self.outage {
             self.ask_by_multicast(&[Question::Type], now);
@@ -269,6 +272,7 @@ impl Endpoint {
             farewells,
             doubtful,
             self.looks.multicast_again,
+            self.silence.next(),
         ]
         .into_iter()
         .flatten()

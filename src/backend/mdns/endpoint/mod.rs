@@ -6,6 +6,7 @@ mod hearing;
 mod links;
 mod looks;
 mod publishing;
+mod silence;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use tokio::time::Instant;
 use self::clock::Clock;
 use self::looks::Looks;
 use self::publishing::Departed;
+use self::silence::Silence;
 use super::counters::Counters;
 use super::look::Links;
+use super::proto::LinkId;
 use super::proto::message::Question;
 use super::proto::responder::{Responder, Service, Transmit};
 use super::publication::Publication;
@@ -55,6 +58,7 @@ pub(super) struct Endpoint {
     unsaid: Vec<Service>,
     next_ticket: u64,
     looks: Looks,
+    silence: Silence,
     local: Local,
     /// Whether the interfaces have been told.
     has_links: bool,
@@ -102,6 +106,7 @@ impl Endpoint {
             unsaid: Vec::new(),
             next_ticket: 0,
             looks: Looks::default(),
+            silence: Silence::default(),
             local: Local::default(),
             has_links: false,
             had_network: false,
@@ -124,6 +129,16 @@ impl Endpoint {
 
     pub(super) fn local(&self) -> &Local {
         &self.local
+    }
+
+    /// The name of a link, for a person.
+    pub(super) fn name_of(&self, link: LinkId) -> String {
+        let family = if link.is_ipv4 { "IPv4" } else { "IPv6" };
+        let mut interfaces = self.local.interfaces().iter();
+        match interfaces.find(|interface| interface.index == link.index) {
+            Some(interface) => format!("{} ({family})", interface.name),
+            None => format!("interface {} ({family})", link.index),
+        }
     }
 
     /// Whether no link to other hosts is left of those that were there.

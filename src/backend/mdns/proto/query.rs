@@ -1,8 +1,11 @@
 //! Queries, as a responder reads them.
 
+use std::net::SocketAddr;
+
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, TYPE};
 
+use super::PORT;
 use super::message::{HEADER, Said, has_room, is_name, label_of, said, text};
 
 /// The questions of a query that are read, at most: as many as ours have.
@@ -98,6 +101,20 @@ pub(in super::super) fn read(bytes: &[u8], service_type: &str) -> Option<Query> 
         knows_type,
         is_truncated: packet.has_flags(PacketFlag::TRUNCATION),
     })
+}
+
+impl Query {
+    /// Whether it asks which instances of our type there are.
+    pub(in super::super) fn is_for_type(&self) -> bool {
+        let mut questions = self.questions.iter();
+        questions.any(|asked| asked.subject == Subject::Type && asked.wants(TYPE::PTR))
+    }
+
+    /// Whether it asks that, and all answer to everybody.
+    pub(in super::super) fn is_for_all(&self, from: SocketAddr) -> bool {
+        let is_for_everybody = from.port() == PORT && self.questions.iter().all(|asked| !asked.is_qu);
+        self.is_for_type() && is_for_everybody && self.known.is_empty() && !self.is_truncated
+    }
 }
 
 impl Asked {

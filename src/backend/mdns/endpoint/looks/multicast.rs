@@ -102,6 +102,13 @@ impl Endpoint {
         }
     }
 
+    /// Asks by multicast which instances there are, on all links to other hosts.
+    pub(super) fn ask_all_by_multicast(&mut self) {
+        let links = self.responder.links().filter(|link| !link.is_loopback);
+        let links: Vec<LinkId> = links.map(|link| link.id).collect();
+        self.send_questions(&[Question::Type], &links);
+    }
+
     /// Sends questions to everybody from port 5353 (RFC 6762, 5.2): the answers are for everybody, come after up to 120 ms,
     /// and pass where answers to this host alone do not.
     fn send_questions(&mut self, questions: &[Question], links: &[LinkId]) {

@@ -1,4 +1,5 @@
-//! What takes minutes, since a time to live has to run out. All at once, as they only wait.
+//! Tests that take minutes, since a time to live has to run out. They run all at once, as they only wait; the first letter of this
+//! file has them begin before others.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};

@@ -1,0 +1,133 @@
+//! Packets on their way to the sockets: each link, and the answers to single addresses, have a queue of their own, so that
+//! one that is full blocks no other.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::counters::Counters;
+use super::endpoint::Endpoint;
+use super::listener::Listener;
+use super::proto::LinkId;
+use super::proto::responder::{Destination, Transmit};
+
+/// When a queue whose socket took no more is tried again.
+pub(super) const SEND_AGAIN: Duration = Duration::from_millis(1);
+/// A packet that was not taken for so long is dropped, since it is repeated, or nobody waits for it any longer.
+const LONGEST_BLOCKED: Duration = Duration::from_millis(100);
+/// The packets of a queue, at most: as many as a thousand instances take twice.
+const MAX_BLOCKED: usize = 512;
+
+/// A link; none stands for the socket for answers to single addresses.
+type Outlet = Option<LinkId>;
+
+/// The queues, and the links on which nothing can be sent.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    counters: Arc<Counters>,
+    blocked: BTreeMap<Outlet, VecDeque<Blocked>>,
+    /// Links on which nothing can be sent, and why.
+    failing: BTreeMap<LinkId, String>,
+    /// Links of which was told that nothing may be sent there.
+    refused: BTreeSet<LinkId>,
+}
+
+/// A packet that was not taken.
+#[derive(Debug)]
+struct Blocked {
+    packet: Transmit,
+    since: Instant,
+}
+
+impl Outbox {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            counters,
+            blocked: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocked.is_empty()
+    }
+
+    /// Sends what waits, and what the endpoint has to send, as far as it is taken.
+    pub(super) fn send(&mut self, endpoint: &mut Endpoint, listener: &mut Listener, now: Instant) {
+        for (outlet, packets) in std::mem::take(&mut self.blocked) {
+            for Blocked { packet, since } in packets {
+                self.send_packet(outlet, packet, since, endpoint, listener, now);
+            }
+        }
+        while let Some(packet) = endpoint.poll_transmit() {
+            let outlet = match packet.to {
+                Destination::Group => Some(packet.link),
+                Destination::One(_) => None,
+            };
+            self.send_packet(outlet, packet, now, endpoint, listener, now);
+        }
+    }
+
+    fn send_packet(
+        &mut self,
+        outlet: Outlet,
+        packet: Transmit,
+        since: Instant,
+        endpoint: &mut Endpoint,
+        listener: &mut Listener,
+        now: Instant,
+    ) {
+        let is_blocked = self.blocked.contains_key(&outlet);
+        let sent = match is_blocked {
+            true => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+            false => listener.send(&packet),
+        };
+        match sent {
+            Ok(()) => {
+                if let Some(link) = outlet
+                    && self.failing.remove(&link).is_some()
+                {
+                    tracing::debug!("mdns: {} carries what is sent again", endpoint.name_of(link));
+                }
+                for label in packet.announces {
+                    endpoint.note_announced(&label, now);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && now - since < LONGEST_BLOCKED => {
+                let blocked = self.blocked.entry(outlet).or_default();
+                if blocked.len() < MAX_BLOCKED {
+                    blocked.push_back(Blocked { packet, since });
+                } else {
+                    self.counters.count_failed_send();
+                }
+            }
+            Err(error) => {
+                self.counters.count_failed_send();
+                // An answer to one address says nothing of the link.
+                if let Some(link) = outlet {
+                    self.note_unsent(link, &error, endpoint);
+                }
+            }
+        }
+    }
+
+    /// Notes that a packet to everybody could not be sent, and tells so the first time.
+    fn note_unsent(&mut self, link: LinkId, error: &io::Error, endpoint: &Endpoint) {
+        let why = error.to_string();
+        let name = endpoint.name_of(link);
+        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+        if is_refused && self.refused.insert(link) {
+            tracing::warn!(
+                "mdns: nothing can be sent on {name}: {why}; a firewall may drop what this machine sends to UDP port 5353"
+            );
+        } else if self.failing.get(&link) != Some(&why) {
+            tracing::debug!("mdns: nothing can be sent on {name}: {why}");
+        }
+        self.failing.insert(link, why);
+    }
+}

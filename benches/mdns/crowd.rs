@@ -24,7 +24,7 @@ pub(crate) fn all(quick: bool) -> Outcome<Vec<Row>> {
     let lan = Lan::with_subnet(81);
     let watchers: Vec<Host> = (1..=3).map(|n| lan.host(n)).collect();
     let hosts: Vec<Host> = (10..20).map(|n| lan.host(n)).collect();
-    // What the raw library keeps of its own, and of what it hears from the others.
+    // The raw library keeps memory of its own, and of what it hears from the others.
     let heap = Region::new(HEAP);
     let mut publishers = Vec::new();
     for host in &hosts {

@@ -40,8 +40,8 @@ fn an_application_that_blocks_its_runtime_is_answered_for() {
             });
         });
         begun.recv_timeout(SOON).unwrap();
-        // Past its announcements.
-        thread::sleep(Duration::from_secs(8));
+        // Past its announcements, which come at 0, 1, 3 and 7 s.
+        Announcements::on(&b).wait_quiet(Duration::from_millis(4_500));
         let client = registry(&b);
         let reader = client.clone();
         let found = b.run(async move { reader.instances("greeter").await.unwrap() });

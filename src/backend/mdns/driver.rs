@@ -20,6 +20,22 @@ use crate::error::{Error, Result};
 use crate::instance::{Instance, Key};
 use crate::net::{Interfaces, Local};
 
+/// The commands that are taken in one turn, so that packets have theirs: as many as wait at most.
+const MAX_COMMANDS: usize = 256;
+/// The batches of answers that are taken in before anything else: about 4,000 answers, so that others have their turn too.
+const MAX_BATCHES: usize = 64;
+/// How often the interfaces are looked at, so that a cable that is plugged in is noticed within a second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A look at them of a moment ago is good enough for a command.
+const LOOK_IS_FRESH: Duration = Duration::from_millis(100);
+/// Longer than this task ever sleeps by itself, as it looks at the interfaces once a second.
+const SLEPT: Duration = Duration::from_secs(5);
+const A_WHILE: Duration = Duration::from_secs(3600);
+const OPEN_AGAIN: Duration = Duration::from_millis(500);
+/// As long as the end of the application's runtime waits, and some time to spare.
+const FAREWELL_TIME: Duration = Duration::from_millis(80);
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+
 /// A command of the backend's.
 pub(super) enum Command {
     Publish {
@@ -317,10 +333,10 @@ impl Driver {
     fn ask(&mut self) {
         while let Some(ask) = self.endpoint.poll_ask() {
             let interfaces = self.endpoint.local().interfaces();
-            let service_type = || wire::type_of(&self.settings.namespace);
+            let namespace = &self.settings.namespace;
             let asker = self
                 .asker
-                .get_or_insert_with(|| Asker::open(interfaces, &service_type()));
+                .get_or_insert_with(|| Asker::open(interfaces, &wire::type_of(namespace)));
             let sent = asker.ask(&ask.questions, ask.links);
             self.endpoint.note_sent(&ask, sent);
         }
@@ -332,7 +348,7 @@ impl Driver {
     /// Sends what is to be sent from port 5353.
     fn send(&mut self, now: Instant) {
         self.outbox.send(&mut self.endpoint, &mut self.listener, now);
-        if self.outbox.is_empty() {
+        if !self.outbox.has_multicast() {
             for reply in self.leavers.drain(..) {
                 // A caller that no longer waits need not know.
                 let _ = reply.send(Ok(()));
@@ -349,7 +365,7 @@ impl Driver {
             let now = Instant::now();
             self.endpoint.handle_timeout(now);
             self.send(now);
-            let is_done = self.endpoint.has_said_goodbye() && self.outbox.is_empty();
+            let is_done = self.endpoint.has_said_goodbye() && !self.outbox.has_multicast();
             if is_done || now >= ends {
                 self.feed.close();
                 return match is_done {
@@ -378,7 +394,7 @@ impl Drop for Driver {
             let now = Instant::now();
             self.endpoint.handle_timeout(now);
             self.send(now);
-            if self.outbox.is_empty() || now >= ends {
+            if !self.outbox.has_multicast() || now >= ends {
                 return;
             }
             std::thread::sleep(SEND_AGAIN);
@@ -406,20 +422,6 @@ async fn find(prober: &mut Option<Prober>) -> Option<(String, bool)> {
         None => std::future::pending().await,
     }
 }
-
-/// Commands that are taken in one turn.
-const MAX_COMMANDS: usize = 256;
-/// Batches of answers that are taken in before anything else: about 4,000 answers, so that others have their turn too.
-const MAX_BATCHES: usize = 64;
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LOOK_IS_FRESH: Duration = Duration::from_millis(100);
-/// It looks at the interfaces once a second.
-const SLEPT: Duration = Duration::from_secs(5);
-const A_WHILE: Duration = Duration::from_secs(3600);
-const OPEN_AGAIN: Duration = Duration::from_millis(500);
-/// As long as the end of the application's runtime waits, and some time to spare.
-const FAREWELL_TIME: Duration = Duration::from_millis(80);
-const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

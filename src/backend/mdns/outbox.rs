@@ -57,6 +57,12 @@ impl Outbox {
         self.blocked.is_empty()
     }
 
+    /// Whether a packet to everybody waits. Answers to single addresses are waited for by nobody here, and somebody else can
+    /// keep them waiting.
+    pub(super) fn has_multicast(&self) -> bool {
+        self.blocked.keys().any(Option::is_some)
+    }
+
     /// Sends what waits, and what the endpoint has to send, as far as it is taken.
     pub(super) fn send(&mut self, endpoint: &mut Endpoint, listener: &mut Listener, now: Instant) {
         for (outlet, packets) in std::mem::take(&mut self.blocked) {
@@ -129,5 +135,35 @@ impl Outbox {
             tracing::debug!("mdns: nothing can be sent on {name}: {why}");
         }
         self.failing.insert(link, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_not_taken_keeps_nobody_waiting_and_a_goodbye_does() {
+        let now = Instant::now();
+        let link = LinkId {
+            index: 2,
+            is_ipv4: true,
+        };
+        let packet = |to| Blocked {
+            packet: Transmit {
+                link,
+                to,
+                bytes: Vec::new(),
+                announces: Vec::new(),
+            },
+            since: now,
+        };
+        let mut outbox = Outbox::new(Arc::default());
+        let answer = packet(Destination::One("10.0.0.1:5353".parse().unwrap()));
+        outbox.blocked.entry(None).or_default().push_back(answer);
+        assert!(!outbox.is_empty() && !outbox.has_multicast());
+        let goodbye = packet(Destination::Group);
+        outbox.blocked.entry(Some(link)).or_default().push_back(goodbye);
+        assert!(outbox.has_multicast());
     }
 }

@@ -263,7 +263,7 @@ fn socket(domain: Domain) -> io::Result<Socket> {
     Ok(socket)
 }
 
-pub(crate) const PORT: u16 = 5353;
+pub(crate) const PORT: u16 = super::proto::PORT;
 /// IPv4 subnets of an interface that are asked, at most.
 const MAX_SUBNETS: usize = 4;
 /// Room for what is heard, in bytes.

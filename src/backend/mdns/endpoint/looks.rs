@@ -62,7 +62,7 @@ impl Check {
 }
 
 impl Looks {
-    /// So many packets were heard.
+    /// Notes that so many packets were heard.
     pub(super) fn heard(&mut self, packets: usize) {
         self.owed = self.owed.saturating_sub(packets);
     }
@@ -336,7 +336,7 @@ fn answer(check: Check, verdict: Verdict) {
 const TRIES: u32 = 3;
 /// How many packets are heard for one that is sent for that.
 const HEARD_FOR_ONE: usize = 3;
-/// So many that leave in one moment are asked for each by itself.
+/// The number of labels that leave in one moment and are asked for each by itself.
 const AT_ONCE: usize = 10;
 const ROUNDS: u32 = 2;
 const ROUND_AFTER: Duration = Duration::from_secs(1);

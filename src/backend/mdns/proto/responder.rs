@@ -8,6 +8,7 @@ mod service;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +36,9 @@ const TOGETHER: Duration = Duration::from_millis(20);
 pub(in super::super) const GOODBYE_AGAIN: Duration = Duration::from_millis(120);
 /// No record is sent by multicast more often (RFC 6762, 6).
 const MULTICAST_INTERVAL: Duration = Duration::from_secs(1);
-/// A name that is defended is announced once more after this time: caches drop other addresses of its host only where they were
-/// heard more than a second ago (RFC 6762, 10.2).
-const DEFENDED_AGAIN: Duration = Duration::from_millis(1_020);
+/// A name that is defended is announced again after each of these times: caches drop other addresses of its host only where they
+/// were heard more than a second ago (RFC 6762, 10.2). The second one is for readers that were late with the untruth.
+const DEFENDED_AGAIN: [Duration; 2] = [Duration::from_millis(1_020), Duration::from_secs(2)];
 /// The number of names that are defended at once, and within a second, so that few packets do not make it send many: they fit
 /// into ten.
 const DEFENDED_AT_ONCE: usize = 40;
@@ -111,8 +112,8 @@ struct Announced {
     announced: usize,
     /// When it is announced next.
     due: Option<Instant>,
-    /// Whether it is defended, and so is announced once more after the next time.
-    is_defended: bool,
+    /// The times at which it is announced again, since it is defended.
+    defences: slice::Iter<'static, Duration>,
     sent: BTreeMap<LinkId, Sent>,
 }
 
@@ -175,7 +176,7 @@ impl Responder {
             began: now,
             announced: 0,
             due: None,
-            is_defended: false,
+            defences: Default::default(),
             sent: BTreeMap::new(),
         });
         published.service = service;
@@ -263,7 +264,7 @@ impl Responder {
             let Some(published) = self.services.get_mut(&label) else {
                 continue;
             };
-            published.is_defended = true;
+            published.defences = DEFENDED_AGAIN.iter();
             let sent = published.sent.values().filter_map(|sent| sent.at).max();
             self.announce_at(&label, sent.map_or(now, |at| now.max(at + MULTICAST_INTERVAL)));
         }
@@ -366,7 +367,7 @@ impl Responder {
             published.due = None;
             let next = ANNOUNCEMENTS.get(published.announced);
             let next = next.map(|after| (published.began + *after).max(now + MULTICAST_INTERVAL));
-            let again = std::mem::take(&mut published.is_defended).then(|| now + DEFENDED_AGAIN);
+            let again = published.defences.next().map(|after| now + *after);
             if let Some(at) = [next, again].into_iter().flatten().min() {
                 self.announce_at(&label, at);
             }

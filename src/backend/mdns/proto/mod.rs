@@ -1,5 +1,6 @@
 //! The protocol without I/O: messages, and the responder as a state machine that is given packets and the time.
 
+mod encode;
 pub(super) mod message;
 pub(super) mod query;
 pub(super) mod responder;

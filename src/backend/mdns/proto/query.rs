@@ -11,7 +11,7 @@ use super::message::{HEADER, Said, has_room, is_name, label_of, said, text};
 /// The questions of a query that are read, at most: as many as ours have.
 pub(super) const MAX_QUESTIONS: usize = 32;
 /// The name that a browser of all types asks for (RFC 6763, 9).
-pub(super) const TYPES: &str = "_services._dns-sd._udp.local.";
+pub(super) const TYPES: &str = "_services._dns-sd._udp.local";
 
 /// The time to live of the record that a type is there, in seconds (RFC 6762, 10).
 const TYPES_TTL: u32 = 4500;
@@ -63,14 +63,13 @@ pub(in super::super) fn read(bytes: &[u8], service_type: &str) -> Option<Query> 
         return None;
     }
     let service_type = service_type.trim_end_matches('.');
-    let types = TYPES.trim_end_matches('.');
     let mut questions: Vec<Asked> = Vec::new();
     for question in packet.questions.iter().take(MAX_QUESTIONS) {
         let is_of_class = matches!(question.qclass, QCLASS::CLASS(CLASS::IN) | QCLASS::ANY);
         let name = &question.qname;
         let subject = if is_name(name, service_type) {
             Subject::Type
-        } else if is_name(name, types) {
+        } else if is_name(name, TYPES) {
             Subject::Types
         } else if let Some(label) = label_of(name, service_type) {
             Subject::Label(label)
@@ -89,7 +88,7 @@ pub(in super::super) fn read(bytes: &[u8], service_type: &str) -> Option<Query> 
         }
     }
     let knows_type = packet.answers.iter().any(|record| {
-        is_name(&record.name, types)
+        is_name(&record.name, TYPES)
             && record.ttl >= TYPES_TTL / 2
             && matches!(&record.rdata, RData::PTR(pointer) if is_name(&pointer.0, service_type))
     });

@@ -1,12 +1,9 @@
 //! Responses as they are sent: which records, how long they are good, and how many fit into a packet.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
-use simple_dns::rdata::{A, AAAA, NSEC, NsecTypeBitMap, PTR, RData, SRV, TXT};
-use simple_dns::{CLASS, CharacterString, Label, Name, Packet, PacketFlag, Question, ResourceRecord};
-
 use super::super::Link;
+use super::super::encode::{Encoder, Keeping, Name, Section};
 use super::super::query::{Asked, Subject, TYPES};
 use super::service::Service;
 
@@ -22,6 +19,8 @@ const MAX_PACKET: usize = 1_440;
 const EMPTY: usize = 96;
 /// The room for the names of a service, which are written once, and for its questions.
 const NAMES: usize = 120;
+/// The room for a record but for its data: its name as a pointer, a type, a class, a time to live and a length.
+const RECORD: usize = 12;
 
 /// Some of the records of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,192 +112,140 @@ impl<'a> Writer<'a> {
 
     /// Writes as many packets as it takes, each with the number of items in it.
     pub(super) fn packets(&self, items: impl IntoIterator<Item = Item<'a>>) -> Vec<(Vec<u8>, usize)> {
-        let type_name = Name::new_unchecked(self.service_type);
-        let empty = || {
-            let mut packet = Packet::new_reply(self.id);
-            packet.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
-            packet
-        };
-        let (mut packet, mut size) = (empty(), EMPTY);
-        let mut services: Vec<Option<&Service>> = Vec::new();
         let mut packets = Vec::new();
+        let (mut fits, mut size): (Vec<Placed<'a>>, usize) = (Vec::new(), EMPTY);
         for item in items {
-            let mut answers = Vec::new();
-            let mut more = Vec::new();
-            self.write(item, item.answers, &type_name, &mut answers);
-            self.write(item, item.additional, &type_name, &mut more);
-            if answers.is_empty() {
+            let placed = Placed {
+                addresses: item
+                    .service
+                    .map_or_else(Vec::new, |service| service.addresses_on(self.link)),
+                item,
+            };
+            if item.answers.is_empty() || (item.service.is_some() && placed.addresses.is_empty()) {
                 continue;
             }
-            let takes = NAMES + answers.iter().chain(&more).map(size_of_record).sum::<usize>();
-            if !services.is_empty() && size + takes > MAX_PACKET {
-                let full = std::mem::replace(&mut packet, empty());
-                packets.extend(self.build(full, &services).map(|bytes| (bytes, services.len())));
-                services.clear();
+            let takes = placed.size();
+            if !fits.is_empty() && size + takes > MAX_PACKET {
+                packets.push((self.packet(&fits), fits.len()));
+                fits.clear();
                 size = EMPTY;
             }
-            packet.answers.append(&mut answers);
-            packet.additional_records.append(&mut more);
             size += takes;
-            services.push(item.service);
+            fits.push(placed);
         }
-        if !services.is_empty() {
-            packets.extend(self.build(packet, &services).map(|bytes| (bytes, services.len())));
+        if !fits.is_empty() {
+            packets.push((self.packet(&fits), fits.len()));
         }
         packets
     }
 
     /// Writes a packet, with those of the questions that it answers (RFC 6762, 6.7).
-    fn build(&self, mut packet: Packet<'a>, services: &[Option<&Service>]) -> Option<Vec<u8>> {
-        let is_answered = |asked: &&Asked| match &asked.subject {
-            Subject::Types | Subject::Type => true,
-            Subject::Label(label) => services.iter().flatten().any(|service| *service.label == **label),
-            Subject::Name(name) => services
-                .iter()
-                .flatten()
-                .any(|service| service.host_name() == name),
-        };
-        let questions = self.questions.iter().filter(is_answered);
-        packet.questions = questions.filter_map(|asked| self.question(asked)).collect();
-        // It has nothing that can't be written.
-        packet.build_bytes_vec_compressed().ok()
-    }
-
-    fn question(&self, asked: &'a Asked) -> Option<Question<'a>> {
-        let name = match &asked.subject {
-            Subject::Types => Name::new_unchecked(TYPES),
-            Subject::Type => Name::new_unchecked(self.service_type),
-            Subject::Label(label) => self.name_of(label, &Name::new_unchecked(self.service_type)),
-            Subject::Name(name) => Name::new_unchecked(name),
-        };
-        // Of names that do not fit into a question nobody can have asked.
-        name.get_labels()
-            .iter()
-            .all(|label| label.len() < 64)
-            .then(|| Question::new(name, asked.kind, CLASS::IN.into(), false))
-    }
-
-    fn name_of(&self, label: &'a str, type_name: &Name<'a>) -> Name<'a> {
-        let first = Label::new_unchecked(label.as_bytes());
-        let labels: Vec<Label<'a>> = std::iter::once(first)
-            .chain(type_name.get_labels().iter().cloned())
-            .collect();
-        Name::new_with_labels(&labels)
-    }
-
-    fn write(&self, item: Item<'a>, parts: Parts, type_name: &Name<'a>, to: &mut Vec<ResourceRecord<'a>>) {
-        if parts.is_empty() {
-            return;
+    fn packet(&self, items: &[Placed<'a>]) -> Vec<u8> {
+        let mut packet = Encoder::response(self.id, self.service_type, MAX_PACKET);
+        let services = || items.iter().filter_map(|placed| placed.item.service);
+        for asked in self.questions {
+            let name = match &asked.subject {
+                Subject::Types => Some(Name::Host(TYPES)),
+                Subject::Type => Some(Name::Type),
+                Subject::Label(label) => services()
+                    .find(|service| *service.label == **label)
+                    .map(|service| Name::Service(&service.label)),
+                Subject::Name(name) => services()
+                    .find(|service| service.host_name() == name)
+                    .map(|service| Name::Host(service.host_name())),
+            };
+            if let Some(name) = name {
+                packet.question(name, asked.kind.into());
+            }
         }
-        let Some(service) = item.service else {
-            let pointer = RData::PTR(PTR(type_name.clone()));
-            to.push(self.record(Name::new_unchecked(TYPES), SHARED_TTL, pointer));
+        for placed in items {
+            self.write(placed, placed.item.answers, Section::Answers, &mut packet);
+        }
+        for placed in items {
+            self.write(placed, placed.item.additional, Section::Additional, &mut packet);
+        }
+        packet.into_bytes()
+    }
+
+    fn write(&self, placed: &Placed<'a>, parts: Parts, section: Section, to: &mut Encoder<'a>) {
+        let Some(service) = placed.item.service else {
+            if parts.has(Parts::PTR) {
+                to.pointer(
+                    section,
+                    Name::Host(TYPES),
+                    Name::Type,
+                    self.keeping(SHARED_TTL, false),
+                );
+            }
             return;
         };
-        let addresses = service.addresses_on(self.link);
-        if addresses.is_empty() {
-            return;
-        }
-        let label = || self.name_of(&service.label, type_name);
-        let host = || Name::new_unchecked(&service.host);
+        let (name, host) = (Name::Service(&service.label), service.host_name());
+        let unique = self.keeping(HOST_TTL, true);
         if parts.has(Parts::PTR) {
-            to.push(self.record(type_name.clone(), SHARED_TTL, RData::PTR(PTR(label()))));
+            to.pointer(section, Name::Type, name, self.keeping(SHARED_TTL, false));
         }
         if parts.has(Parts::SRV) {
-            let server = SRV {
-                priority: 0,
-                weight: 0,
-                port: service.port,
-                target: host(),
-            };
-            to.push(self.unique(label(), RData::SRV(server)));
+            let is_in_full = self.purpose == Purpose::OneShot;
+            to.server(section, name, host, service.port, is_in_full, unique);
         }
         if parts.has(Parts::TXT) {
-            to.push(self.unique(label(), RData::TXT(text_of(&service.text))));
+            to.text(section, name, &service.text, unique);
         }
-        for ip in &addresses {
-            let (part, data) = match ip {
-                IpAddr::V4(v4) => (
-                    Parts::A,
-                    RData::A(A {
-                        address: u32::from(*v4),
-                    }),
-                ),
-                IpAddr::V6(v6) => (
-                    Parts::AAAA,
-                    RData::AAAA(AAAA {
-                        address: u128::from(*v6),
-                    }),
-                ),
-            };
-            if parts.has(part) {
-                to.push(self.unique(host(), data));
+        for ip in &placed.addresses {
+            if parts.has(if ip.is_ipv4() { Parts::A } else { Parts::AAAA }) {
+                to.address(section, host, *ip, unique);
             }
         }
         if parts.has(Parts::LABEL_NSEC) {
-            to.push(self.unique(label(), nsec(label(), SRV_AND_TXT)));
+            to.types(section, name, SRV_AND_TXT, unique);
         }
         if parts.has(Parts::HOST_NSEC) {
-            let has = |is_ipv4| addresses.iter().any(|ip| ip.is_ipv4() == is_ipv4);
+            let has = |is_ipv4| placed.addresses.iter().any(|ip| ip.is_ipv4() == is_ipv4);
             let types: &[u8] = match (has(true), has(false)) {
                 (true, true) => A_AND_AAAA,
                 (true, false) => ONLY_A,
                 _ => ONLY_AAAA,
             };
-            to.push(self.unique(host(), nsec(host(), types)));
+            to.types(section, Name::Host(host), types, unique);
         }
     }
 
-    fn unique(&self, name: Name<'a>, data: RData<'a>) -> ResourceRecord<'a> {
-        self.record(name, HOST_TTL, data)
-            .with_cache_flush(self.purpose != Purpose::OneShot)
-    }
-
-    fn record(&self, name: Name<'a>, ttl: u32, data: RData<'a>) -> ResourceRecord<'a> {
-        let ttl = match self.purpose {
-            Purpose::Cache => ttl,
-            Purpose::OneShot => ttl.min(LEGACY_TTL),
-            Purpose::Goodbye => 0,
-        };
-        ResourceRecord::new(name, CLASS::IN, ttl, data)
-    }
-}
-
-/// The size of a record, apart from names that its service has in common with others of it.
-fn size_of_record(record: &ResourceRecord<'_>) -> usize {
-    12 + match &record.rdata {
-        RData::TXT(text) => text
-            .iter_raw()
-            .map(|(key, value)| 2 + key.len() + value.map_or(0, <[u8]>::len))
-            .sum(),
-        RData::AAAA(_) => 16,
-        RData::NSEC(_) => 120,
-        _ => 8,
-    }
-}
-
-fn text_of(mut strings: &[u8]) -> TXT<'_> {
-    let mut text = TXT::new();
-    while let Some((length, rest)) = strings.split_first() {
-        let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
-            break;
-        };
-        strings = rest;
-        if let Ok(string) = CharacterString::new(string) {
-            text.add_char_string(string);
+    fn keeping(&self, ttl: u32, is_unique: bool) -> Keeping {
+        Keeping {
+            ttl: match self.purpose {
+                Purpose::Cache => ttl,
+                Purpose::OneShot => ttl.min(LEGACY_TTL),
+                Purpose::Goodbye => 0,
+            },
+            flushes: is_unique && self.purpose != Purpose::OneShot,
         }
     }
-    text
 }
 
-fn nsec<'a>(name: Name<'a>, types: &'static [u8]) -> RData<'a> {
-    RData::NSEC(NSEC {
-        next_name: name,
-        type_bit_maps: vec![NsecTypeBitMap {
-            window_block: 0,
-            bitmap: Cow::Borrowed(types),
-        }],
-    })
+/// An item, with the addresses of its service on the link.
+struct Placed<'a> {
+    item: Item<'a>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Placed<'_> {
+    /// The room that it takes, at most.
+    fn size(&self) -> usize {
+        let of = |parts: Parts| {
+            let is_in = |part: Parts| usize::from(parts.has(part));
+            let text = self.item.service.map_or(0, |service| service.text.len());
+            let addresses = self.addresses.iter().map(|ip| match ip {
+                IpAddr::V4(_) => is_in(Parts::A) * (RECORD + 4),
+                IpAddr::V6(_) => is_in(Parts::AAAA) * (RECORD + 16),
+            });
+            is_in(Parts::PTR) * (RECORD + 2)
+                + is_in(Parts::SRV) * (RECORD + 8)
+                + is_in(Parts::TXT) * (RECORD + text)
+                + addresses.sum::<usize>()
+                + (is_in(Parts::LABEL_NSEC) + is_in(Parts::HOST_NSEC)) * (RECORD + 9)
+        };
+        NAMES + of(self.item.answers) + of(self.item.additional)
+    }
 }
 
 // The bits of RFC 4034, 4.1.2: A is 1, TXT 16, AAAA 28 and SRV 33.

@@ -221,9 +221,11 @@ fn in_quiet_times_nobody_asks_more_than_once_a_second() {
         .filter(|left| !left.is_zero())
     {
         socket.set_read_timeout(Some(left)).unwrap();
+        // Packets without a question are the rest of what a querier knows.
         if let Ok((length, from)) = socket.recv_from(&mut packet)
-            && length > 2
+            && length > 6
             && packet[2] & 0x80 == 0
+            && packet[4..6] != [0, 0]
         {
             asked.entry(from.ip()).or_default().push(Instant::now());
         }
@@ -240,7 +242,11 @@ fn in_quiet_times_nobody_asks_more_than_once_a_second() {
         since("unicast_queries", &before.0),
         since("unicast_replies", &before.1)
     );
-    assert_eq!(asked.len(), hosts.len(), "all are heard to ask: {asked:?}");
+    let all: usize = asked.values().map(Vec::len).sum();
+    println!("{all} questions by multicast, by {} of {} hosts", asked.len(), hosts.len());
+    // The records of all run out meanwhile, and what one asks is answered for everybody.
+    assert!(all > 0, "nobody is heard to ask");
+    assert!(all <= 2 * hosts.len(), "{asked:?}");
     for (who, at) in asked {
         let close = at
             .windows(2)

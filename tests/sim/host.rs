@@ -154,7 +154,7 @@ impl Host {
         let mut packets = Vec::new();
         let from = |port| SocketAddr::from((self.ip, port));
         while let Some(ask) = self.endpoint.poll_ask() {
-            let queries = message::queries(ASKS_AS, &ask.questions, TYPE);
+            let queries = ask.packets(ASKS_AS, TYPE);
             // Its link has one family: the first, and not the second.
             let is_here = ask.links != super::super::look::Links::Second;
             let queries = if is_here { queries } else { Vec::new() };

@@ -38,6 +38,8 @@ pub(super) struct Lan {
     revision: u64,
     /// The packets that have passed between host 0 and the others.
     crossed: u64,
+    /// The packets that were sent.
+    sent: u64,
     /// The part of packets that is lost.
     pub(super) loss: f64,
     /// One of the packets that were sent, for those who forge.
@@ -60,6 +62,7 @@ impl Lan {
             packets: BTreeMap::new(),
             revision: 0,
             crossed: 0,
+            sent: 0,
             loss: 0.0,
             seen: None,
         };
@@ -78,6 +81,11 @@ impl Lan {
     /// How many packets have passed between host 0 and the others.
     pub(super) fn crossed(&self) -> u64 {
         self.crossed
+    }
+
+    /// How many packets were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(super) fn publish(&mut self, host: usize, id: &str) {
@@ -231,6 +239,7 @@ impl Lan {
 
     /// Carries a packet to those it is for.
     fn carry(&mut self, by: Option<usize>, packet: &Packet) {
+        self.sent += 1;
         if by.is_some() && self.rng.u8(..) < 16 {
             self.seen = Some(packet.clone());
         }

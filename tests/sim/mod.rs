@@ -148,8 +148,8 @@ fn a_host_that_is_cut_off_until_shortly_before_its_records_end_loses_nothing() {
         }
         lan.run_for(Duration::from_secs(80));
         lan.set(0, Fault::CutOff);
-        // The records of the last question end 120 s after it.
-        lan.run_for(Duration::from_secs(75));
+        // The records of the last announcement, after 7 s, end 120 s after it.
+        lan.run_for(Duration::from_secs(42));
         lan.set(0, Fault::None);
         for _ in 0..120 {
             lan.run_for(Duration::from_secs(1));
@@ -213,4 +213,29 @@ fn after_a_sleep_of_minutes_both_sides_see_each_other_within_five_seconds() {
             (0..3).all(|host| lan.seen_by(host) == ["h0", "h1", "h2"])
         });
     });
+}
+
+#[test]
+fn p12_the_packets_of_an_idle_lan_grow_with_its_instances_alone() {
+    for hosts in [20, 60] {
+        let mut lan = Lan::new(7, hosts);
+        let ids: Vec<String> = (0..hosts).map(|host| format!("h{host:03}")).collect();
+        for (host, id) in ids.iter().enumerate() {
+            lan.publish(host, id);
+            lan.read(host);
+            lan.run_for(Duration::from_millis(500));
+        }
+        lan.run_for(Duration::from_secs(120));
+        let (began, before) = (lan.now(), lan.sent());
+        lan.run_for(Duration::from_secs(250));
+        let sent = lan.sent() - before;
+        let each_second = sent as f64 / (lan.now() - began).as_secs_f64();
+        println!("{hosts} hosts: {each_second:.1} packets a second");
+        // Of 1,000 hosts at most 50 a second.
+        assert!(
+            each_second <= 0.05 * hosts as f64,
+            "{each_second} of {hosts} hosts"
+        );
+        assert!((0..hosts).all(|host| lan.seen_by(host) == ids));
+    }
 }

@@ -3,9 +3,9 @@
 
 use std::future::poll_fn;
 
-use super::look::Links;
+use super::endpoint::Ask;
 use super::proto::LinkId;
-use super::proto::message::{self, Question, Response};
+use super::proto::message::Response;
 use super::sockets::{Kind, Message, Sockets};
 use crate::net::Interfaces;
 
@@ -37,10 +37,13 @@ impl Asker {
         }
     }
 
-    /// Asks on these links. Returns how many packets were sent.
-    pub(super) fn ask(&self, questions: &[Question], links: Links) -> usize {
-        let queries = message::queries(self.id, questions, &self.service_type);
-        queries.iter().map(|query| self.sockets.send(query, links)).sum()
+    /// Asks. Returns how many packets were sent.
+    pub(super) fn ask(&self, ask: &Ask) -> usize {
+        let queries = ask.packets(self.id, &self.service_type);
+        queries
+            .iter()
+            .map(|query| self.sockets.send(query, ask.links))
+            .sum()
     }
 
     /// Waits for answers, and takes all that are there, up to a bound. Dropping the future loses nothing.

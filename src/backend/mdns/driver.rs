@@ -337,7 +337,7 @@ impl Driver {
             let asker = self
                 .asker
                 .get_or_insert_with(|| Asker::open(interfaces, &wire::type_of(namespace)));
-            let sent = asker.ask(&ask.questions, ask.links);
+            let sent = asker.ask(&ask);
             self.endpoint.note_sent(&ask, sent);
         }
         if !self.endpoint.is_asking() {

@@ -181,12 +181,21 @@ impl Machine {
     fn tick(&mut self, now: Instant, outage: bool) -> Result<(), TestCaseError> {
         if !outage {
             let due = self.records.due(now);
-            prop_assert!(due.len() <= MAX_QUESTIONS, "{} questions at once", due.len());
-            if due.contains(&Question::Type) {
-                self.records.note_all_asked();
+            for questions in [&due.shared, &due.one_shot] {
+                prop_assert!(
+                    questions.len() <= MAX_QUESTIONS,
+                    "{} questions at once",
+                    questions.len()
+                );
+                for query in message::queries(1, questions, "_hereabouts._tcp.local.") {
+                    prop_assert!(query.len() <= 9_000);
+                }
             }
-            for query in message::queries(1, &due, "_hereabouts._tcp.local.") {
-                prop_assert!(query.len() <= 9_000);
+            if due.shared.contains(&Question::Type) {
+                let known = self.records.ask_all(now);
+                for query in message::query_with_known(1, &known, "_hereabouts._tcp.local.") {
+                    prop_assert!(query.len() <= 9_000);
+                }
             }
         }
         let ended = self.records.expire(now, outage);

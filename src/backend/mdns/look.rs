@@ -65,9 +65,8 @@ impl Look {
         self.due.retain(|(_, _, due)| due != question);
     }
 
-    /// Asks once who is there, among other things.
-    pub(super) fn glance(&mut self, now: Instant) {
-        self.due.insert((now, Links::All, Question::Type));
+    /// Believes answers for a while.
+    pub(super) fn await_answers(&mut self, now: Instant) {
         self.close_at(now + WINDOW);
     }
 

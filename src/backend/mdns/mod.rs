@@ -22,7 +22,6 @@ mod probe;
 mod proto;
 mod publication;
 mod records;
-mod routine;
 #[cfg(test)]
 #[path = "../../../tests/sim/mod.rs"]
 mod sim;

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use self::due::Due;
 use self::hosts::Hosts;
 use self::label::{Label, Text};
 use self::lives::{Life, MAX_TTL, MIN_TTL};
@@ -56,6 +57,8 @@ pub(super) struct Records {
     next_all: Option<Instant>,
     /// The loopback interface, where it is listened to.
     loopback: Option<u32>,
+    /// How much later than others this querier asks for what would be over soon, in thousandths of its life (RFC 6762, 5.2).
+    jitter: u32,
 }
 
 /// The news that a response has brought.
@@ -98,6 +101,7 @@ impl Records {
             next_due: None,
             next_all: None,
             loopback: None,
+            jitter: fastrand::u32(MAX_JITTER),
         }
     }
 
@@ -127,8 +131,9 @@ impl Records {
         let mut moved = BTreeSet::new();
         for said in addresses {
             let life = self.hosts.take(&said, index, source, now, &mut moved);
+            let asks_after = self.asks_after(0);
             earlier(&mut self.next_end, life.map(Life::ends));
-            earlier(&mut self.next_due, life.map(Life::due));
+            earlier(&mut self.next_due, life.map(|life| life.after(asks_after)));
         }
         for label in &moved {
             if let Some(known) = self.labels.get_mut(label) {
@@ -160,7 +165,7 @@ impl Records {
         };
         match (&said.what, source) {
             // A pointer lives longer than what it points to.
-            (What::Pointer(_), _) => {}
+            (What::Pointer(_), _) => known.pointed = Some(now),
             (_, Source::Multicast) if said.ttl < known.ttl || matches!(said.what, What::Server { .. }) => {
                 known.ttl = said.ttl;
             }
@@ -172,6 +177,7 @@ impl Records {
             _ => known.life.max(Life::of(now, usual(known.ttl))),
         };
         known.asked = 0;
+        known.steps = 0;
         known.is_suspect = false;
         // It was to be shown as leaving.
         known.is_new |= std::mem::take(&mut known.is_leaving);
@@ -206,15 +212,12 @@ impl Records {
             _ => {}
         }
         let is_whole = known.server.is_some() && !matches!(known.text, Text::Missing);
+        let due = match is_whole {
+            true => life.after(self.asks_after(0)),
+            false => now + COMPLETE_AFTER,
+        };
         earlier(&mut self.next_end, Some(life.ends()));
-        earlier(
-            &mut self.next_due,
-            Some(if is_whole {
-                life.due()
-            } else {
-                now + COMPLETE_AFTER
-            }),
-        );
+        earlier(&mut self.next_due, Some(due));
         // The records of a label mostly follow one another.
         if heard.last() != Some(&label) {
             heard.push(label);
@@ -376,6 +379,8 @@ fn earlier(known: &mut Option<Instant>, other: Option<Instant>) {
 const GOODBYE: u32 = 1;
 /// The time to answer, in seconds, of a label that would end without having been asked for often enough.
 const LAST_CHANCE: u32 = 2;
+/// RFC 6762, 5.2, says 2 %.
+const MAX_JITTER: std::ops::RangeInclusive<u32> = 0..=20;
 /// Labels that are not accepted, or not yet.
 const SPARE: usize = 4_096;
 /// Ten times what as many texts take as are kept by default.

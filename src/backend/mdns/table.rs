@@ -306,9 +306,9 @@ impl Table {
         Some((by.clone(), labels.cloned().collect()))
     }
 
-    /// Whether others than this registry's own are there.
-    pub(super) fn has_strangers(&self) -> bool {
-        self.labels.values().any(|record| !record.own)
+    /// The number of labels that are not this registry's own.
+    pub(super) fn strangers(&self) -> usize {
+        self.labels.values().filter(|record| !record.own).count()
     }
 
     /// The strangers that are up, for a probe.

@@ -61,7 +61,7 @@ impl Endpoint {
             self.clock.synced.filter(|_| !self.feed.is_stale()),
             self.clock.settled.filter(|_| !outage),
             self.records.next(outage || self.looks.look.is_whole()),
-            self.routine.next().filter(|_| !outage && self.reads),
+            self.continuous.next().filter(|_| !outage && self.reads),
             self.due.first().map(|(at, _)| *at),
             self.next_look(),
         ]

@@ -1,13 +1,15 @@
 //! Taking in what is heard, and ending what is over.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::super::asker::Answer;
 use super::super::proto::LinkId;
+use super::super::proto::querier::AFTER_LOSS;
+use super::super::proto::query::Query;
 use super::super::records::{Source, Taken};
-use super::super::routine::AFTER_LOSS;
 use super::super::sockets::{self, Message};
 use super::super::table::Heard;
 use super::super::wire::Resolved;
@@ -22,10 +24,16 @@ impl Endpoint {
         };
         if self.reads && heard.is_from_another_host && is_about_us {
             self.silence.note_heard(heard.from.ip(), now);
+            if !heard.is_direct {
+                self.looks.note_multicast(heard.link, now);
+            }
             if let Message::Query(query) = &heard.message
                 && query.is_for_all(heard.from)
             {
                 self.silence.note_asked_by_another(now);
+            }
+            if let Message::Query(query) = &heard.message {
+                self.note_asked_by_another(query, heard.from, now);
             }
         }
         match heard.message {
@@ -43,6 +51,37 @@ impl Endpoint {
                     self.taken(taken, Source::Multicast, heard.link, now);
                 }
             }
+        }
+    }
+
+    /// Takes in the question of another host: what is answered by multicast need not be asked by this one
+    /// (RFC 6762, 7.3).
+    fn note_asked_by_another(&mut self, query: &Query, from: SocketAddr, now: Instant) {
+        if !query.is_multicast(from) {
+            return;
+        }
+        let is_unknown = |label: &str| {
+            !self.records.has(label) && !self.publications.contains_key(label) && !self.departed.has(label)
+        };
+        let knows_more = query.known_labels().any(is_unknown);
+        if knows_more {
+            self.continuous.note_hint(now);
+        }
+        // A host of several links may be the only one that asks on the others.
+        let mut links = self
+            .local
+            .interfaces()
+            .iter()
+            .filter(|interface| !interface.loopback);
+        if links.nth(1).is_some() {
+            return;
+        }
+        if query.is_for_type() && !knows_more {
+            let known = self.table.strangers();
+            self.continuous.note_asked_by_another(now, known);
+        }
+        for label in query.labels() {
+            self.records.note_asked_by_another(label, now);
         }
     }
 
@@ -92,7 +131,7 @@ impl Endpoint {
                     self.looks.farewells.expect(label, now);
                 }
                 if is_new {
-                    self.routine.newcomer(now);
+                    self.continuous.note_newcomer(now);
                     self.looks.last_newcomer = Some(now);
                 }
                 self.check_superseded(&key);
@@ -124,7 +163,7 @@ impl Endpoint {
     /// Notes that an instance is gone without a goodbye; it may be there all the same.
     pub(super) fn note_loss(&mut self, now: Instant) {
         self.counters.removed_unexplained();
-        self.routine.begin(now, AFTER_LOSS);
+        self.continuous.begin(now, AFTER_LOSS);
     }
 
     /// There is room again for strangers that were refused: asks who is there.

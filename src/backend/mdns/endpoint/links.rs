@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::proto::querier::AFTER_FIRST;
 use super::super::proto::{Link, LinkId};
-use super::super::routine::AFTER_FIRST;
 use super::Endpoint;
 use crate::backend::Outage;
 use crate::error::Error;
@@ -35,7 +35,7 @@ impl Endpoint {
         self.reads = true;
         self.looks.reads_since = Some(now);
         self.look_around(now);
-        self.routine.begin(now, AFTER_FIRST);
+        self.continuous.begin(now, AFTER_FIRST);
         // The first question is on its way while all else is made ready: who is heard of in between answers the next.
         self.look_on(now);
         if !self.feed.is_stale() {
@@ -122,7 +122,7 @@ impl Endpoint {
         self.looks.forget_draining();
         self.look_around(now);
         if self.reads {
-            self.routine.begin(now, AFTER_FIRST);
+            self.continuous.begin(now, AFTER_FIRST);
         }
         if self.feed.is_stale() {
             self.clock.settled = Some(now + Duration::from_secs(RETURN_TIME.into()));

@@ -14,7 +14,7 @@ use super::super::farewells::Farewells;
 use super::super::look::{Links, Look, TRY_AGAIN};
 use super::super::proto::LinkId;
 use super::super::proto::message::{MAX_QUESTIONS, Question};
-use super::super::records::Source;
+use super::super::records::{Due, Source};
 use super::super::socket;
 use super::{Ask, Endpoint};
 use crate::backend::Verdict;
@@ -28,6 +28,10 @@ pub(super) struct Looks {
     checks: HashMap<Arc<str>, Check>,
     /// When another host has answered to this one alone on a link.
     unicast: HashMap<LinkId, Instant>,
+    /// When another host was heard on a link that spoke to everybody.
+    multicast: HashMap<LinkId, Instant>,
+    /// Whether shared questions are asked by IPv4 next, where there are both families.
+    is_turn_of_ipv4: bool,
     /// When all are asked once more by multicast.
     multicast_again: Option<Instant>,
     /// When doubtful labels are thought of again that could not be asked for.
@@ -185,23 +189,18 @@ impl Endpoint {
         self.check_draining(now);
         self.check_doubtful(now);
         if !self.outage {
-            if self.reads && self.routine.take_due(now, || self.table.has_strangers()) {
-                self.looks.look.glance(now);
+            if self.reads && self.continuous.next().is_some_and(|at| at <= now) {
+                let known = self.table.strangers();
+                self.continuous.take_due(now, known);
+                self.ask_continuously(now);
             }
             // Records that are missing while all are asked are on their way.
             let due = if self.looks.look.is_whole() {
-                Vec::new()
+                Due::default()
             } else {
                 self.records.due(now)
             };
-            // All may answer much, and a stranger can make it look as if all were to be asked.
-            let may_ask = due != [Question::Type] || {
-                let links = self.ways_to_ask(now);
-                self.looks.can_ask(links, 1, 1)
-            };
-            if !due.is_empty() && may_ask {
-                self.looks.look.ask(&due, 1, now);
-            }
+            self.ask_due(&due, now);
         }
         if self.silence.take_due(now) && !self.outage {
             self.ask_all_by_multicast();
@@ -213,8 +212,11 @@ impl Endpoint {
         if !due.is_empty() && !self.outage {
             self.looks.note_asked(&due, now);
             let multicast = due.get(&Links::All).cloned();
-            self.asks
-                .extend(due.into_iter().map(|(links, questions)| Ask { links, questions }));
+            self.asks.extend(due.into_iter().map(|(links, questions)| Ask {
+                links,
+                questions,
+                known: Vec::new(),
+            }));
             if let Some(questions) = multicast {
                 self.ask_by_multicast(&questions, now);
             }
@@ -238,7 +240,8 @@ impl Endpoint {
         self.looks.look.sent(packets);
         self.counters.asked(packets);
         // By each family, and not on one alone.
-        if packets > 0 && ask.links == Links::All && ask.questions.contains(&Question::Type) {
+        let is_for_all = ask.questions.contains(&Question::Type) && ask.known.is_empty();
+        if packets > 0 && ask.links == Links::All && is_for_all {
             self.records.note_all_asked();
         }
     }

@@ -20,11 +20,11 @@ use self::silence::Silence;
 use super::counters::Counters;
 use super::look::Links;
 use super::proto::LinkId;
-use super::proto::message::Question;
+use super::proto::message::{self, Question};
+use super::proto::querier::Continuous;
 use super::proto::responder::{Responder, Service, Transmit};
 use super::publication::Publication;
 use super::records::Records;
-use super::routine::Routine;
 use super::table::Table;
 use super::wire;
 use crate::backend::{Feed, Limits, Ticket};
@@ -47,7 +47,7 @@ pub(super) struct Endpoint {
     /// Whether somebody wants to know who is there.
     reads: bool,
     records: Records,
-    routine: Routine,
+    continuous: Continuous,
     table: Table,
     publications: HashMap<Arc<str>, Publication>,
     tickets: HashMap<Ticket, Arc<str>>,
@@ -68,11 +68,23 @@ pub(super) struct Endpoint {
     clock: Clock,
 }
 
+impl Ask {
+    /// Writes it, as many packets as it takes.
+    pub(super) fn packets(&self, id: u16, service_type: &str) -> Vec<Vec<u8>> {
+        if self.known.is_empty() {
+            return message::queries(id, &self.questions, service_type);
+        }
+        message::query_with_known(id, &self.known, service_type)
+    }
+}
+
 /// Questions that are to be asked from a port of their own.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) links: Links,
     pub(super) questions: Vec<Question>,
+    /// The labels that are known already, where all are asked for.
+    pub(super) known: Vec<(Arc<str>, u32)>,
 }
 
 impl Endpoint {
@@ -98,7 +110,7 @@ impl Endpoint {
             asks: VecDeque::new(),
             questions: VecDeque::new(),
             reads: false,
-            routine: Routine::default(),
+            continuous: Continuous::default(),
             publications: HashMap::new(),
             tickets: HashMap::new(),
             due: BTreeSet::new(),

@@ -1,4 +1,4 @@
-//! Responses as they are written: records one after the other, with names that were written before as pointers
+//! Packets as they are written: records one after the other, with names that were written before as pointers
 //! (RFC 1035, 4.1.4).
 //!
 //! It is our own since a first look waits for it: a host of a thousand instances answers in 250 packets.
@@ -9,6 +9,10 @@ use simple_dns::{CLASS, TYPE};
 
 /// The header's flags of an authoritative response (RFC 6762, 18).
 const RESPONSE: u16 = 0x8400;
+/// The header's flag of a query whose known answers go on in the next packet (RFC 6762, 7.2).
+const TRUNCATED: u16 = 0x0200;
+/// The place of the flags in the header.
+const FLAGS: usize = 2;
 /// Of records that replace what was said before (RFC 6762, 10.2).
 const CACHE_FLUSH: u16 = 0x8000;
 const POINTER: u16 = 0xc000;
@@ -48,8 +52,17 @@ pub(super) struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     /// A response without records.
     pub(super) fn response(id: u16, service_type: &'a str, size: usize) -> Self {
+        Self::new(id, RESPONSE, service_type, size)
+    }
+
+    /// A query without questions.
+    pub(super) fn query(id: u16, service_type: &'a str, size: usize) -> Self {
+        Self::new(id, 0, service_type, size)
+    }
+
+    fn new(id: u16, flags: u16, service_type: &'a str, size: usize) -> Self {
         let mut bytes = Vec::with_capacity(size);
-        for field in [id, RESPONSE, 0, 0, 0, 0] {
+        for field in [id, flags, 0, 0, 0, 0] {
             bytes.extend(field.to_be_bytes());
         }
         Self {
@@ -62,6 +75,15 @@ impl<'a> Encoder<'a> {
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Says that known answers go on in the next packet.
+    pub(super) fn truncate(&mut self) {
+        self.set(FLAGS, TRUNCATED);
     }
 
     /// Writes a question, which comes before all records.

@@ -1,9 +1,12 @@
 //! Packets as they stand on the wire: what a response says of one type, and questions.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Label, Name, OPCODE, Packet, RCODE, ResourceRecord, TYPE};
+use simple_dns::{CLASS, Name, OPCODE, Packet, RCODE, ResourceRecord, TYPE};
+
+use super::encode::{self, Encoder, Keeping, Section};
 
 /// A response.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -188,37 +191,54 @@ pub(in super::super) fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
     pairs
 }
 
-/// Queries with these questions (RFC 6762, 5.1), as many as it takes.
+/// Writes queries with these questions (RFC 6762, 5.1), as many as it takes.
 pub(in super::super) fn queries(id: u16, questions: &[Question], service_type: &str) -> Vec<Vec<u8>> {
-    let query = |some: &[Question]| {
-        let mut packet = Packet::new_query(id);
+    let queries = questions.chunks(MAX_QUESTIONS).map(|some| {
+        let mut packet = Encoder::query(id, service_type, MAX_QUERY);
         for question in some {
-            let (name, kinds): (Name<'_>, &[TYPE]) = match question {
-                Question::Type => (Name::new_unchecked(service_type), &[TYPE::PTR]),
-                Question::Label(label) => (name_of(label, service_type), &[TYPE::SRV, TYPE::TXT]),
-                Question::Host(host) => (Name::new_unchecked(host), &[TYPE::A, TYPE::AAAA]),
-            };
-            packet.questions.extend(kinds.iter().map(|kind| {
-                simple_dns::Question::new(name.clone(), (*kind).into(), CLASS::IN.into(), false)
-            }));
+            ask(&mut packet, question);
         }
-        packet.build_bytes_vec_compressed()
-    };
-    // A label that is too long to be written could not have been heard.
-    questions
-        .chunks(MAX_QUESTIONS)
-        .filter_map(|some| query(some).ok())
-        .collect()
+        packet.into_bytes()
+    });
+    queries.collect()
 }
 
-/// The name of a label, which may hold dots.
-fn name_of<'a>(label: &'a str, service_type: &'a str) -> Name<'a> {
-    let of_type = Name::new_unchecked(service_type);
-    let first = Label::new_unchecked(label.as_bytes());
-    let labels: Vec<Label<'a>> = std::iter::once(first)
-        .chain(of_type.get_labels().iter().cloned())
-        .collect();
-    Name::new_with_labels(&labels)
+/// Writes a query for the instances of the type, with those that are known already, each with the seconds that its
+/// pointer is good for (RFC 6762, 7.1 and 7.2).
+pub(in super::super) fn query_with_known(
+    id: u16,
+    known: &[(Arc<str>, u32)],
+    service_type: &str,
+) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    let mut packet = Encoder::query(id, service_type, MAX_QUERY);
+    ask(&mut packet, &Question::Type);
+    for (label, ttl) in known {
+        if packet.len() + MAX_POINTER > MAX_QUERY {
+            packet.truncate();
+            let next = Encoder::query(id, service_type, MAX_QUERY);
+            packets.push(std::mem::replace(&mut packet, next).into_bytes());
+        }
+        let keeping = Keeping {
+            ttl: *ttl,
+            flushes: false,
+        };
+        let to = encode::Name::Service(label);
+        packet.pointer(Section::Answers, encode::Name::Type, to, keeping);
+    }
+    packets.push(packet.into_bytes());
+    packets
+}
+
+fn ask<'a>(packet: &mut Encoder<'a>, question: &'a Question) {
+    let (name, kinds): (encode::Name<'a>, &[TYPE]) = match question {
+        Question::Type => (encode::Name::Type, &[TYPE::PTR]),
+        Question::Label(label) => (encode::Name::Service(label), &[TYPE::SRV, TYPE::TXT]),
+        Question::Host(host) => (encode::Name::Host(host), &[TYPE::A, TYPE::AAAA]),
+    };
+    for kind in kinds {
+        packet.question(name, (*kind).into());
+    }
 }
 
 pub(super) const HEADER: usize = 12;
@@ -226,6 +246,10 @@ pub(super) const HEADER: usize = 12;
 const LEAST_QUESTION: usize = 5;
 /// The same, a time to live and a length.
 const LEAST_RECORD: usize = 11;
+/// The size of a packet that passes Ethernet over IPv6 unfragmented.
+pub(super) const MAX_QUERY: usize = 1_452;
+/// The most room for a known answer: a name as a pointer, a type, a class, a time to live, a length, and a label of 63 bytes.
+const MAX_POINTER: usize = 12 + 64 + 2;
 /// Of labels of 63 bytes, in a packet of 1,452 bytes.
 pub(in super::super) const MAX_QUESTIONS: usize = 15;
 

@@ -2,6 +2,7 @@
 
 mod encode;
 pub(super) mod message;
+pub(super) mod querier;
 pub(super) mod query;
 pub(super) mod responder;
 

@@ -6,7 +6,7 @@ use simple_dns::rdata::RData;
 use simple_dns::{CLASS, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, TYPE};
 
 use super::PORT;
-use super::message::{HEADER, Said, has_room, is_name, label_of, said, text};
+use super::message::{HEADER, Said, What, has_room, is_name, label_of, said, text};
 
 /// The questions of a query that are read, at most: as many as ours have.
 pub(super) const MAX_QUESTIONS: usize = 32;
@@ -111,8 +111,28 @@ impl Query {
 
     /// Whether it asks that, and all answer to everybody.
     pub(in super::super) fn is_for_all(&self, from: SocketAddr) -> bool {
-        let is_for_everybody = from.port() == PORT && self.questions.iter().all(|asked| !asked.is_qu);
-        self.is_for_type() && is_for_everybody && self.known.is_empty() && !self.is_truncated
+        self.is_for_type() && self.is_multicast(from) && self.known.is_empty() && !self.is_truncated
+    }
+
+    /// Whether it is answered by multicast.
+    pub(in super::super) fn is_multicast(&self, from: SocketAddr) -> bool {
+        from.port() == PORT && self.questions.iter().all(|asked| !asked.is_qu)
+    }
+
+    /// The labels that it asks for.
+    pub(in super::super) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.questions.iter().filter_map(|asked| match &asked.subject {
+            Subject::Label(label) if asked.wants(TYPE::SRV) => Some(&**label),
+            _ => None,
+        })
+    }
+
+    /// The labels that the querier knows.
+    pub(in super::super) fn known_labels(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().filter_map(|said| match &said.what {
+            What::Pointer(label) => Some(&**label),
+            _ => None,
+        })
     }
 }
 

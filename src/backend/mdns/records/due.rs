@@ -9,61 +9,170 @@ use super::super::proto::message::{MAX_QUESTIONS, Question};
 use super::label::{Label, Text};
 use super::{ASK_AGAIN, Records, earlier};
 
+/// What is left of a record's life when it is asked for first, and how much sooner that is than the next time, in thousandths
+/// (RFC 6762, 5.2).
+const FIRST_AFTER: u32 = 800;
+const NEXT_AFTER: u32 = 50;
+/// From the fourth time on, a record is asked for once a second until its end: its host may have been cut off until now.
+const LAST_STEP: u8 = 3;
+/// The questions for a record that others may have asked in place of this querier, and whose answers are for everybody. The
+/// later ones are asked in both ways.
+const SHARED_STEPS: u8 = 2;
+/// The pause between two questions that all answer, since their answers may be many: RFC 6762, 5.2, leaves six seconds
+/// of 120.
+const ASK_ALL_AGAIN: Duration = Duration::from_secs(5);
+/// Labels that are due within this time are asked for together.
+const SOON: Duration = Duration::from_secs(1);
+/// How often what has come in part is asked for.
+const COMPLETING: u8 = 3;
+/// The time to live of a pointer, in seconds (RFC 6762, 10).
+const POINTER_TTL: u64 = 4_500;
+
+/// The questions to ask now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Due {
+    /// By multicast, so that the answers are for everybody.
+    pub(in super::super) shared: Vec<Question>,
+    /// From a port of its own: for what has come in part, and for what did not answer the others.
+    pub(in super::super) one_shot: Vec<Question>,
+}
+
+impl Due {
+    fn all() -> Self {
+        Self {
+            shared: vec![Question::Type],
+            one_shot: Vec::new(),
+        }
+    }
+
+    pub(in super::super) fn is_empty(&self) -> bool {
+        self.shared.is_empty() && self.one_shot.is_empty()
+    }
+}
+
 impl Records {
+    /// The part of a life after which a record is asked for, in thousandths, where it was asked for so often.
+    pub(super) fn asks_after(&self, steps: u8) -> u32 {
+        FIRST_AFTER + NEXT_AFTER * u32::from(steps.min(LAST_STEP)) + self.jitter
+    }
+
     /// Returns the questions to ask now, for labels that would be over soon and for those that have come in part: a packet's
     /// worth, once a second. Where more labels would be over soon, one question asks for all, now and then.
-    pub(in super::super) fn due(&mut self, now: Instant) -> Vec<Question> {
+    pub(in super::super) fn due(&mut self, now: Instant) -> Due {
         if self.next_due.is_none_or(|at| at > now) {
-            return Vec::new();
+            return Due::default();
         }
         let mut due = Vec::new();
+        let mut is_due = false;
         let mut next: Option<Instant> = None;
         for (label, known) in &self.labels {
+            // One that nobody is shown may end unasked; this registry's own are among them.
+            if !known.is_accepted && self.missing_of(label, known).is_none() {
+                continue;
+            }
             let host = known.server.as_ref().map(|(host, _)| host);
-            let host_due = host.and_then(|host| self.hosts.due(host));
-            let question = match (self.missing_of(label, known), host) {
-                (Some(question), _) if known.asked < COMPLETING => question,
+            let after = self.asks_after(known.steps);
+            let own_due = known.life.after(after);
+            let host_due = host.and_then(|host| self.hosts.after(host, after));
+            let (at, question, is_missing) = match (self.missing_of(label, known), host) {
+                (Some(question), _) if known.asked < COMPLETING => (now, question, true),
                 (Some(_), _) => continue,
-                (None, _) if known.life.due() <= now => Question::Label(label.to_string()),
-                (None, Some(host)) if host_due.is_some_and(|at| at <= now) => {
-                    Question::Host(host.to_string())
+                (None, Some(host)) if host_due.is_some_and(|at| at < own_due) => {
+                    (host_due.unwrap_or(now), Question::Host(host.to_string()), false)
                 }
-                (None, _) => {
-                    earlier(&mut next, Some(known.life.due()));
-                    earlier(&mut next, host_due);
-                    continue;
-                }
+                (None, _) => (own_due, Question::Label(label.to_string()), false),
             };
-            due.push((known.asked, label.clone(), question));
+            is_due |= at <= now;
+            if at <= now + SOON {
+                due.push((at, known.asked, label.clone(), question, is_missing));
+            } else {
+                earlier(&mut next, Some(at));
+            }
         }
-        self.next_due = if due.is_empty() {
-            next
-        } else {
-            Some(now + ASK_AGAIN)
-        };
-        let shown = due.iter().filter(|(_, label, _)| self.is_accepted(label)).count();
-        if shown > MAX_QUESTIONS && self.next_all.is_none_or(|at| at <= now) {
+        if !is_due {
+            earlier(&mut next, due.iter().map(|(at, ..)| *at).min());
+            self.next_due = next;
+            return Due::default();
+        }
+        self.next_due = Some(now + ASK_AGAIN);
+        let shown = due.iter().filter(|(_, _, label, ..)| self.is_accepted(label));
+        if shown.count() > MAX_QUESTIONS && self.next_all.is_none_or(|at| at <= now) {
             self.next_all = Some(now + ASK_ALL_AGAIN);
-            return vec![Question::Type];
+            return Due::all();
         }
         let turn = MAX_QUESTIONS.min(due.len());
         if turn > 0 {
-            due.select_nth_unstable_by_key(turn - 1, |(asked, ..)| *asked);
+            due.select_nth_unstable_by_key(turn - 1, |(at, asked, ..)| (*at > now, *asked));
         }
         due.truncate(turn);
-        for (_, label, _) in &due {
-            if let Some(known) = self.labels.get_mut(label) {
-                known.asked = known.asked.saturating_add(1);
+        let mut all = Due::default();
+        for (_, _, label, question, is_missing) in due {
+            let Some(known) = self.labels.get_mut(&label) else {
+                continue;
+            };
+            if is_missing || known.steps >= SHARED_STEPS {
+                all.one_shot.push(question.clone());
             }
+            if !is_missing {
+                all.shared.push(question);
+            }
+            known.note_asked();
         }
-        due.into_iter().map(|(_, _, question)| question).collect()
+        all
     }
 
-    /// All were asked for by one question.
+    /// Notes that all were asked for by one question.
     pub(in super::super) fn note_all_asked(&mut self) {
         for known in self.labels.values_mut().filter(|known| known.is_accepted) {
-            known.asked = known.asked.saturating_add(1);
+            known.note_asked();
         }
+    }
+
+    /// Notes that all are asked for by a question that says which labels are known, and returns these: each with the seconds
+    /// that a pointer to it is good for. Labels that are not whole, or would be over soon, are not among them, so that they are
+    /// answered for.
+    pub(in super::super) fn ask_all(&mut self, now: Instant) -> Vec<(Arc<str>, u32)> {
+        let mut all = Vec::new();
+        let after = self.asks_after(0);
+        for (label, known) in &mut self.labels {
+            let is_known = known.is_accepted
+                && !known.is_leaving
+                && !known.is_suspect
+                && known.life.after(after) > now + SOON
+                && known
+                    .server
+                    .as_ref()
+                    .and_then(|(host, _)| self.hosts.after(host, after))
+                    .is_some_and(|at| at > now + SOON);
+            let left = known.pointed.map_or(0, |at| {
+                let left = Duration::from_secs(POINTER_TTL).saturating_sub(now - at);
+                u32::try_from(left.as_secs()).unwrap_or_default()
+            });
+            // RFC 6762, 7.1: less than half of it is no known answer.
+            match is_known && u64::from(left) > POINTER_TTL / 2 {
+                true => all.push((label.clone(), left)),
+                false if known.is_accepted => known.note_asked(),
+                false => {}
+            }
+        }
+        all
+    }
+
+    /// Notes that another querier has asked for a label, and is answered by multicast: this one need not ask as soon
+    /// (RFC 6762, 7.3).
+    pub(in super::super) fn note_asked_by_another(&mut self, label: &str, now: Instant) {
+        let after = self.asks_after(0) - NEXT_AFTER;
+        if let Some(known) = self.labels.get_mut(label)
+            && known.steps < SHARED_STEPS
+            && known.life.after(after) <= now
+        {
+            known.steps += 1;
+        }
+    }
+
+    /// Whether a label is known, whole or in part.
+    pub(in super::super) fn has(&self, label: &str) -> bool {
+        self.labels.contains_key(label)
     }
 
     fn is_accepted(&self, label: &str) -> bool {
@@ -88,9 +197,3 @@ impl Records {
         }
     }
 }
-
-/// The pause between two questions that all answer, since their answers may be many: RFC 6762, 5.2, leaves six seconds
-/// of 120.
-const ASK_ALL_AGAIN: Duration = Duration::from_secs(5);
-/// How often what has come in part is asked for.
-const COMPLETING: u8 = 3;

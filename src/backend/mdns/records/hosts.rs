@@ -117,10 +117,10 @@ impl Hosts {
         self.0.get(host).is_some_and(|host| !host.addresses.is_empty())
     }
 
-    /// When a host is asked for, so that not all its addresses end.
-    pub(super) fn due(&self, host: &str) -> Option<Instant> {
+    /// When so many thousandths of the life of each of a host's addresses are over.
+    pub(super) fn after(&self, host: &str, thousandths: u32) -> Option<Instant> {
         let addresses = self.0.get(host)?.addresses.iter();
-        addresses.map(|address| address.life.due()).max()
+        addresses.map(|address| address.life.after(thousandths)).max()
     }
 
     /// Each address of a host, with the index of the interface it was heard on.

@@ -15,6 +15,10 @@ pub(super) struct Label {
     pub(super) ttl: u32,
     /// How often it was asked for since it was heard.
     pub(super) asked: u8,
+    /// The same, with the questions of others that are answered by multicast.
+    pub(super) steps: u8,
+    /// When a pointer to it was heard.
+    pub(super) pointed: Option<Instant>,
     /// Whether it says something that has not been returned yet.
     pub(super) is_new: bool,
     /// It is shown to somebody, and its end has to be told.
@@ -53,6 +57,12 @@ impl Text {
 }
 
 impl Label {
+    /// Notes that it was asked for.
+    pub(super) fn note_asked(&mut self) {
+        self.asked = self.asked.saturating_add(1);
+        self.steps = self.steps.saturating_add(1);
+    }
+
     /// Whether it may end unheard: it has said goodbye, nobody is shown it, or it has not answered often enough.
     pub(super) fn may_end(&self) -> bool {
         self.is_leaving || !self.is_accepted || self.asked >= UNANSWERED
@@ -65,6 +75,8 @@ impl Label {
             life: Life::of(now, 0),
             ttl: 0,
             asked: 0,
+            steps: 0,
+            pointed: None,
             is_new: false,
             is_accepted: false,
             says_where: false,

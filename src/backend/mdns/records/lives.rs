@@ -33,9 +33,9 @@ impl Life {
         self.heard + Duration::from_secs(self.seconds.into())
     }
 
-    /// When it is asked for, so that it does not end: RFC 6762, 5.2, says 80 %.
-    pub(super) fn due(self) -> Instant {
-        self.heard + Duration::from_millis(u64::from(self.seconds) * 800)
+    /// When so many thousandths of it are over.
+    pub(super) fn after(self, thousandths: u32) -> Instant {
+        self.heard + Duration::from_millis(u64::from(self.seconds) * u64::from(thousandths))
     }
 
     pub(super) fn max(self, other: Self) -> Self {

@@ -8,7 +8,18 @@ use super::*;
 const AT: u32 = 2;
 
 fn records() -> Records {
-    Records::new(100)
+    Records {
+        jitter: 0,
+        ..Records::new(100)
+    }
+}
+
+/// The questions that are due, whatever the way they are asked.
+fn due(records: &mut Records, now: Instant) -> Vec<Question> {
+    let Due { mut shared, one_shot } = records.due(now);
+    shared.extend(one_shot);
+    shared.dedup();
+    shared
 }
 
 fn said(what: What, ttl: u32) -> Said {
@@ -255,8 +266,11 @@ fn a_host_without_an_address_takes_its_labels_with_it() {
     let at = now + seconds(1);
     assert_eq!(ended(&mut records, at), []);
     let asked_at = at + TOGETHER;
-    assert_eq!(records.due(asked_at), [Question::Host("box.local".to_owned())]);
-    assert_eq!(records.due(asked_at + seconds(1)).len(), 1);
+    assert_eq!(
+        due(&mut records, asked_at),
+        [Question::Host("box.local".to_owned())]
+    );
+    assert_eq!(due(&mut records, asked_at + seconds(1)).len(), 1);
     assert_eq!(ended(&mut records, at + seconds(2)), [("one".to_owned(), false)]);
 }
 
@@ -290,7 +304,7 @@ fn c7_nothing_but_goodbyes_ends_in_an_outage_and_who_does_not_answer_after_it_is
     records.take(response(vec![pointer("two")], 0), AT, Source::Multicast, now);
     let out = records.expire(now + seconds(500), true);
     assert_eq!(out.labels.len(), 1);
-    assert!(records.due(now + seconds(500)).len() <= 2);
+    assert!(due(&mut records, now + seconds(500)).len() <= 2);
     let back = now + seconds(600);
     records.suspect_all(back, 3);
     assert!(records.has_suspects());
@@ -309,20 +323,28 @@ fn what_would_be_over_soon_is_asked_for_once_a_second() {
     let now = Instant::now();
     let mut records = records();
     for n in 0..20 {
-        hear(&mut records, whole(&n.to_string()), now);
+        hear(
+            &mut records,
+            whole(&n.to_string()),
+            now + Duration::from_millis(400 * n),
+        );
+        records.accept(&n.to_string());
     }
-    assert_eq!(records.due(now + seconds(95)), []);
+    assert_eq!(due(&mut records, now + seconds(95)), []);
     let at = now + seconds(97);
-    let first = records.due(at);
-    assert_eq!(first.len(), super::super::proto::message::MAX_QUESTIONS);
-    assert_eq!(records.due(at), []);
-    let second = records.due(at + seconds(1));
-    let all: BTreeSet<_> = first.iter().chain(&second).collect();
-    assert_eq!(all.len(), 20, "each has its turn");
+    // Those that are due in a moment with those that are.
+    assert_eq!(due(&mut records, at).len(), 6);
+    assert_eq!(due(&mut records, at), []);
+    let asked = (1..8).map(|n| due(&mut records, at + seconds(n)).len());
+    assert_eq!(
+        asked.sum::<usize>(),
+        14 + 6,
+        "each has its turn, and the first another"
+    );
     for n in 0..20 {
-        ask(&mut records, whole(&n.to_string()), at + seconds(1));
+        ask(&mut records, whole(&n.to_string()), at + seconds(8));
     }
-    assert_eq!(records.due(at + seconds(60)), []);
+    assert_eq!(due(&mut records, at + seconds(60)), []);
 }
 
 #[test]
@@ -335,7 +357,7 @@ fn a_host_is_asked_for_where_only_its_labels_are_heard() {
         |records: &mut Records, now| ask(records, vec![pointer("one"), server("one"), text("one")], now);
     bare(&mut records, now + seconds(90));
     let at = now + seconds(97);
-    assert_eq!(records.due(at), [Question::Host("box.local".to_owned())]);
+    assert_eq!(due(&mut records, at), [Question::Host("box.local".to_owned())]);
     hear(&mut records, vec![address([10, 0, 0, 1])], at);
     assert_eq!(ended(&mut records, now + seconds(125)), []);
     // After an outage of more than its addresses' life, too.
@@ -343,7 +365,7 @@ fn a_host_is_asked_for_where_only_its_labels_are_heard() {
     records.suspect_all(back, 3);
     bare(&mut records, back);
     assert!(!records.has_suspects());
-    let asked = (1..10).filter(|n| !records.due(back + seconds(*n)).is_empty());
+    let asked = (1..10).filter(|n| !due(&mut records, back + seconds(*n)).is_empty());
     assert!(asked.count() >= 2);
     assert_eq!(ended(&mut records, back + seconds(9)), []);
     assert_eq!(
@@ -369,14 +391,17 @@ fn what_is_shown_does_not_end_unasked_whatever_its_records_say() {
     assert_eq!(ended(&mut records, now + seconds(9)), []);
     let at = now + seconds(u64::from(MIN_TTL));
     assert_eq!(ended(&mut records, at), [], "it was not asked for");
-    assert_eq!(records.due(at + TOGETHER), [Question::Label("one".to_owned())]);
+    assert_eq!(
+        due(&mut records, at + TOGETHER),
+        [Question::Label("one".to_owned())]
+    );
     // An answer is good for what was said to everybody.
     ask(&mut records, whole("one"), at + seconds(1));
     assert_eq!(ended(&mut records, at + seconds(10)), []);
     let end = at + seconds(1) + seconds(u64::from(MIN_TTL));
     assert_eq!(ended(&mut records, end), []);
     for n in 0..2 {
-        assert_eq!(records.due(end + TOGETHER + seconds(n)).len(), 1);
+        assert_eq!(due(&mut records, end + TOGETHER + seconds(n)).len(), 1);
     }
     assert_eq!(ended(&mut records, end + seconds(2)), [("one".to_owned(), false)]);
     // A record that says that it is good for 75 minutes is good for two.
@@ -421,14 +446,18 @@ fn where_many_would_be_over_at_once_all_are_asked_for_together() {
         records.accept(&label);
     }
     let at = now + seconds(97);
-    assert_eq!(records.due(at), [Question::Type]);
-    records.note_all_asked();
-    // Then some by their names, and all again after a while.
-    assert_eq!(
-        records.due(at + seconds(1)).len(),
-        super::super::proto::message::MAX_QUESTIONS
-    );
-    assert_eq!(records.due(at + seconds(5)), [Question::Type]);
+    assert_eq!(due(&mut records, at), [Question::Type]);
+    assert_eq!(records.ask_all(at), [], "all are to answer");
+    assert_eq!(due(&mut records, at + seconds(1)), []);
+    for n in 0..30 {
+        hear(&mut records, whole(&n.to_string()), at + seconds(1));
+    }
+    // The others by their names, as they are few.
+    let missing = due(&mut records, at + seconds(6));
+    assert_eq!(missing.len(), 10, "{missing:?}");
+    let known = records.ask_all(at + seconds(6));
+    assert_eq!(known.len(), 30);
+    assert!(known.iter().all(|(_, ttl)| *ttl == 4_495), "{known:?}");
 }
 
 #[test]
@@ -436,7 +465,56 @@ fn what_has_come_in_part_is_asked_for_three_times() {
     let now = Instant::now();
     let mut records = records();
     hear(&mut records, vec![pointer("one")], now);
-    assert_eq!(records.due(now), []);
-    let asked = (0..20).filter(|n| !records.due(now + COMPLETE_AFTER + seconds(*n)).is_empty());
+    assert_eq!(due(&mut records, now), []);
+    let asked = (0..20).filter(|n| !due(&mut records, now + COMPLETE_AFTER + seconds(*n)).is_empty());
     assert_eq!(asked.collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn what_another_asks_for_is_not_asked_for_as_soon_and_in_both_ways_at_last() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("one"), now);
+    records.accept("one");
+    records.note_asked_by_another("one", now + seconds(60));
+    records.note_asked_by_another("one", now + seconds(95));
+    assert_eq!(due(&mut records, now + seconds(97)), [], "another has asked");
+    let question = || vec![Question::Label("one".to_owned())];
+    let shared = Due {
+        shared: question(),
+        one_shot: Vec::new(),
+    };
+    assert_eq!(records.due(now + seconds(102)), shared);
+    // Others can't put off the later ones.
+    for n in 102..108 {
+        records.note_asked_by_another("one", now + seconds(n));
+    }
+    let both = Due {
+        shared: question(),
+        one_shot: question(),
+    };
+    assert_eq!(records.due(now + seconds(108)), both);
+    assert_eq!(records.due(now + seconds(114)), both);
+    assert_eq!(
+        ended(&mut records, now + seconds(120)),
+        [("one".to_owned(), false)]
+    );
+}
+
+#[test]
+fn a_pointer_that_is_old_is_no_known_answer() {
+    let now = Instant::now();
+    let mut records = records();
+    hear(&mut records, whole("one"), now);
+    records.accept("one");
+    for n in 1..40 {
+        let at = now + seconds(n * 60);
+        hear(
+            &mut records,
+            vec![server("one"), text("one"), address([10, 0, 0, 1])],
+            at,
+        );
+        let known = records.ask_all(at);
+        assert_eq!(known.is_empty(), n * 60 >= 2_250, "{n}: {known:?}");
+    }
 }

@@ -2,20 +2,27 @@
 //!
 //! A firewall that keeps state lets no such answer in: it does not know that it belongs to a question to everybody.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::super::look::Links;
 use super::super::super::proto::LinkId;
 use super::super::super::proto::message::{self, Question};
 use super::super::super::proto::responder::{Destination, Transmit};
+use super::super::super::records::Due;
 use super::super::super::socket;
-use super::super::Endpoint;
+use super::super::{Ask, Endpoint};
 use super::{Looks, ROUNDS};
 
 /// As long as the longest interval at which all are asked, and shorter than four fifths of a life: where none of them answers
 /// to this host alone, something keeps these answers out.
 const UNICAST_IS_PROVEN: Duration = Duration::from_secs(92);
+/// Longer than the time within which each record is announced again, or asked for by somebody.
+const MULTICAST_IS_PROVEN: Duration = Duration::from_secs(130);
+/// The seconds that a pointer to a label of this registry's own is good for (RFC 6762, 10).
+const OWN_POINTER: u32 = 4_500;
 /// An answer by multicast is sent after 120 ms at most.
 const MULTICAST_ANSWER: Duration = Duration::from_millis(200);
 /// How long answers by multicast are waited for, after those to this host alone: shared records are answered after up to
@@ -38,9 +45,15 @@ impl Looks {
             .is_some_and(|at| now - *at < UNICAST_IS_PROVEN)
     }
 
+    /// Notes that another host was heard on a link that spoke to everybody.
+    pub(in super::super) fn note_multicast(&mut self, link: LinkId, now: Instant) {
+        self.multicast.insert(link, now);
+    }
+
     /// Forgets on which links answers to this host alone have come in, since these are others now.
     pub(in super::super) fn forget_unicast(&mut self) {
         self.unicast.clear();
+        self.multicast.clear();
     }
 }
 
@@ -102,6 +115,62 @@ impl Endpoint {
         }
     }
 
+    /// Asks by multicast which instances there are, with those that are known (RFC 6762, 5.2). While no other host is heard
+    /// that speaks to everybody, it asks from a port of its own too.
+    pub(super) fn ask_continuously(&mut self, now: Instant) {
+        let mut known = self.records.ask_all(now);
+        known.extend(self.publications.keys().map(|label| (label.clone(), OWN_POINTER)));
+        let links = self.links_in_turn();
+        let packets = message::query_with_known(0, &known, &self.service_type);
+        self.send_packets(packets, &links);
+        let is_heard = |link: &LinkId| {
+            let heard = self.looks.multicast.get(link);
+            heard.is_some_and(|at| now - *at < MULTICAST_IS_PROVEN)
+        };
+        if !self.responder.links().any(|link| is_heard(&link.id)) {
+            self.looks.look.await_answers(now);
+            self.asks.push_back(Ask {
+                links: Links::All,
+                questions: vec![Question::Type],
+                known,
+            });
+        }
+    }
+
+    /// Returns a link of each interface, by its families in turn: hosts that have both would answer twice.
+    fn links_in_turn(&mut self) -> Vec<LinkId> {
+        self.looks.is_turn_of_ipv4 = !self.looks.is_turn_of_ipv4;
+        let is_ipv4 = self.looks.is_turn_of_ipv4;
+        let mut links: BTreeMap<u32, LinkId> = BTreeMap::new();
+        for link in self.responder.links() {
+            let chosen = links.entry(link.id.index).or_insert(link.id);
+            if link.id.is_ipv4 == is_ipv4 {
+                *chosen = link.id;
+            }
+        }
+        links.into_values().collect()
+    }
+
+    /// Asks for what would be over soon, and for what has come in part.
+    pub(super) fn ask_due(&mut self, due: &Due, now: Instant) {
+        if due.is_empty() {
+            return;
+        }
+        if due.shared == [Question::Type] {
+            // All may answer much, and a stranger can make it look as if all were to be asked.
+            let links = self.ways_to_ask(now);
+            if self.looks.can_ask(links, 1, 1) {
+                self.ask_continuously(now);
+            }
+            return;
+        }
+        let links = self.links_in_turn();
+        self.send_questions(&due.shared, &links);
+        if !due.one_shot.is_empty() {
+            self.looks.look.ask(&due.one_shot, 1, now);
+        }
+    }
+
     /// Asks by multicast which instances there are, on all links to other hosts.
     pub(super) fn ask_all_by_multicast(&mut self) {
         let links = self.responder.links().filter(|link| !link.is_loopback);
@@ -113,7 +182,14 @@ impl Endpoint {
     /// and pass where answers to this host alone do not.
     fn send_questions(&mut self, questions: &[Question], links: &[LinkId]) {
         // Of multicast queries the id is zero (RFC 6762, 18.1).
-        for bytes in message::queries(0, questions, &self.service_type) {
+        self.send_packets(message::queries(0, questions, &self.service_type), links);
+    }
+
+    fn send_packets(&mut self, packets: Vec<Vec<u8>>, links: &[LinkId]) {
+        if !self.is_open {
+            return;
+        }
+        for bytes in packets {
             self.questions.extend(links.iter().map(|link| Transmit {
                 link: *link,
                 to: Destination::Group,

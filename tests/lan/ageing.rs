@@ -243,7 +243,11 @@ fn in_quiet_times_nobody_asks_more_than_once_a_second() {
         since("unicast_replies", &before.1)
     );
     let all: usize = asked.values().map(Vec::len).sum();
-    println!("{all} questions by multicast, by {} of {} hosts", asked.len(), hosts.len());
+    println!(
+        "{all} questions by multicast, by {} of {} hosts",
+        asked.len(),
+        hosts.len()
+    );
     // The records of all run out meanwhile, and what one asks is answered for everybody.
     assert!(all > 0, "nobody is heard to ask");
     assert!(all <= 2 * hosts.len(), "{asked:?}");

@@ -318,7 +318,7 @@ mod tests {
         publication.instance = Arc::new(instance);
         let words = publication.last_words(&Namespace::default());
         let text = pairs(&words.text);
-        let has = |key: &str, value: &str| text.contains(&(key.to_owned(), value.as_bytes().to_vec()));
+        let has = |key: &str, value: &str| text.contains(&(key, value.as_bytes()));
         assert!(has("st", "draining") && has("g", "7.4"));
     }
 }

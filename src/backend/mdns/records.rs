@@ -23,7 +23,7 @@ pub(super) use self::due::Due;
 use self::hosts::Hosts;
 use self::label::{Label, Text};
 use self::lives::{Life, MAX_TTL, MIN_TTL};
-use super::proto::message::{Response, Said, What, pairs};
+use super::proto::message::{Response, Said, What};
 use super::wire::{self, Resolved};
 
 /// How a record was heard.
@@ -128,13 +128,15 @@ impl Records {
                 _ => self.take_name(said, index, source, now, &mut taken.heard),
             }
         }
-        let mut moved = BTreeSet::new();
+        let mut moved = Vec::new();
         for said in addresses {
             let life = self.hosts.take(&said, index, source, now, &mut moved);
             let asks_after = self.asks_after(0);
             earlier(&mut self.next_end, life.map(Life::ends));
             earlier(&mut self.next_due, life.map(|life| life.after(asks_after)));
         }
+        // Each address of a host is another change of its labels, and mostly they are changed by all of them.
+        moved.dedup();
         for label in &moved {
             if let Some(known) = self.labels.get_mut(label) {
                 known.is_new = true;
@@ -153,16 +155,13 @@ impl Records {
         else {
             return;
         };
-        let name = self
-            .labels
-            .get_key_value(label.as_str())
-            .map(|(name, _)| name.clone());
-        let Some(label) = name.or_else(|| self.add(label, now)) else {
+        if !self.labels.contains_key(label.as_str()) && self.add(label, now).is_none() {
+            return;
+        }
+        let Some(known) = self.labels.get_mut(label.as_str()) else {
             return;
         };
-        let Some(known) = self.labels.get_mut(&label) else {
-            return;
-        };
+        let label = known.name.clone();
         match (&said.what, source) {
             // A pointer lives longer than what it points to.
             (What::Pointer(_), _) => known.pointed = Some(now),
@@ -342,7 +341,7 @@ impl Records {
         let (host, port) = known.server.as_ref()?;
         let txt = match &known.text {
             Text::Missing => return None,
-            Text::Said(text) => Some(pairs(text)),
+            Text::Said(text) => Some(text.clone()),
             Text::Shown { .. } => None,
         };
         let mut addresses = self.hosts.addresses(host);

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::proto::message::pairs;
 use crate::instance::{
     Address, DEFAULT_WEIGHT, Generation, HostId, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS,
     Namespace, ServiceName, State, fnv1a,
@@ -128,13 +129,13 @@ pub(super) struct Resolved {
     pub(super) port: u16,
     /// Each address, and the index of the interface it was heard on.
     pub(super) addresses: Vec<(IpAddr, u32)>,
-    /// None where it says what it has said before, though it is elsewhere.
-    pub(super) txt: Option<Vec<(String, Vec<u8>)>>,
+    /// The strings of its TXT record, each behind its length; none where it says what it has said before, though it is elsewhere.
+    pub(super) txt: Option<Box<[u8]>>,
 }
 
 /// Reads what was resolved, leniently: only what identifies it must be right.
 pub(super) fn decode(resolved: &Resolved, namespace: &Namespace) -> Result<Instance, Skip> {
-    let txt = resolved.txt.as_deref().unwrap_or_default();
+    let txt = pairs(resolved.txt.as_deref().unwrap_or_default());
     if txt.iter().all(|(key, _)| key.is_empty()) {
         return Err(Skip::NoTxt);
     }
@@ -207,8 +208,8 @@ pub(super) fn moved(known: &Instance, resolved: &Resolved) -> Result<Instance, S
 }
 
 /// Whether it is where it says, and not where its host is.
-pub(super) fn says_where(txt: &[(String, Vec<u8>)]) -> bool {
-    txt.iter().any(|(key, _)| key.eq_ignore_ascii_case(WHERE))
+pub(super) fn says_where(txt: &[u8]) -> bool {
+    pairs(txt).iter().any(|(key, _)| key.eq_ignore_ascii_case(WHERE))
 }
 
 /// Reads addresses that were written explicitly. A scope id is the reader's own: that of the interface on which the

@@ -173,8 +173,8 @@ fn plain(strings: &simple_dns::rdata::TXT<'_>) -> Box<[u8]> {
 }
 
 /// The pairs of a TXT record (RFC 6763, 6.3), of strings that each stand behind their length.
-pub(in super::super) fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut pairs = Vec::new();
+pub(in super::super) fn pairs(mut strings: &[u8]) -> Vec<(&str, &[u8])> {
+    let mut pairs = Vec::with_capacity(8);
     while let Some((length, rest)) = strings.split_first() {
         let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
             break;
@@ -185,7 +185,7 @@ pub(in super::super) fn pairs(mut strings: &[u8]) -> Vec<(String, Vec<u8>)> {
             None => (string, &[][..]),
         };
         if let Ok(key) = std::str::from_utf8(key) {
-            pairs.push((key.to_owned(), value.to_vec()));
+            pairs.push((key, value));
         }
     }
     pairs

@@ -74,7 +74,7 @@ impl Hosts {
         index: u32,
         source: Source,
         now: Instant,
-        changed: &mut BTreeSet<Arc<str>>,
+        changed: &mut Vec<Arc<str>>,
     ) -> Option<Life> {
         let What::Address { host, ip } = &said.what else {
             return None;

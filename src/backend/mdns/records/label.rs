@@ -8,6 +8,7 @@ use super::lives::Life;
 
 #[derive(Debug)]
 pub(super) struct Label {
+    pub(super) name: Arc<str>,
     pub(super) server: Option<(Arc<str>, u16)>,
     pub(super) text: Text,
     pub(super) life: Life,
@@ -68,8 +69,9 @@ impl Label {
         self.is_leaving || !self.is_accepted || self.asked >= UNANSWERED
     }
 
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(name: Arc<str>, now: Instant) -> Self {
         Self {
+            name,
             server: None,
             text: Text::Missing,
             life: Life::of(now, 0),

@@ -17,7 +17,8 @@ impl Records {
             return None;
         }
         let label: Arc<str> = label.into();
-        self.labels.insert(label.clone(), Box::new(Label::new(now)));
+        self.labels
+            .insert(label.clone(), Box::new(Label::new(label.clone(), now)));
         self.spare.push_back(label.clone());
         Some(label)
     }

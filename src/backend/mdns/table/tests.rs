@@ -1,3 +1,4 @@
+use super::super::proto::responder::strings;
 use super::super::wire::encode;
 use super::*;
 use crate::instance::Generation;
@@ -21,15 +22,14 @@ fn instance(id: &str, millis: u64) -> Instance {
 }
 
 fn resolved(instance: &Instance, ip: &str) -> Resolved {
-    let txt = encode(instance, &Namespace::default());
+    resolved_as(&encode(instance, &Namespace::default()), ip)
+}
+
+fn resolved_as(txt: &[(String, String)], ip: &str) -> Resolved {
     Resolved {
         port: 80,
         addresses: vec![(ip.parse().unwrap(), 2)],
-        txt: Some(
-            txt.into_iter()
-                .map(|(key, value)| (key, value.into_bytes()))
-                .collect(),
-        ),
+        txt: strings(txt),
     }
 }
 
@@ -178,13 +178,14 @@ fn who_has_said_goodbye_is_draining_until_its_owner_contradicts() {
 fn c9_a_bad_record_leaves_the_last_good_version() {
     let mut table = table();
     hear(&mut table, "a", &resolved(&instance("a", 1), "10.0.0.1"));
-    let mut bad = resolved(&instance("a", 2), "10.0.0.1");
-    bad.txt.as_mut().unwrap().retain(|(key, _)| key != "g");
+    let mut bad = encode(&instance("a", 2), &Namespace::default());
+    bad.retain(|(key, _)| key != "g");
+    let bad = resolved_as(&bad, "10.0.0.1");
     assert_eq!(hear(&mut table, "a", &bad), Heard::Unreadable);
     assert_eq!(shown(&table), [("a".to_owned(), 1)]);
-    let mut newer = resolved(&instance("b", 2), "10.0.0.1");
-    newer.txt.as_mut().unwrap()[0].1 = b"2".to_vec();
-    hear(&mut table, "b", &newer);
+    let mut newer = encode(&instance("b", 2), &Namespace::default());
+    newer[0].1 = "2".to_owned();
+    hear(&mut table, "b", &resolved_as(&newer, "10.0.0.1"));
     let count = |name| table.counters.read().iter().find(|(n, _)| *n == name).unwrap().1;
     assert_eq!((count("bad_records"), count("newer_peers")), (1, 1));
 }

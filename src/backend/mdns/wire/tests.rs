@@ -18,11 +18,7 @@ fn read(txt: &[(String, String)], namespace: &Namespace) -> Result<Instance, Ski
     let resolved = Resolved {
         port: 8080,
         addresses: vec![("10.0.0.1".parse().unwrap(), 2), ("fe80::1".parse().unwrap(), 2)],
-        txt: Some(
-            txt.iter()
-                .map(|(k, v)| (k.clone(), v.clone().into_bytes()))
-                .collect(),
-        ),
+        txt: Some(bytes(txt).into()),
     };
     decode(&resolved, namespace)
 }
@@ -184,11 +180,7 @@ fn only_a_neighbour_on_this_host_may_lead_to_it() {
         let resolved = Resolved {
             port: 8080,
             addresses: heard_at.iter().map(|ip| (ip.parse().unwrap(), 2)).collect(),
-            txt: Some(
-                txt.iter()
-                    .map(|(key, value)| (key.clone(), value.clone().into_bytes()))
-                    .collect(),
-            ),
+            txt: Some(bytes(&txt).into()),
         };
         decode(&resolved, &Namespace::default())
             .unwrap()

@@ -239,3 +239,46 @@ fn p12_the_packets_of_an_idle_lan_grow_with_its_instances_alone() {
         assert!((0..hosts).all(|host| lan.seen_by(host) == ids));
     }
 }
+
+#[test]
+fn an_old_version_that_was_forged_to_be_later_is_put_right_by_its_owner() {
+    run("an_old_version", 20, |seed| {
+        let mut lan = Lan::new(seed, 2);
+        lan.read(1);
+        lan.publish_version(0, "one", "1");
+        let is_told = |lan: &Lan| {
+            lan.seen
+                .as_ref()
+                .is_some_and(|packet| has(&packet.bytes, b"g=17000"))
+        };
+        for _ in 0..60 {
+            if is_told(&lan) {
+                break;
+            }
+            lan.publish_version(0, "one", "1");
+            lan.run_for(Duration::from_secs(10));
+        }
+        let Some(packet) = lan.seen.take().filter(|packet| has(&packet.bytes, b"g=17000")) else {
+            panic!("none of its announcements was seen");
+        };
+        lan.publish_version(0, "one", "2");
+        lan.run_for(Duration::from_secs(30));
+        let sees = |version: &'static str| {
+            move |lan: &Lan| lan.versions_seen_by(1) == [("one".to_owned(), version.to_owned())]
+        };
+        assert!(sees("2")(&lan), "{:?}", lan.versions_seen_by(1));
+        let mut forged = packet.bytes.to_vec();
+        let at = forged
+            .windows(7)
+            .position(|part| part == b"g=17000")
+            .expect("it is there");
+        forged[at + 4] = b'9';
+        lan.forge([10, 0, 0, 250].into(), &forged);
+        lan.run_until(Duration::from_secs(1), sees("1"));
+        lan.run_until(Duration::from_secs(5), sees("2"));
+    });
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

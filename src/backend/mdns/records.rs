@@ -322,6 +322,13 @@ impl Records {
         true
     }
 
+    /// Has what a label says returned once more when it is heard of again.
+    pub(super) fn read_again(&mut self, label: &str) {
+        if let Some(known) = self.labels.get_mut(label) {
+            known.is_new = true;
+        }
+    }
+
     /// How many labels are known.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

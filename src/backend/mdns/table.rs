@@ -64,6 +64,8 @@ pub(super) enum Heard {
         key: Key,
         is_new: bool,
         evicted: Option<Arc<str>>,
+        /// What it said is earlier than what is known, so that stays; said again, it may be the truth.
+        is_late: bool,
     },
     /// It is this registry's own.
     Own,
@@ -122,9 +124,10 @@ impl Table {
         let mut evicted = None;
         let mut unreachable = false;
         let mut since = now;
+        let mut is_late = false;
         if let Some(known) = known {
             let generation = known.instance.generation();
-            let is_late = generation > instance.generation() && now - known.since < REORDERED;
+            is_late = generation > instance.generation() && now - known.since < REORDERED;
             if is_late {
                 instance = Instance::clone(&known.instance).at(instance.addresses().to_vec());
             }
@@ -166,7 +169,12 @@ impl Table {
             self.doubtful.insert(label.clone());
         }
         let key = self.insert(label, record);
-        Heard::Shown { key, is_new, evicted }
+        Heard::Shown {
+            key,
+            is_new,
+            evicted,
+            is_late,
+        }
     }
 
     /// A label has said goodbye: nobody should pick it any longer. Whether it was not draining before, which its

@@ -118,11 +118,18 @@ impl Endpoint {
             return;
         }
         match self.table.heard(label, resolved, source, now) {
-            Heard::Shown { key, is_new, evicted } => {
+            Heard::Shown {
+                key,
+                is_new,
+                evicted,
+                is_late,
+            } => {
                 if let Some(evicted) = evicted {
                     self.records.drop_label(&evicted);
                 }
-                if !self.records.accept(label) {
+                if is_late {
+                    self.records.read_again(label);
+                } else if !self.records.accept(label) {
                     // It has just given way to another one: nothing would tell of its end.
                     self.table.take(label);
                     return;

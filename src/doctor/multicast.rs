@@ -88,10 +88,16 @@ fn finding(interface: &Interface, links: &[&Heard], others_work: bool) -> Findin
             Finding::warning(CHECK, name, text).remedied(remedy(links))
         }
         _ if keeps_unicast_out(links) => {
-            let text = format!(
-                "{text}; answers to this host alone do not come in, so the first list takes a second longer"
-            );
+            let text =
+                format!("{text}; unicast answers are dropped, so the first list takes a second longer");
             Finding::warning(CHECK, name, text).remedied(let_unicast_in(name))
+        }
+        _ if !interface.loopback && links.iter().all(|heard| heard.hosts.is_empty()) => {
+            let text = match links.iter().any(|heard| heard.hears_unicast) {
+                true => format!("{text} by multicast, and one does by unicast"),
+                false => text,
+            };
+            Finding::warning(CHECK, name, text).remedied(NO_OTHER)
         }
         _ => Finding::ok(CHECK, name, text),
     }
@@ -316,6 +322,10 @@ fn lists_types(packet: &[u8]) -> bool {
     Packet::parse(packet).is_ok_and(|packet| packet.answers.iter().any(is_of_types))
 }
 
+/// The remedy where this host hears itself and nobody else.
+const NO_OTHER: &str = "if there are others on this network, run hereabouts doctor on one of them; where that is well too, the \
+                        access point or the switch between them keeps multicast out (client isolation, IGMP snooping without a \
+                        querier): let it pass, or use etcd";
 /// The name whose pointers list all types (RFC 6763, 9).
 const TYPES: &str = "_services._dns-sd._udp.local";
 const ASK_AGAIN: Duration = Duration::from_millis(1050);

@@ -32,7 +32,10 @@ impl Endpoint {
             {
                 self.silence.note_asked_by_another(now);
             }
-            if let Message::Query(query) = &heard.message {
+            // A question to this host alone is not answered to others.
+            if let Message::Query(query) = &heard.message
+                && !heard.is_direct
+            {
                 self.note_asked_by_another(query, heard.from, now);
             }
         }

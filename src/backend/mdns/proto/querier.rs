@@ -23,6 +23,8 @@ const LONGEST_ALONE: Duration = Duration::from_secs(20);
 const REPEATED_AFTER: Duration = Duration::from_secs(1);
 /// An interval is shorter by this part of it at most, so that one of those who would ask does, and others are spared it.
 const JITTER: f64 = 0.2;
+/// A host that has not asked for this long does, whatever it hears: the questions of others may have reached it alone.
+const UNASKED: Duration = Duration::from_secs(600);
 /// The least time between two questions for instances that others know and this host does not: anybody can make them up.
 const HINTED_AGAIN: Duration = Duration::from_secs(20);
 
@@ -33,6 +35,8 @@ pub(in super::super) struct Continuous {
     interval: Duration,
     /// When the last question is asked once more.
     repeats: Option<Instant>,
+    /// When this host has asked, or has begun.
+    asked: Option<Instant>,
     newcomers: Option<(Instant, usize)>,
     hinted: Option<Instant>,
 }
@@ -41,6 +45,7 @@ impl Continuous {
     /// Begins anew: all were asked for the first time, or an instance was lost that may be there again.
     pub(in super::super) fn begin(&mut self, now: Instant, first: Duration) {
         self.interval = first;
+        self.asked.get_or_insert(now);
         let at = now + first;
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
@@ -67,7 +72,8 @@ impl Continuous {
 
     /// Notes that another querier has asked the same, and is answered by multicast (RFC 6762, 7.3): this one need not ask.
     pub(in super::super) fn note_asked_by_another(&mut self, now: Instant, known: usize) {
-        if self.next.is_some() {
+        let is_recent = self.asked.is_some_and(|at| now - at < UNASKED);
+        if self.next.is_some() && is_recent {
             self.repeats = None;
             self.put_off(now, known);
         }
@@ -83,6 +89,7 @@ impl Continuous {
     pub(in super::super) fn take_due(&mut self, now: Instant, known: usize) -> bool {
         if self.next.is_some_and(|at| at <= now) {
             self.repeats = Some(now + REPEATED_AFTER);
+            self.asked = Some(now);
             self.put_off(now, known);
             return true;
         }
@@ -168,6 +175,14 @@ mod tests {
             continuous.next().unwrap() > next + REPEATED_AFTER,
             "nor once more"
         );
+        // Questions that reach this host alone do not keep it from asking for ever.
+        while continuous.next().unwrap() < next + UNASKED {
+            let at = continuous.next().unwrap();
+            continuous.note_asked_by_another(at, 1);
+        }
+        let late = continuous.next().unwrap();
+        continuous.note_asked_by_another(late, 1);
+        assert!(continuous.take_due(late, 1));
     }
 
     #[test]

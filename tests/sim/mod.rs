@@ -241,6 +241,28 @@ fn p12_the_packets_of_an_idle_lan_grow_with_its_instances_alone() {
 }
 
 #[test]
+fn what_one_asks_for_others_do_not_ask_for_too() {
+    run("what_one_asks", 10, |seed| {
+        let mut lan = Lan::new(seed, 21);
+        lan.publish(0, "one");
+        for host in 1..21 {
+            lan.read(host);
+        }
+        lan.run_for(Duration::from_secs(20));
+        lan.set(0, Fault::CutOff);
+        // Its last announcement came after 7 s: 80 % and 85 % of its life are over after 103 and 109 s, and 90 % after 115 s.
+        lan.run_for(Duration::from_secs(75));
+        let before = lan.sent();
+        lan.run_for(Duration::from_millis(19_500));
+        let asked = lan.sent() - before;
+        println!("seed {seed}: {asked} packets");
+        assert!((2..=12).contains(&asked), "{asked} packets of 20 readers");
+        lan.run_for(Duration::from_secs(20));
+        assert!((1..21).all(|host| lan.seen_by(host).is_empty()));
+    });
+}
+
+#[test]
 fn an_old_version_that_was_forged_to_be_later_is_put_right_by_its_owner() {
     run("an_old_version", 20, |seed| {
         let mut lan = Lan::new(seed, 2);

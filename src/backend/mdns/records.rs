@@ -177,6 +177,7 @@ impl Records {
         };
         known.asked = 0;
         known.steps = 0;
+        known.asked_in_both_ways = 0;
         known.is_suspect = false;
         // It was to be shown as leaving.
         known.is_new |= std::mem::take(&mut known.is_leaving);
@@ -200,6 +201,7 @@ impl Records {
                     Text::Said(text) => *text == strings,
                     Text::Shown { hash, .. } => *hash == self.hasher.hash_one(&strings),
                 };
+                known.is_new |= std::mem::take(&mut known.is_late);
                 let before = known.text.len();
                 let room = self.bytes - before + strings.len() <= MAX_BYTES;
                 if room && !is_same {
@@ -322,10 +324,10 @@ impl Records {
         true
     }
 
-    /// Has what a label says returned once more when it is heard of again.
-    pub(super) fn read_again(&mut self, label: &str) {
+    /// Notes that the text of a label is earlier than what it has said before: it is returned once it is said again.
+    pub(super) fn note_late(&mut self, label: &str) {
         if let Some(known) = self.labels.get_mut(label) {
-            known.is_new = true;
+            known.is_late = true;
         }
     }
 
@@ -342,7 +344,7 @@ impl Records {
 
     fn resolved(&mut self, label: &str) -> Option<Resolved> {
         let known = self.labels.get_mut(label)?;
-        if !known.is_new || known.is_leaving {
+        if !known.is_new || known.is_leaving || known.is_late {
             return None;
         }
         let (host, port) = known.server.as_ref()?;

@@ -32,12 +32,14 @@ impl Endpoint {
             {
                 self.silence.note_asked_by_another(now);
             }
-            // A question to this host alone is not answered to others.
-            if let Message::Query(query) = &heard.message
-                && !heard.is_direct
-            {
-                self.note_asked_by_another(query, heard.from, now);
-            }
+        }
+        // A question to this host alone is not answered to others.
+        if self.reads
+            && heard.is_from_another_host
+            && !heard.is_direct
+            && let Message::Query(query) = &heard.message
+        {
+            self.note_asked_by_another(query, heard.from, now);
         }
         match heard.message {
             Message::Query(query) => {
@@ -131,7 +133,7 @@ impl Endpoint {
                     self.records.drop_label(&evicted);
                 }
                 if is_late {
-                    self.records.read_again(label);
+                    self.records.note_late(label);
                 } else if !self.records.accept(label) {
                     // It has just given way to another one: nothing would tell of its end.
                     self.table.take(label);

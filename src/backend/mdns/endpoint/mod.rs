@@ -129,9 +129,10 @@ impl Endpoint {
 
     /// The next packet to send from port 5353.
     pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.questions
-            .pop_front()
-            .or_else(|| self.responder.poll_transmit())
+        // Goodbyes and answers do not wait for questions with many known answers.
+        self.responder
+            .poll_transmit()
+            .or_else(|| self.questions.pop_front())
     }
 
     /// Whether all goodbyes have been said twice.

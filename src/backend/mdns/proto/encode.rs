@@ -13,7 +13,7 @@ const RESPONSE: u16 = 0x8400;
 const TRUNCATED: u16 = 0x0200;
 /// The place of the flags in the header.
 const FLAGS: usize = 2;
-/// Of records that replace what was said before (RFC 6762, 10.2).
+/// The bit in the class of records that replace what was said before (RFC 6762, 10.2).
 const CACHE_FLUSH: u16 = 0x8000;
 const POINTER: u16 = 0xc000;
 /// The last label of all names here.
@@ -26,7 +26,7 @@ pub(super) enum Name<'a> {
     Type,
     /// A service of the type, by its first label.
     Service(&'a str),
-    /// A name that ends with `.local`, without a dot at its end.
+    /// Any other name, without a dot at its end.
     Host(&'a str),
 }
 
@@ -87,20 +87,20 @@ impl<'a> Encoder<'a> {
     }
 
     /// Writes a question, which comes before all records.
-    pub(super) fn question(&mut self, name: Name<'a>, kind: u16) {
+    pub(super) fn write_question(&mut self, name: Name<'a>, kind: u16) {
         self.count(Section::Questions);
-        self.name(name);
+        self.write_name(name);
         self.put(kind);
         self.put(CLASS::IN as u16);
     }
 
-    pub(super) fn pointer(&mut self, section: Section, name: Name<'a>, to: Name<'a>, keeping: Keeping) {
-        self.record(section, name, TYPE::PTR, keeping, |packet| packet.name(to));
+    pub(super) fn write_pointer(&mut self, section: Section, name: Name<'a>, to: Name<'a>, keeping: Keeping) {
+        self.write_record(section, name, TYPE::PTR, keeping, |packet| packet.write_name(to));
     }
 
     /// Writes where a service is. The name of its host is written in full where the reader may know nothing of multicast DNS
     /// (RFC 6762, 18.14).
-    pub(super) fn server(
+    pub(super) fn write_server(
         &mut self,
         section: Section,
         name: Name<'a>,
@@ -109,50 +109,50 @@ impl<'a> Encoder<'a> {
         is_in_full: bool,
         keeping: Keeping,
     ) {
-        self.record(section, name, TYPE::SRV, keeping, |packet| {
+        self.write_record(section, name, TYPE::SRV, keeping, |packet| {
             // Its priority and its weight.
             packet.put(0);
             packet.put(0);
             packet.put(port);
             match is_in_full {
-                true => packet.name_in_full(host),
-                false => packet.name(Name::Host(host)),
+                true => packet.write_name_in_full(host),
+                false => packet.write_name(Name::Host(host)),
             }
         });
     }
 
     /// Writes a TXT record of strings that each stand behind their length.
-    pub(super) fn text(&mut self, section: Section, name: Name<'a>, strings: &[u8], keeping: Keeping) {
-        self.record(section, name, TYPE::TXT, keeping, |packet| {
+    pub(super) fn write_text(&mut self, section: Section, name: Name<'a>, strings: &[u8], keeping: Keeping) {
+        self.write_record(section, name, TYPE::TXT, keeping, |packet| {
             // RFC 6763, 6.1: one that is empty has one empty string.
             let strings = if strings.is_empty() { &[0] } else { strings };
             packet.bytes.extend_from_slice(strings);
         });
     }
 
-    pub(super) fn address(&mut self, section: Section, host: &'a str, ip: IpAddr, keeping: Keeping) {
+    pub(super) fn write_address(&mut self, section: Section, host: &'a str, ip: IpAddr, keeping: Keeping) {
         let name = Name::Host(host);
         match ip {
-            IpAddr::V4(v4) => self.record(section, name, TYPE::A, keeping, |packet| {
+            IpAddr::V4(v4) => self.write_record(section, name, TYPE::A, keeping, |packet| {
                 packet.bytes.extend(v4.octets());
             }),
-            IpAddr::V6(v6) => self.record(section, name, TYPE::AAAA, keeping, |packet| {
+            IpAddr::V6(v6) => self.write_record(section, name, TYPE::AAAA, keeping, |packet| {
                 packet.bytes.extend(v6.octets());
             }),
         }
     }
 
     /// Writes which types of records a name has, as the bits of RFC 4034, 4.1.2.
-    pub(super) fn types(&mut self, section: Section, name: Name<'a>, bits: &[u8], keeping: Keeping) {
-        self.record(section, name, TYPE::NSEC, keeping, |packet| {
-            packet.name(name);
+    pub(super) fn write_types(&mut self, section: Section, name: Name<'a>, bits: &[u8], keeping: Keeping) {
+        self.write_record(section, name, TYPE::NSEC, keeping, |packet| {
+            packet.write_name(name);
             packet.bytes.push(0);
             packet.bytes.push(u8::try_from(bits.len()).unwrap_or(u8::MAX));
             packet.bytes.extend_from_slice(bits);
         });
     }
 
-    fn record(
+    fn write_record(
         &mut self,
         section: Section,
         name: Name<'a>,
@@ -161,7 +161,7 @@ impl<'a> Encoder<'a> {
         data: impl FnOnce(&mut Self),
     ) {
         self.count(section);
-        self.name(name);
+        self.write_name(name);
         self.put(kind.into());
         let flush = if keeping.flushes { CACHE_FLUSH } else { 0 };
         self.put(CLASS::IN as u16 | flush);
@@ -173,26 +173,26 @@ impl<'a> Encoder<'a> {
         self.set(length_at, u16::try_from(length).unwrap_or(u16::MAX));
     }
 
-    fn name(&mut self, name: Name<'a>) {
+    fn write_name(&mut self, name: Name<'a>) {
         if let Some((_, at)) = self.known.iter().rev().find(|(known, _)| *known == name) {
             return self.put(POINTER | *at);
         }
         let at = self.bytes.len();
         match name {
-            Name::Type => self.labels(self.service_type),
+            Name::Type => self.write_labels(self.service_type),
             Name::Service(first) => {
-                self.label(first);
-                self.name(Name::Type);
+                self.write_label(first);
+                self.write_name(Name::Type);
             }
-            Name::Host(host) => self.labels(host),
+            Name::Host(host) => self.write_labels(host),
         }
         self.remember(name, at);
     }
 
-    fn name_in_full(&mut self, host: &'a str) {
+    fn write_name_in_full(&mut self, host: &'a str) {
         let at = self.bytes.len();
         for label in host.split('.') {
-            self.label(label);
+            self.write_label(label);
         }
         self.bytes.push(0);
         self.remember(Name::Host(host), at);
@@ -208,22 +208,24 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Writes labels that end with the one that all names have.
-    fn labels(&mut self, name: &str) {
-        for label in name.split('.') {
-            if label == LOCAL {
+    /// Writes labels; the last one is that of most names, and written once.
+    fn write_labels(&mut self, name: &str) {
+        let mut labels = name.split('.').peekable();
+        while let Some(label) = labels.next() {
+            // Of strangers' names it may stand elsewhere, too.
+            if label == LOCAL && labels.peek().is_none() {
                 if let Some(at) = self.local {
                     return self.put(POINTER | at);
                 }
                 let at = u16::try_from(self.bytes.len()).ok();
                 self.local = at.filter(|at| at & POINTER == 0);
             }
-            self.label(label);
+            self.write_label(label);
         }
         self.bytes.push(0);
     }
 
-    fn label(&mut self, label: &str) {
+    fn write_label(&mut self, label: &str) {
         let label = label.as_bytes();
         let label = &label[..label.len().min(MAX_LABEL)];
         self.bytes.push(u8::try_from(label.len()).unwrap_or_default());
@@ -263,6 +265,24 @@ mod tests {
 
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn no_name_changes_another(hosts in proptest::collection::vec("(local|[a-c]{1,3})([.](local|evil|[a-c])){0,3}", 1..8)) {
+            let mut packet = Encoder::query(0, "_hereabouts._tcp.local.", 1_400);
+            for host in &hosts {
+                packet.write_question(Name::Host(host), TYPE::A.into());
+                packet.write_question(Name::Service("one"), TYPE::SRV.into());
+            }
+            let bytes = packet.into_bytes();
+            let read = Packet::parse(&bytes).unwrap();
+            let names: Vec<String> = read.questions.iter().map(|question| question.qname.to_string()).collect();
+            for (two, host) in names.chunks(2).zip(&hosts) {
+                proptest::prop_assert_eq!(&two[0], host);
+                proptest::prop_assert_eq!(&two[1], "one._hereabouts._tcp.local");
+            }
+        }
+    }
+
     #[test]
     fn another_reader_reads_what_is_written() {
         let keeping = Keeping {
@@ -271,18 +291,18 @@ mod tests {
         };
         for is_in_full in [false, true] {
             let mut packet = Encoder::response(7, "_hereabouts._tcp.local.", 512);
-            packet.question(Name::Type, TYPE::PTR.into());
+            packet.write_question(Name::Type, TYPE::PTR.into());
             let services = [("one-1", "11.local"), ("two-2", "22.local")];
             for (label, _) in services {
-                packet.pointer(Section::Answers, Name::Type, Name::Service(label), keeping);
+                packet.write_pointer(Section::Answers, Name::Type, Name::Service(label), keeping);
             }
             for (label, host) in services {
                 let name = Name::Service(label);
-                packet.server(Section::Additional, name, host, 80, is_in_full, keeping);
-                packet.text(Section::Additional, name, b"\x03a=b\x01c", keeping);
-                packet.address(Section::Additional, host, "10.0.0.1".parse().unwrap(), keeping);
-                packet.address(Section::Additional, host, "fe80::1".parse().unwrap(), keeping);
-                packet.types(Section::Additional, name, &[0, 0, 0x80, 0, 0x40], keeping);
+                packet.write_server(Section::Additional, name, host, 80, is_in_full, keeping);
+                packet.write_text(Section::Additional, name, b"\x03a=b\x01c", keeping);
+                packet.write_address(Section::Additional, host, "10.0.0.1".parse().unwrap(), keeping);
+                packet.write_address(Section::Additional, host, "fe80::1".parse().unwrap(), keeping);
+                packet.write_types(Section::Additional, name, &[0, 0, 0x80, 0, 0x40], keeping);
             }
             let bytes = packet.into_bytes();
             let packet = Packet::parse(&bytes).unwrap();

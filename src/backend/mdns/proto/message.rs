@@ -224,7 +224,7 @@ pub(in super::super) fn query_with_known(
             flushes: false,
         };
         let to = encode::Name::Service(label);
-        packet.pointer(Section::Answers, encode::Name::Type, to, keeping);
+        packet.write_pointer(Section::Answers, encode::Name::Type, to, keeping);
     }
     packets.push(packet.into_bytes());
     packets
@@ -237,7 +237,7 @@ fn ask<'a>(packet: &mut Encoder<'a>, question: &'a Question) {
         Question::Host(host) => (encode::Name::Host(host), &[TYPE::A, TYPE::AAAA]),
     };
     for kind in kinds {
-        packet.question(name, (*kind).into());
+        packet.write_question(name, (*kind).into());
     }
 }
 
@@ -376,6 +376,22 @@ mod tests {
             "{:?}",
             bytes.iter().map(Vec::len)
         );
+    }
+
+    #[test]
+    fn known_answers_go_on_in_further_packets() {
+        let known: Vec<(Arc<str>, u32)> = (0..100).map(|n| (format!("{n:063}").into(), 4_000)).collect();
+        let packets = query_with_known(0, &known, TYPE_NAME);
+        assert!(packets.len() > 3 && packets.iter().all(|packet| packet.len() <= MAX_QUERY));
+        let mut read = Vec::new();
+        for (n, packet) in packets.iter().enumerate() {
+            let query = super::super::query::read(packet, TYPE_NAME).unwrap();
+            assert_eq!(query.is_for_type(), n == 0);
+            assert_eq!(query.is_truncated, n + 1 < packets.len());
+            read.extend(query.known_labels().map(str::to_owned));
+        }
+        let wanted: Vec<String> = known.iter().map(|(label, _)| label.to_string()).collect();
+        assert_eq!(read, wanted);
     }
 
     proptest::proptest! {

@@ -9,15 +9,18 @@ use super::super::proto::message::{MAX_QUESTIONS, Question};
 use super::label::{Label, Text};
 use super::{ASK_AGAIN, Records, earlier};
 
-/// What is left of a record's life when it is asked for first, and how much sooner that is than the next time, in thousandths
+/// The part of a life after which a record is asked for first, and the part until it is asked for again, in thousandths
 /// (RFC 6762, 5.2).
 const FIRST_AFTER: u32 = 800;
 const NEXT_AFTER: u32 = 50;
+const WHOLE_LIFE: u32 = 1_000;
 /// From the fourth time on, a record is asked for once a second until its end: its host may have been cut off until now.
 const LAST_STEP: u8 = 3;
 /// The questions for a record that others may have asked in place of this querier, and whose answers are for everybody. The
 /// later ones are asked in both ways.
 const SHARED_STEPS: u8 = 2;
+/// What ends within this time is asked for in both ways, however often others have asked.
+const LAST_TIME: Duration = Duration::from_secs(3);
 /// The pause between two questions that all answer, since their answers may be many: RFC 6762, 5.2, leaves six seconds
 /// of 120.
 const ASK_ALL_AGAIN: Duration = Duration::from_secs(5);
@@ -31,23 +34,34 @@ const POINTER_TTL: u64 = 4_500;
 /// The questions to ask now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Due {
-    /// By multicast, so that the answers are for everybody.
+    /// Questions by multicast, whose answers are for everybody.
     pub(in super::super) shared: Vec<Question>,
-    /// From a port of its own: for what has come in part, and for what did not answer the others.
+    /// Questions from a port of its own: for what has come in part, and for what did not answer the others.
     pub(in super::super) one_shot: Vec<Question>,
 }
 
 impl Due {
-    fn all() -> Self {
+    fn all(is_in_both_ways: bool) -> Self {
         Self {
             shared: vec![Question::Type],
-            one_shot: Vec::new(),
+            one_shot: is_in_both_ways.then_some(Question::Type).into_iter().collect(),
         }
     }
 
     pub(in super::super) fn is_empty(&self) -> bool {
         self.shared.is_empty() && self.one_shot.is_empty()
     }
+}
+
+/// A question for a label, as it is chosen.
+struct Asked {
+    at: Instant,
+    asked: u8,
+    label: Arc<str>,
+    question: Question,
+    is_missing: bool,
+    /// Whether it is asked in both ways, since the others were not answered or there is no time.
+    is_last: bool,
 }
 
 impl Records {
@@ -84,54 +98,66 @@ impl Records {
             };
             is_due |= at <= now;
             if at <= now + SOON {
-                due.push((at, known.asked, label.clone(), question, is_missing));
+                let ends = match (&question, host) {
+                    (Question::Host(_), Some(host)) => self.hosts.after(host, WHOLE_LIFE).unwrap_or(now),
+                    _ => known.life.ends(),
+                };
+                let is_last = known.steps >= SHARED_STEPS || ends <= now + LAST_TIME;
+                due.push(Asked {
+                    at,
+                    asked: known.asked,
+                    label: label.clone(),
+                    question,
+                    is_missing,
+                    is_last,
+                });
             } else {
                 earlier(&mut next, Some(at));
             }
         }
         if !is_due {
-            earlier(&mut next, due.iter().map(|(at, ..)| *at).min());
+            earlier(&mut next, due.iter().map(|due| due.at).min());
             self.next_due = next;
             return Due::default();
         }
         self.next_due = Some(now + ASK_AGAIN);
-        let shown = due.iter().filter(|(_, _, label, ..)| self.is_accepted(label));
+        let shown = due.iter().filter(|due| self.is_accepted(&due.label));
         if shown.count() > MAX_QUESTIONS && self.next_all.is_none_or(|at| at <= now) {
             self.next_all = Some(now + ASK_ALL_AGAIN);
-            return Due::all();
+            return Due::all(due.iter().any(|due| due.is_last));
         }
         let turn = MAX_QUESTIONS.min(due.len());
         if turn > 0 {
-            due.select_nth_unstable_by_key(turn - 1, |(at, asked, ..)| (*at > now, *asked));
+            due.select_nth_unstable_by_key(turn - 1, |due| (due.at > now, due.asked));
         }
         due.truncate(turn);
         let mut all = Due::default();
-        for (_, _, label, question, is_missing) in due {
-            let Some(known) = self.labels.get_mut(&label) else {
+        for due in due {
+            let Some(known) = self.labels.get_mut(&due.label) else {
                 continue;
             };
-            if is_missing || known.steps >= SHARED_STEPS {
-                all.one_shot.push(question.clone());
+            known.note_asked(due.is_last);
+            if due.is_missing || due.is_last {
+                all.one_shot.push(due.question.clone());
             }
-            if !is_missing {
-                all.shared.push(question);
+            if !due.is_missing {
+                all.shared.push(due.question);
             }
-            known.note_asked();
         }
         all
     }
 
-    /// Notes that all were asked for by one question.
+    /// Notes that all were asked for by one question from a port of its own.
     pub(in super::super) fn note_all_asked(&mut self) {
         for known in self.labels.values_mut().filter(|known| known.is_accepted) {
-            known.note_asked();
+            known.note_asked(true);
         }
     }
 
     /// Notes that all are asked for by a question that says which labels are known, and returns these: each with the seconds
     /// that a pointer to it is good for. Labels that are not whole, or would be over soon, are not among them, so that they are
     /// answered for.
-    pub(in super::super) fn ask_all(&mut self, now: Instant) -> Vec<(Arc<str>, u32)> {
+    pub(in super::super) fn note_asked_but_known(&mut self, now: Instant) -> Vec<(Arc<str>, u32)> {
         let mut all = Vec::new();
         let after = self.asks_after(0);
         for (label, known) in &mut self.labels {
@@ -151,7 +177,7 @@ impl Records {
             // RFC 6762, 7.1: less than half of it is no known answer.
             match is_known && u64::from(left) > POINTER_TTL / 2 {
                 true => all.push((label.clone(), left)),
-                false if known.is_accepted => known.note_asked(),
+                false if known.is_accepted => known.note_asked(false),
                 false => {}
             }
         }

@@ -16,8 +16,12 @@ pub(super) struct Label {
     pub(super) ttl: u32,
     /// How often it was asked for since it was heard.
     pub(super) asked: u8,
-    /// The same, with the questions of others that are answered by multicast.
+    /// How often it was asked for by multicast, by others too.
     pub(super) steps: u8,
+    /// How often it was asked for in a way that passes where multicast does not, too.
+    pub(super) asked_in_both_ways: u8,
+    /// Its text is earlier than what it has said before, and is read once it is said again.
+    pub(super) is_late: bool,
     /// When a pointer to it was heard.
     pub(super) pointed: Option<Instant>,
     /// Whether it says something that has not been returned yet.
@@ -58,15 +62,17 @@ impl Text {
 }
 
 impl Label {
-    /// Notes that it was asked for.
-    pub(super) fn note_asked(&mut self) {
+    /// Notes that it was asked for, by multicast alone or in both ways.
+    pub(super) fn note_asked(&mut self, is_in_both_ways: bool) {
         self.asked = self.asked.saturating_add(1);
         self.steps = self.steps.saturating_add(1);
+        let both = u8::from(is_in_both_ways);
+        self.asked_in_both_ways = self.asked_in_both_ways.saturating_add(both);
     }
 
     /// Whether it may end unheard: it has said goodbye, nobody is shown it, or it has not answered often enough.
     pub(super) fn may_end(&self) -> bool {
-        self.is_leaving || !self.is_accepted || self.asked >= UNANSWERED
+        self.is_leaving || !self.is_accepted || self.asked_in_both_ways >= UNANSWERED
     }
 
     pub(super) fn new(name: Arc<str>, now: Instant) -> Self {
@@ -78,6 +84,8 @@ impl Label {
             ttl: 0,
             asked: 0,
             steps: 0,
+            asked_in_both_ways: 0,
+            is_late: false,
             pointed: None,
             is_new: false,
             is_accepted: false,

@@ -115,19 +115,24 @@ impl Endpoint {
         }
     }
 
-    /// Asks by multicast which instances there are, with those that are known (RFC 6762, 5.2). While no other host is heard
-    /// that speaks to everybody, it asks from a port of its own too.
+    /// Asks by multicast which instances there are, with those that are known (RFC 6762, 5.2). While on an interface no other
+    /// host is heard that speaks to everybody, it asks from a port of its own too.
     pub(super) fn ask_continuously(&mut self, now: Instant) {
-        let mut known = self.records.ask_all(now);
+        let mut known = self.records.note_asked_but_known(now);
         known.extend(self.publications.keys().map(|label| (label.clone(), OWN_POINTER)));
-        let links = self.links_in_turn();
+        let links = self.take_links_in_turn();
         let packets = message::query_with_known(0, &known, &self.service_type);
         self.send_packets(packets, &links);
         let is_heard = |link: &LinkId| {
             let heard = self.looks.multicast.get(link);
             heard.is_some_and(|at| now - *at < MULTICAST_IS_PROVEN)
         };
-        if !self.responder.links().any(|link| is_heard(&link.id)) {
+        let others = self.responder.links().filter(|link| !link.is_loopback);
+        let mut interfaces: BTreeMap<u32, bool> = BTreeMap::new();
+        for link in others {
+            *interfaces.entry(link.id.index).or_default() |= is_heard(&link.id);
+        }
+        if interfaces.values().any(|is_heard| !is_heard) {
             self.looks.look.await_answers(now);
             self.asks.push_back(Ask {
                 links: Links::All,
@@ -138,7 +143,7 @@ impl Endpoint {
     }
 
     /// Returns a link of each interface, by its families in turn: hosts that have both would answer twice.
-    fn links_in_turn(&mut self) -> Vec<LinkId> {
+    fn take_links_in_turn(&mut self) -> Vec<LinkId> {
         self.looks.is_turn_of_ipv4 = !self.looks.is_turn_of_ipv4;
         let is_ipv4 = self.looks.is_turn_of_ipv4;
         let mut links: BTreeMap<u32, LinkId> = BTreeMap::new();
@@ -161,10 +166,11 @@ impl Endpoint {
             let links = self.ways_to_ask(now);
             if self.looks.can_ask(links, 1, 1) {
                 self.ask_continuously(now);
+                self.looks.look.ask(&due.one_shot, 1, now);
             }
             return;
         }
-        let links = self.links_in_turn();
+        let links = self.take_links_in_turn();
         self.send_questions(&due.shared, &links);
         if !due.one_shot.is_empty() {
             self.looks.look.ask(&due.one_shot, 1, now);

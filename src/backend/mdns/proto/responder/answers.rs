@@ -9,7 +9,7 @@ use simple_dns::TYPE;
 use tokio::time::Instant;
 
 use super::super::message::{Said, What};
-use super::super::query::{Asked, MAX_QUESTIONS, Query, Subject};
+use super::super::query::{Asked, Query, Subject};
 use super::super::{Link, LinkId, PORT};
 use super::packets::{HOST_TTL, Item, Parts, Purpose, SHARED_TTL, Writer};
 use super::{Destination, Key, Labelled, MULTICAST_INTERVAL, Responder, Sent, Transmit};
@@ -75,17 +75,15 @@ impl Responder {
         let known = self.known_of(&query.known);
         let key = (from, by);
         let wait = Duration::from_millis(self.rng.u64(KNOWN_ANSWERS_DELAY));
-        if let Some(waits) = self.truncated.get_mut(&key) {
+        // One with questions of its own is of another querier on the same host.
+        if query.questions.is_empty()
+            && let Some(waits) = self.truncated.get_mut(&key)
+        {
             for (label, parts) in known {
                 let all = waits.questions.known.entry(label).or_default();
                 *all = all.and(parts);
             }
             waits.questions.knows_type |= query.knows_type;
-            let room = MAX_QUESTIONS.saturating_sub(waits.questions.asked.len());
-            waits
-                .questions
-                .asked
-                .extend(query.questions.into_iter().take(room));
             waits.due = if query.is_truncated {
                 waits.ends.min(now + wait)
             } else {
@@ -103,7 +101,7 @@ impl Responder {
         if questions.asked.is_empty() {
             return;
         }
-        if query.is_truncated && self.truncated.len() < MAX_TRUNCATED {
+        if query.is_truncated && self.truncated.len() < MAX_TRUNCATED && !self.truncated.contains_key(&key) {
             let waits = Truncated {
                 due: now + wait,
                 ends: now + LONGEST_DELAY,

@@ -155,7 +155,7 @@ impl<'a> Writer<'a> {
                     .map(|service| Name::Host(service.host_name())),
             };
             if let Some(name) = name {
-                packet.question(name, asked.kind.into());
+                packet.write_question(name, asked.kind.into());
             }
         }
         for placed in items {
@@ -170,7 +170,7 @@ impl<'a> Writer<'a> {
     fn write(&self, placed: &Placed<'a>, parts: Parts, section: Section, to: &mut Encoder<'a>) {
         let Some(service) = placed.item.service else {
             if parts.has(Parts::PTR) {
-                to.pointer(
+                to.write_pointer(
                     section,
                     Name::Host(TYPES),
                     Name::Type,
@@ -182,22 +182,22 @@ impl<'a> Writer<'a> {
         let (name, host) = (Name::Service(&service.label), service.host_name());
         let unique = self.keeping(HOST_TTL, true);
         if parts.has(Parts::PTR) {
-            to.pointer(section, Name::Type, name, self.keeping(SHARED_TTL, false));
+            to.write_pointer(section, Name::Type, name, self.keeping(SHARED_TTL, false));
         }
         if parts.has(Parts::SRV) {
             let is_in_full = self.purpose == Purpose::OneShot;
-            to.server(section, name, host, service.port, is_in_full, unique);
+            to.write_server(section, name, host, service.port, is_in_full, unique);
         }
         if parts.has(Parts::TXT) {
-            to.text(section, name, &service.text, unique);
+            to.write_text(section, name, &service.text, unique);
         }
         for ip in &placed.addresses {
             if parts.has(if ip.is_ipv4() { Parts::A } else { Parts::AAAA }) {
-                to.address(section, host, *ip, unique);
+                to.write_address(section, host, *ip, unique);
             }
         }
         if parts.has(Parts::LABEL_NSEC) {
-            to.types(section, name, SRV_AND_TXT, unique);
+            to.write_types(section, name, SRV_AND_TXT, unique);
         }
         if parts.has(Parts::HOST_NSEC) {
             let has = |is_ipv4| placed.addresses.iter().any(|ip| ip.is_ipv4() == is_ipv4);
@@ -206,7 +206,7 @@ impl<'a> Writer<'a> {
                 (true, false) => ONLY_A,
                 _ => ONLY_AAAA,
             };
-            to.types(section, Name::Host(host), types, unique);
+            to.write_types(section, Name::Host(host), types, unique);
         }
     }
 

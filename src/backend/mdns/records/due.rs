@@ -13,13 +13,14 @@ use super::{ASK_AGAIN, Records, earlier};
 /// (RFC 6762, 5.2).
 const FIRST_AFTER: u32 = 800;
 const NEXT_AFTER: u32 = 50;
+/// A whole life, in thousandths.
 const WHOLE_LIFE: u32 = 1_000;
 /// From the fourth time on, a record is asked for once a second until its end: its host may have been cut off until now.
 const LAST_STEP: u8 = 3;
 /// The questions for a record that others may have asked in place of this querier, and whose answers are for everybody. The
 /// later ones are asked in both ways.
 const SHARED_STEPS: u8 = 2;
-/// What ends within this time is asked for in both ways, however often others have asked.
+/// A record that ends within this time is asked for in both ways, however often others have asked.
 const LAST_TIME: Duration = Duration::from_secs(3);
 /// The pause between two questions that all answer, since their answers may be many: RFC 6762, 5.2, leaves six seconds
 /// of 120.

@@ -64,7 +64,7 @@ pub(super) enum Heard {
         key: Key,
         is_new: bool,
         evicted: Option<Arc<str>>,
-        /// What it said is earlier than what is known, so that stays; said again, it may be the truth.
+        /// Its text is earlier than what is known, which stays; said again, it may be the truth.
         is_late: bool,
     },
     /// It is this registry's own.

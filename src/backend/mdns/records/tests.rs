@@ -332,7 +332,7 @@ fn what_would_be_over_soon_is_asked_for_once_a_second() {
     }
     assert_eq!(due(&mut records, now + seconds(95)), []);
     let at = now + seconds(97);
-    // Those that are due in a moment with those that are.
+    // Labels that are due in a moment are asked for with those that are due.
     assert_eq!(due(&mut records, at).len(), 6);
     assert_eq!(due(&mut records, at), []);
     let asked = (1..8).map(|n| due(&mut records, at + seconds(n)).len());

@@ -314,9 +314,11 @@ impl Table {
         Some((by.clone(), labels.cloned().collect()))
     }
 
-    /// The number of labels that are not this registry's own.
-    pub(super) fn strangers(&self) -> usize {
-        self.labels.values().filter(|record| !record.own).count()
+    /// The number of labels that are known; none where all of them are this registry's own. It counts nothing, since each
+    /// question of another host asks for it.
+    pub(super) fn known(&self) -> usize {
+        let has_strangers = self.labels.values().any(|record| !record.own);
+        if has_strangers { self.labels.len() } else { 0 }
     }
 
     /// The strangers that are up, for a probe.

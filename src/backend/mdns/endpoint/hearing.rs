@@ -82,7 +82,7 @@ impl Endpoint {
             return;
         }
         if query.is_for_type() && !knows_more {
-            let known = self.table.strangers();
+            let known = self.table.known();
             self.continuous.note_asked_by_another(now, known);
         }
         for label in query.labels() {

@@ -190,7 +190,7 @@ impl Endpoint {
         self.check_doubtful(now);
         if !self.outage {
             if self.reads && self.continuous.next().is_some_and(|at| at <= now) {
-                let known = self.table.strangers();
+                let known = self.table.known();
                 self.continuous.take_due(now, known);
                 self.ask_continuously(now);
             }

@@ -1,7 +1,7 @@
 //! How fast etcd is through this crate, beside the raw client in the same run, on a real server.
 //!
 //! `scripts/bench etcd` runs it. It prints one table; nothing here fails because it is slow. The goals
-//! are those of the design, P6, P7 and P10. Ours and the raw client take turns.
+//! are those of the design, P6, P7, P10 and P13. Ours and the raw client take turns.
 
 #[cfg(target_os = "linux")]
 #[path = "etcd/herd.rs"]
@@ -9,6 +9,9 @@ mod herd;
 #[cfg(target_os = "linux")]
 #[path = "../tests/lab/mod.rs"]
 mod lab;
+#[cfg(target_os = "linux")]
+#[path = "etcd/logins.rs"]
+mod logins;
 #[cfg(target_os = "linux")]
 #[path = "etcd/measures.rs"]
 mod measures;

@@ -10,6 +10,7 @@ use stats_alloc::Region;
 
 use crate::HEAP;
 use crate::herd::herd;
+use crate::logins::logins;
 use crate::report::{Goal, Row, Table};
 use crate::server::{Server, Version};
 
@@ -34,6 +35,9 @@ pub(crate) fn all(quick: bool) -> Outcome<()> {
             table.add(wiped(&server, if quick { 1 } else { 10 }).await?);
             table.add(first_looks(&server, name, if quick { 3 } else { 20 }).await?);
             table.add(herd(version, name, if quick { 1 } else { 5 }).await?);
+            if !quick {
+                table.add(logins(version, name).await?);
+            }
             Outcome::Ok(())
         })?;
     }

@@ -278,34 +278,3 @@ async fn a_role_for_one_service_to_read_and_its_own_to_write_is_enough() {
     clock.close().await.unwrap();
     all.close().await.unwrap();
 }
-
-#[tokio::test]
-async fn a_store_without_space_says_so_and_is_asked_seldom() {
-    const QUOTA: usize = 1024 * 1024;
-    let server = Server::start_with(Version::Current, &[("quota-backend-bytes", &QUOTA.to_string())]);
-    let mut client = server.client().await;
-    let full = async {
-        let mut n = 0;
-        while client
-            .put(format!("fill/{n}"), vec![b'x'; QUOTA / 8], None)
-            .await
-            .is_ok()
-        {
-            n += 1;
-        }
-    };
-    tokio::time::timeout(SOON, full).await.expect("it is full");
-    let registry = registry([&server]);
-    let error = registry.register(instance("greeter", "one")).await.unwrap_err();
-    assert!(error.in_full().contains("space"), "{}", error.in_full());
-    let _kept = registry
-        .register_in_background(instance("greeter", "two"))
-        .unwrap();
-    let grants = || metric(&server, "grpc_server_handled_total", "\"LeaseGrant\"");
-    let before = grants();
-    let time = Duration::from_secs(10);
-    tokio::time::sleep(time).await;
-    let made = grants() - before;
-    println!("{made} leases were asked for in {time:?}");
-    assert!(made <= 10.0, "{made} leases were asked for in {time:?}");
-}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use etcd_client::{Client, ConnectOptions};
 use futures_util::future::join_all;
 use hereabouts::etcd::Etcd;
-use hereabouts::{Registry, Status};
+use hereabouts::{Registration, Registry, Status};
 
 use crate::security::{Authority, with_users};
 use crate::server::{Server, Version};
@@ -22,13 +22,13 @@ fn logins<'a>(servers: impl IntoIterator<Item = &'a Server>) -> f64 {
     all.sum()
 }
 
-fn fleet(servers: &[Server]) -> Vec<Registry> {
+fn fleet(servers: &[Server], size: usize) -> Vec<Registry> {
     let addresses: Vec<_> = servers.iter().map(Server::address).collect();
     let new = || {
         let etcd = Etcd::builder(addresses.clone()).user("svc", "svcpw").ttl(TTL);
         Registry::new(etcd.build().unwrap()).unwrap()
     };
-    (0..FLEET).map(|_| new()).collect()
+    (0..size).map(|_| new()).collect()
 }
 
 async fn root(server: &Server) -> Client {
@@ -36,14 +36,8 @@ async fn root(server: &Server) -> Client {
     Client::connect([server.uri()], Some(options)).await.unwrap()
 }
 
-async fn each_process_logs_in_once<const N: usize>(version: Version) {
-    let _turn = BUSY.lock().await;
-    let servers: [Server; N] = Server::cluster(version);
-    with_users(&mut servers[0].client().await).await;
-    let mut root = root(&servers[0]).await;
-    let registries = fleet(&servers);
-    let before = logins(&servers);
-    let began = Instant::now();
+/// Registers an instance by each, however long that takes.
+async fn register_all(registries: &[Registry]) -> Vec<Registration> {
     let all = registries.iter().enumerate().map(async |(n, registry)| {
         let kept = registry
             .register_in_background(instance("greeter", &format!("r{n}")))
@@ -53,7 +47,19 @@ async fn each_process_logs_in_once<const N: usize>(version: Version) {
             .unwrap();
         kept
     });
-    let all = tokio::time::timeout(6 * SOON, join_all(all)).await;
+    join_all(all).await
+}
+
+async fn each_process_logs_in_once<const N: usize>(version: Version) {
+    let _turn = BUSY.lock().await;
+    let servers: [Server; N] = Server::cluster(version);
+    with_users(&mut servers[0].client().await).await;
+    let mut root = root(&servers[0]).await;
+    let registries = fleet(&servers, FLEET);
+    let before = logins(&servers);
+    let began = Instant::now();
+    let all = register_all(&registries);
+    let all = tokio::time::timeout(6 * SOON, all).await;
     let kept = all.expect("all are registered");
     let made = logins(&servers) - before;
     println!(
@@ -87,6 +93,86 @@ async fn each_process_logs_in_once<const N: usize>(version: Version) {
         assert_eq!(registry.stats().get("leases_lost"), Some(0));
     }
     join_all(registries.iter().map(Registry::close)).await;
+}
+
+/// How long a login takes a member that has nothing else to do but other logins.
+async fn time_of_a_login(server: &Server) -> Duration {
+    const ROUNDS: u32 = 20;
+    // As many as there are processors, so that none of them waits.
+    const AT_ONCE: u32 = 2;
+    let clients = (0..AT_ONCE).map(async |_| {
+        let mut client = server.client().await.auth_client();
+        for _ in 0..ROUNDS {
+            client
+                .authenticate("svc".to_owned(), "svcpw".to_owned())
+                .await
+                .unwrap();
+        }
+    });
+    let began = Instant::now();
+    join_all(clients).await;
+    began.elapsed() / (ROUNDS * AT_ONCE)
+}
+
+/// A fleet starts, and its store is then started again without the tokens.
+async fn a_fleet_of_200<const N: usize>(version: Version) {
+    const SIZE: usize = 200;
+    let _turn = BUSY.lock().await;
+    // What is in a snapshot is not done again after a start, so the tokens that were given out before it are lost.
+    let servers: [Server; N] = Server::cluster_with(version, &[("snapshot-count", "10")]);
+    with_users(&mut servers[0].client().await).await;
+    let one = time_of_a_login(&servers[0]).await;
+    let most = (one * 3 / 2) * u32::try_from(SIZE).unwrap() + Duration::from_secs(5);
+    let registries = fleet(&servers, SIZE);
+    let before = logins(&servers);
+    let began = Instant::now();
+    let kept = tokio::time::timeout(12 * SOON, register_all(&registries)).await;
+    let kept = kept.expect("all are registered");
+    let (took, made) = (began.elapsed(), logins(&servers) - before);
+    println!(
+        "{version:?}, {N} members: {SIZE} registered after {took:?} (at most {most:?}, {one:?} each), {made} logins"
+    );
+    assert!(took <= most, "{took:?}");
+    assert!(made <= 1.1 * SIZE as f64, "{made} logins");
+
+    for server in &servers {
+        server.kill();
+    }
+    // Its counters begin at zero.
+    std::thread::scope(|scope| {
+        for server in &servers {
+            scope.spawn(|| server.restart());
+        }
+    });
+    let began = Instant::now();
+    let all = kept.iter().map(async |kept| {
+        // One that is late goes on by itself.
+        let _late = kept.update(|instance| instance.with_version("2")).await;
+        kept.wait_for(|status| matches!(status, Status::Published))
+            .await
+            .unwrap();
+    });
+    let all = tokio::time::timeout(12 * SOON, join_all(all)).await;
+    all.expect("all are published again");
+    let (took, made) = (began.elapsed(), logins(&servers));
+    println!("{version:?}, {N} members: {SIZE} updated {took:?} after a restart, {made} logins");
+    assert!(took <= most, "{took:?}");
+    // The last tokens were given out after the last snapshot.
+    let once = 0.9 * SIZE as f64..=1.1 * SIZE as f64;
+    assert!(once.contains(&made), "{made} logins");
+    for registry in &registries {
+        assert_eq!(registry.stats().get("leases_lost"), Some(0));
+    }
+    join_all(registries.iter().map(Registry::close)).await;
+}
+
+#[tokio::test]
+#[ignore = "it takes both processors for minutes: scripts/test --soak etcd"]
+async fn two_hundred_processes_log_in_once_each() {
+    for version in [Version::Packaged, Version::Current] {
+        a_fleet_of_200::<1>(version).await;
+        a_fleet_of_200::<3>(version).await;
+    }
 }
 
 #[tokio::test]

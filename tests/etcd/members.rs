@@ -56,6 +56,39 @@ fn a_name_is_looked_up_again() {
     test.join().unwrap();
 }
 
+#[test]
+fn a_resolver_that_does_not_answer_is_no_obstacle() {
+    let server = Server::start(Version::Current);
+    // A name server that is there, and silent.
+    let silent = std::net::UdpSocket::bind((Server::next_ip(), 53)).unwrap();
+    let resolver = format!("nameserver {}\n", silent.local_addr().unwrap().ip());
+    let test = std::thread::spawn(move || {
+        see_file("/etc/resolv.conf", &resolver);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let name = Address::host("etcd.example", 2379).unwrap();
+            let etcd = Etcd::builder([name, server.address()]).ttl(TTL).build();
+            let registry = Registry::new(etcd.unwrap()).unwrap();
+            let began = Instant::now();
+            let _one = register(&registry, "one").await;
+            let mut watch = registry.watch("greeter").unwrap();
+            within(&mut watch, SOON, |s| s.is_synced() && s.len() == 1).await;
+            let registered = began.elapsed();
+            registry.close().await.unwrap();
+            println!(
+                "registered after {registered:?}, closed {:?} later",
+                began.elapsed() - registered
+            );
+            // The name server is asked for 10 s.
+            assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        });
+        let mut asked = [0; 512];
+        silent.set_nonblocking(true).unwrap();
+        silent.recv(&mut asked).expect("it was asked");
+    });
+    test.join().unwrap();
+}
+
 /// Whatever address is frozen, another one is asked.
 async fn with_each_frozen(servers: &[Server; 3]) {
     let named = || {

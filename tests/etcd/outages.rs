@@ -24,6 +24,8 @@ enum Fault {
     Cable,
     /// The store's process stands still.
     Freeze,
+    /// The store and its clients stand still, as where the machine under all of them is paused.
+    Pause,
 }
 
 /// The events that one watcher has seen.
@@ -98,6 +100,7 @@ fn a_fleet_through(version: Version, fault: Fault, outage: Duration, size: usize
             std::thread::sleep(outage);
             server.freeze(false);
         }
+        Fault::Pause => pause_all(&server, outage),
     }
     let ended = Instant::now();
     fleet.run(async move {
@@ -127,6 +130,16 @@ fn a_fleet_through(version: Version, fault: Fault, outage: Duration, size: usize
         drop(registrations);
         (removed, fewest)
     })
+}
+
+/// Stops this process and the store's, by another one that lets them go on.
+fn pause_all(server: &Server, time: Duration) {
+    let (own, store, seconds) = (std::process::id(), server.pid(), time.as_secs_f32());
+    let script = format!("kill -STOP {store} {own}; sleep {seconds}; kill -CONT {store} {own}");
+    let began = Instant::now();
+    let paused = std::process::Command::new("sh").args(["-c", &script]).status();
+    assert!(paused.unwrap().success(), "{script}");
+    assert!(began.elapsed() >= time, "it was paused");
 }
 
 /// Writes an instance under a lease that nobody renews.
@@ -187,7 +200,7 @@ fn the_whole_table_of_outages_of_a_fleet_of_300() {
 fn through_all(size: usize) {
     let _turn = BUSY.blocking_lock();
     for halves in [1, 2, 4, 8] {
-        for fault in [Fault::Cable, Fault::Freeze] {
+        for fault in [Fault::Cable, Fault::Freeze, Fault::Pause] {
             for version in [Version::Packaged, Version::Current] {
                 let (removed, fewest) = a_fleet_through(version, fault, TTL * halves / 2, size);
                 // One in a hundred, and nobody sees an empty list.

@@ -97,6 +97,81 @@ async fn the_reason_is_known_before_the_deadline() {
     assert!(why.in_full().contains("Connection refused"), "{}", why.in_full());
 }
 
+#[tokio::test]
+async fn a_store_without_space_is_asked_seldom_and_told_as_what_it_is() {
+    const FLEET: usize = 20;
+    for version in [Version::Packaged, Version::Current] {
+        let server = Server::start_with(version, &[("quota-backend-bytes", "1000000")]);
+        let mut client = server.client().await;
+        let early = registry([&server]);
+        let there = register(&early, "early").await;
+        let full = async { while client.put("fill", vec![b'x'; 100_000], None).await.is_ok() {} };
+        tokio::time::timeout(SOON, full).await.expect("it is full");
+        let registries: Vec<Registry> = (0..FLEET).map(|_| registry([&server])).collect();
+        let refused = registries[0]
+            .register(instance("greeter", "refused"))
+            .await
+            .unwrap_err();
+        assert!(
+            refused.in_full().contains("database space exceeded"),
+            "{}",
+            refused.in_full()
+        );
+        let register = |(n, registry): (usize, &Registry)| {
+            let instance = instance("greeter", &format!("r{n}"));
+            registry.register_in_background(instance).unwrap()
+        };
+        let kept: Vec<_> = registries.iter().enumerate().map(register).collect();
+        for kept in &kept {
+            let told = kept.wait_for(|status| matches!(status, Status::Pending { why: Some(_), .. }));
+            let told = tokio::time::timeout(SOON, told)
+                .await
+                .expect("the reason is told")
+                .unwrap();
+            let Status::Pending { why: Some(why), .. } = told else {
+                panic!("{told:?}");
+            };
+            assert!(
+                why.in_full().contains("database space exceeded"),
+                "{}",
+                why.in_full()
+            );
+            assert!(!why.is_transient(), "{}", why.in_full());
+        }
+        let grants = || metric(&server, "grpc_server_handled_total", "\"LeaseGrant\"");
+        let before = grants();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let made = grants() - before;
+        println!("{version:?}: {FLEET} processes have asked for {made} leases in 10 s without space");
+        // Each waits for 1 s at first, and for 30 s in the end.
+        assert!(made <= 5.0 * FLEET as f64, "{made} leases asked for in 10 s");
+        // An instance can leave all the same, and those that are there stay.
+        there.deregister().await.unwrap();
+        assert_eq!(early.stats().get("leases_lost"), Some(0));
+        let now = client.get("x", None).await.unwrap().header().unwrap().revision();
+        let physical = etcd_client::CompactionOptions::new().with_physical();
+        client.compact(now, Some(physical)).await.unwrap();
+        client.defragment().await.unwrap();
+        let member = client.status().await.unwrap().header().unwrap().member_id();
+        let mut of_member = etcd_client::AlarmOptions::new();
+        of_member.with_member(member);
+        let none = etcd_client::AlarmType::Nospace;
+        client
+            .alarm(etcd_client::AlarmAction::Deactivate, none, Some(of_member))
+            .await
+            .unwrap();
+        for kept in &kept {
+            let published = kept.wait_for(|status| matches!(status, Status::Published));
+            tokio::time::timeout(4 * SOON, published)
+                .await
+                .expect("there is space again")
+                .unwrap();
+        }
+        join_all(registries.iter().map(Registry::close)).await;
+        early.close().await.unwrap();
+    }
+}
+
 /// How many streams of changes each member has.
 fn streams(servers: &[Server; 3]) -> [f64; 3] {
     servers

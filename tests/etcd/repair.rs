@@ -175,13 +175,16 @@ fn a_watcher_that_was_cut_off_gets_exactly_the_difference() {
             let uri = uri.clone();
             store.run(async move {
                 let mut client = etcd_client::Client::connect([uri], None).await.unwrap();
-                for n in from..to {
-                    let value =
-                        format!(r#"{{"name":"greeter","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#);
-                    client
-                        .put(format!("/micro/registry/greeter/n{n}"), value, None)
-                        .await
-                        .unwrap();
+                // In few requests: each process waits the longer before it connects again, the longer its outage was.
+                for some in (from..to).collect::<Vec<_>>().chunks(100) {
+                    let put = |n: &usize| {
+                        let value = format!(
+                            r#"{{"name":"greeter","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#
+                        );
+                        TxnOp::put(format!("/micro/registry/greeter/n{n}"), value, None)
+                    };
+                    let puts: Vec<_> = some.iter().map(put).collect();
+                    client.txn(Txn::new().and_then(puts)).await.unwrap();
                 }
             });
         };
@@ -205,12 +208,9 @@ fn a_watcher_that_was_cut_off_gets_exactly_the_difference() {
         let at = uri.clone();
         store.run(async move {
             let mut client = etcd_client::Client::connect([at], None).await.unwrap();
-            for n in 0..25 {
-                client
-                    .delete(format!("/micro/registry/greeter/n{n}"), None)
-                    .await
-                    .unwrap();
-            }
+            let delete = |n| TxnOp::delete(format!("/micro/registry/greeter/n{n}"), None);
+            let deletes: Vec<_> = (0..25).map(delete).collect();
+            client.txn(Txn::new().and_then(deletes)).await.unwrap();
             let now = client.get("x", None).await.unwrap().header().unwrap().revision();
             client
                 .compact(now, Some(CompactionOptions::new().with_physical()))

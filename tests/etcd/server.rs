@@ -92,12 +92,17 @@ impl Server {
 
     /// A store of so many members, on loopback.
     pub(crate) fn cluster<const N: usize>(version: Version) -> [Self; N] {
+        Self::cluster_with(version, &[])
+    }
+
+    /// The same with further options.
+    pub(crate) fn cluster_with<const N: usize>(version: Version, options: &[(&str, &str)]) -> [Self; N] {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let place = |n: usize| {
             let last = u8::try_from(n + 1).expect("a few members");
             (Ipv4Addr::new(127, 77, number, last), None)
         };
-        Self::members(version, std::array::from_fn(place), false, &[])
+        Self::members(version, std::array::from_fn(place), false, options)
     }
 
     /// A store of a member on each of these hosts.
@@ -242,9 +247,7 @@ impl Server {
     /// Stops its clock, or lets it go on: its kernel goes on accepting connections.
     pub(crate) fn freeze(&self, frozen: bool) {
         let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
-        let child = self.child();
-        let child = child.as_ref().expect("it runs");
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id"));
         kill(pid, signal).expect("it can be told");
         if frozen {
             // One thread takes the signal and stops the others, which go on until it has had its turn.
@@ -252,6 +255,11 @@ impl Server {
                 stands_still(pid)
             });
         }
+    }
+
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child().as_ref().expect("it runs").id()
     }
 
     /// Starts it again as a cluster of one, whose id is another, without data.
@@ -313,8 +321,11 @@ impl Server {
             loop {
                 let mut client = Client::connect([&uri], None).await.expect("a client is made");
                 let answer = tokio::time::timeout(Duration::from_millis(500), client.get("ready", None));
-                if matches!(answer.await, Ok(Ok(_))) {
-                    return;
+                match answer.await {
+                    Ok(Ok(_)) => return,
+                    // It has users, and tells so once it has a leader.
+                    Ok(Err(refused)) if refused.to_string().contains("user name is empty") => return,
+                    _ => {}
                 }
                 assert!(Instant::now() < ends, "{uri} does not answer");
                 tokio::time::sleep(Duration::from_millis(20)).await;

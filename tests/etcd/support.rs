@@ -46,13 +46,15 @@ pub(crate) fn instance(service: &str, id: &str) -> Instance {
 
 /// Gives this thread, and those that it starts, a hosts file of their own.
 pub(crate) fn see_hosts(hosts: &str) {
+    see_file("/etc/hosts", hosts);
+}
+
+/// Gives this thread, and those that it starts, a file of their own in place of that of the machine.
+pub(crate) fn see_file(place: &str, text: &str) {
     nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-    let file = std::env::temp_dir().join(format!("hereabouts-hosts-{}", uuid::Uuid::new_v4()));
-    std::fs::write(&file, hosts).unwrap();
-    for arguments in [
-        "--make-rprivate /",
-        &format!("--bind {} /etc/hosts", file.display()),
-    ] {
+    let file = std::env::temp_dir().join(format!("hereabouts-file-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&file, text).unwrap();
+    for arguments in ["--make-rprivate /", &format!("--bind {} {place}", file.display())] {
         let mount = std::process::Command::new("mount")
             .args(arguments.split(' '))
             .status();

@@ -130,7 +130,7 @@ impl EtcdBuilder {
     }
 
     /// How long what is not there after an outage stays listed at most, so that its owner can come back: by default as long as
-    /// the time to live; 5 s at most where under a tenth of what is observed is missing. Zero removes it at once.
+    /// the time to live, and at least 8 s; 8 s at most where under a tenth of what is observed is missing. Zero removes it at once.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
@@ -192,7 +192,7 @@ impl EtcdBuilder {
             limits: self.limits,
             prefix,
             ttl: self.ttl,
-            grace: self.grace.unwrap_or(self.ttl),
+            grace: self.grace.unwrap_or(self.ttl.max(watcher::SHORT_GRACE)),
         };
         let closing = CancellationToken::new();
         worker.spawn(Watcher::new(parts, heard).run(closing.clone()));

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::feeds::Feeds;
 use self::range::Range;
+pub(super) use self::range::SHORT_GRACE;
 use self::stream::Stream;
 use super::cluster::{Cluster, Failure};
 use super::counters::Counters;

@@ -21,8 +21,9 @@ use crate::error::Error;
 /// Keys in a page.
 const MOST: i64 = 1000;
 const LEAST: i64 = 50;
-/// How long what a listing lacks is held where it is little: an owner that lives comes back within its retries.
-const SHORT_GRACE: Duration = Duration::from_secs(5);
+/// How long what a listing lacks is held where it is little, and at least by default: an owner that lives tries to connect again
+/// within 7 s, and writes within a moment then.
+pub(in super::super) const SHORT_GRACE: Duration = Duration::from_secs(8);
 /// It is little below one in so many.
 const LITTLE: usize = 10;
 /// Older than this, an unfinished listing is begun anew.

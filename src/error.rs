@@ -74,7 +74,8 @@ pub enum Error {
         source: BoxError,
     },
 
-    /// A later owner has taken the id over; this registration is over. Register with another id.
+    /// A later owner has taken the id over; this registration comes back when that one ends. Where both are to stay, register
+    /// with another id.
     #[error("superseded by a later owner of the same id: {by}")]
     Superseded {
         /// What the other owner publishes.

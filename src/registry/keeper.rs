@@ -60,13 +60,14 @@ struct Meanwhile {
     end: Option<End>,
 }
 
-impl Keeper {
-    pub(super) async fn run(mut self) {
-        let mut progress = Progress {
-            key: self.wanted().key().clone(),
+impl Progress {
+    /// Nothing is published yet.
+    fn new(key: Key, due: Option<Instant>) -> Self {
+        Self {
+            key,
             ticket: None,
             lost: futures_util::future::pending().boxed(),
-            due: None,
+            due,
             retry: Retry::new(),
             waiting: Vec::new(),
             last_error: None,
@@ -74,65 +75,98 @@ impl Keeper {
             began: Instant::now(),
             has_overtaken: false,
             located: None,
-        };
-        let end = self.keep(&mut progress).await;
+        }
+    }
+}
+
+impl Keeper {
+    /// Keeps the registration until its owner or the registry ends it.
+    pub(super) async fn run(mut self) {
+        // Its owner says when.
+        let mut due = None;
+        loop {
+            let mut progress = Progress::new(self.wanted().key().clone(), due);
+            let end = self.keep(&mut progress).await;
+            for reply in progress.waiting.drain(..) {
+                let _ = reply.send(Err(match &end {
+                    End::Left(_) => Error::Closed,
+                    End::Superseded(by) => Error::Superseded { by: by.clone() },
+                }));
+            }
+            match end {
+                End::Left(reply) => return self.leave(progress, reply).await,
+                End::Superseded(by) => {
+                    if !self.yield_to_later(progress, by).await {
+                        return;
+                    }
+                    due = Some(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Makes way for a later owner. Returns whether that one has ended, so that this one is published again.
+    async fn yield_to_later(&mut self, progress: Progress, by: Arc<Instance>) -> bool {
+        let (key, wanted) = (progress.key, self.wanted());
+        tracing::warn!(service = %wanted.service(), id = %wanted.id(), "superseded by a later owner of the id: {by}");
+        self.shared.change_overlay(&key, |o| o.yield_to_later(&wanted));
+        self.status.send_replace(Status::Superseded { by: by.clone() });
+        if let Some(ticket) = progress.ticket {
+            // Only what this ticket put; the later owner's stays.
+            let _ = self.shared.backend.withdraw(ticket).await;
+        }
+        self.shared.withdrawn(&key);
+        let has_ended = self.wait_for_end_of_later(&key, by).await;
+        // Its guard may have been dropped before it was told.
+        self.shared
+            .change_overlay(&key, |o| o.forget(&key, wanted.generation()));
+        if has_ended {
+            tracing::info!("the later owner of {} {} has ended", key.service, key.id);
+            let later = self.shared.claim(&wanted);
+            let mut wanted = lock(&self.wanted);
+            *wanted = Arc::new(Instance::clone(&wanted).with_generation(later));
+            self.status.send_replace(Status::Pending {
+                since: SystemTime::now(),
+                why: None,
+            });
+        }
+        has_ended
+    }
+
+    /// Withdraws it, and answers whoever does not know yet.
+    async fn leave(mut self, progress: Progress, mut reply: Option<Reply>) {
         let wanted = self.wanted();
-        for reply in progress.waiting.drain(..) {
-            let _ = reply.send(Err(match &end {
-                End::Left(_) => Error::Closed,
-                End::Superseded(by) => Error::Superseded { by: by.clone() },
-            }));
-        }
-        match end {
-            End::Superseded(by) => {
-                tracing::warn!(service = %wanted.service(), id = %wanted.id(), "superseded by a later owner of the id: {by}");
-                self.shared
-                    .change_overlay(&progress.key, |o| o.yield_to_later(&wanted));
-                self.status.send_replace(Status::Superseded { by });
-                if let Some(ticket) = progress.ticket {
-                    // Only what this ticket put; the later owner's stays.
-                    let _ = self.shared.backend.withdraw(ticket).await;
-                }
+        self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
+        let result = self.withdraw(progress.ticket, &mut reply).await;
+        self.status.send_replace(Status::Withdrawn);
+        let (service, id) = (wanted.service(), wanted.id());
+        match &result {
+            Ok(()) => {
                 self.shared.withdrawn(&progress.key);
-                self.answer_as_superseded().await;
-                // Its guard may have been dropped before it was told.
-                self.shared
-                    .change_overlay(&progress.key, |o| o.forget(&progress.key, wanted.generation()));
+                if progress.was_published {
+                    tracing::info!("withdrew {service} {id} with {}", self.shared.backend.name());
+                }
             }
-            End::Left(mut reply) => {
-                self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
-                let result = self.withdraw(progress.ticket, &mut reply).await;
-                self.status.send_replace(Status::Withdrawn);
-                let (service, id) = (wanted.service(), wanted.id());
-                match &result {
-                    Ok(()) => {
-                        self.shared.withdrawn(&progress.key);
-                        if progress.was_published {
-                            tracing::info!("withdrew {service} {id} with {}", self.shared.backend.name());
-                        }
-                    }
-                    Err(Error::Closed) => {}
-                    Err(error) => {
-                        let why = error.in_full();
-                        tracing::warn!("can't withdraw {service} {id}: {}", escaped(&why));
-                    }
-                }
-                let is_withdrawn = result.is_ok();
-                if let Some(reply) = reply {
-                    let _ = reply.send(result);
-                }
-                // The backend may still say it for a while, but not for ever.
-                let (ends, shared) = (tokio::time::sleep(TOMBSTONE_TIME), self.shared.clone());
-                tokio::select! {
-                    () = ends => {}
-                    () = shared.closing.cancelled() => {}
-                    // Others than the one who has ended it may still ask.
-                    () = self.answer_as_ended(is_withdrawn) => {}
-                }
-                self.shared
-                    .change_overlay(&progress.key, |o| o.forget(&progress.key, wanted.generation()));
+            Err(Error::Closed) => {}
+            Err(error) => {
+                let why = error.in_full();
+                tracing::warn!("can't withdraw {service} {id}: {}", escaped(&why));
             }
         }
+        let is_withdrawn = result.is_ok();
+        if let Some(reply) = reply {
+            let _ = reply.send(result);
+        }
+        // The backend may still say it for a while, but not for ever.
+        let (ends, shared) = (tokio::time::sleep(TOMBSTONE_TIME), self.shared.clone());
+        tokio::select! {
+            () = ends => {}
+            () = shared.closing.cancelled() => {}
+            // Others than the one who has ended it may still ask.
+            () = self.answer_as_ended(is_withdrawn) => {}
+        }
+        self.shared
+            .change_overlay(&progress.key, |o| o.forget(&progress.key, wanted.generation()));
     }
 
     /// Keeps it published until it is to end.

@@ -13,7 +13,7 @@ use crate::server::{Server, Version};
 use crate::support::{BUSY, instance, with_each_version};
 
 const TTL: Duration = Duration::from_secs(5);
-/// The time until all are seen at first, by registries of one process that is not optimised.
+/// The time until all are seen at first, by registries of one process.
 const BEGINS: Duration = Duration::from_secs(120);
 /// The time that a fleet may take once its store answers: each tries again within 7 s.
 const BACK: Duration = Duration::from_secs(15);

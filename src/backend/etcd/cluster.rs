@@ -3,7 +3,6 @@
 //! etcd's client does not fail over, so this does: each process prefers the endpoints in an order of its own, one that is silent is
 //! overtaken by the next one, and one that fails is asked again once its own task has reached it.
 
-mod budget;
 mod connection;
 mod endpoint;
 mod failure;
@@ -20,9 +19,9 @@ use etcd_client::Client;
 use futures_core::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use self::budget::Budget;
 use self::connection::Access;
 pub(super) use self::endpoint::{Endpoint, look};
 pub(super) use self::failure::Failure;
@@ -39,7 +38,9 @@ use crate::instance::Address;
 pub(super) struct Cluster {
     access: Arc<Access>,
     members: Members,
-    budget: Budget,
+    /// Taken by each call that is asked of more than one endpoint at the same time. Where one endpoint is dead, a call that
+    /// another one answers is over soon. Where the whole store is slow, since it has too much to do, it does not get as much again.
+    hedges: Semaphore,
 }
 
 /// An answer, and how it was got.
@@ -93,7 +94,7 @@ impl Cluster {
         Self {
             members: Members::new(given, access.clone()),
             access,
-            budget: Budget::default(),
+            hedges: Semaphore::new(HEDGES_AT_ONCE),
         }
     }
 
@@ -181,14 +182,17 @@ impl Cluster {
         let ends = began + within;
         let looked_up = tokio::time::timeout_at(ends, self.members.all()).await;
         let mut order = Attempts::new(looked_up.unwrap_or_else(|_| self.members.known()), hedging);
-        let mut call = self.budget.begin();
+        let mut hedge = None;
         let mut failures = Failures::default();
         let mut attempts: FuturesUnordered<Attempt<'_, T>> = FuturesUnordered::new();
         loop {
             if let Some(index) = order.take_due() {
-                if !attempts.is_empty() && !call.try_ask_another() {
-                    order.at.insert((Instant::now() + BUDGET_AGAIN, index));
-                    continue;
+                if !attempts.is_empty() && hedge.is_none() {
+                    hedge = self.hedges.try_acquire().ok();
+                    if hedge.is_none() {
+                        order.at.insert((Instant::now() + HEDGE_AGAIN, index));
+                        continue;
+                    }
                 }
                 attempts.push(order.begin(index, hedging, ask));
                 continue;
@@ -421,8 +425,10 @@ const WRITE: Hedging = Hedging {
     hedge_after: Duration::from_millis(1500),
     ask_again: Duration::from_secs(3),
 };
-/// How often it is looked whether the budget allows to ask another endpoint.
-const BUDGET_AGAIN: Duration = Duration::from_millis(50);
+/// Calls of a process that are asked of more than one endpoint at the same time, at most: all calls of one with few registrations.
+const HEDGES_AT_ONCE: usize = 16;
+/// How often it is looked whether another call may be.
+const HEDGE_AGAIN: Duration = Duration::from_millis(50);
 /// How long a server that does not answer is waited for, so that one that restarts is not noticed and the reason is known soon.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries of a call, about.

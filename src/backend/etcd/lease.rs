@@ -194,25 +194,24 @@ impl Leases {
 
     /// Waits until no lease of a key is being revoked any longer: until then a write under it may still be done, or
     /// its key may still be there.
-    pub(super) async fn wait_revoked(&self, key: &Key, ends: Instant) -> Result<()> {
-        let revoked = async {
-            loop {
-                let mut gone = std::pin::pin!(self.gone.notified());
-                // Before looking, so that none is missed.
-                gone.as_mut().enable();
-                if self.state().revoking(key).is_none() {
-                    return;
-                }
-                gone.await;
+    pub(super) async fn wait_revoked(&self, key: &Key) {
+        loop {
+            let mut gone = std::pin::pin!(self.gone.notified());
+            // Before looking, so that none is missed.
+            gone.as_mut().enable();
+            if self.state().revoking(key).is_none() {
+                return;
             }
-        };
-        let revoked = tokio::time::timeout_at(ends, revoked).await;
-        revoked.map_err(|_| {
-            let why = self.state().revoking(key).flatten();
-            let why = why.unwrap_or_else(|| "no answer".to_owned());
-            let late = "an earlier write of it may still be done, as its lease can't be revoked yet";
-            Error::unavailable("etcd", format!("{late}: {why}"))
-        })
+            gone.await;
+        }
+    }
+
+    /// The error for a key one of whose leases is not revoked in time.
+    pub(super) fn unrevoked(&self, key: &Key) -> Error {
+        let why = self.state().revoking(key).flatten();
+        let why = why.unwrap_or_else(|| "no answer".to_owned());
+        let late = "an earlier write of it may still be done, as its lease can't be revoked yet";
+        Error::unavailable("etcd", format!("{late}: {why}"))
     }
 
     /// Grants no lease any more, and revokes all. Returns the keys whose leases could not be revoked, and the reasons.

@@ -158,7 +158,7 @@ impl Publications {
     }
 
     /// Withdraws the publication of a ticket, by revoking its lease.
-    pub(super) async fn withdraw(&self, ticket: Ticket) -> Result<()> {
+    pub(super) async fn withdraw(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
         let ends = Instant::now() + CALL_TIME;
         let (key, lease) = {
             let mut state = self.state();
@@ -169,12 +169,25 @@ impl Publications {
             publication.phase = Phase::Leaving;
             (publication.key.clone(), publication.lease)
         };
-        if let Some(lease) = lease {
-            self.leases.revoke(lease, ends).await?;
+        let revoked = async {
+            if let Some(lease) = lease {
+                self.leases.revoke(lease, ends).await?;
+            }
+            let revoked = tokio::time::timeout_at(ends, self.leases.wait_revoked(&key)).await;
+            revoked.map_err(|_| self.leases.unrevoked(&key))
+        };
+        let revoked = revoked.await;
+        if revoked.is_ok() {
+            self.state().remove(ticket);
+        } else {
+            // Its owner may give up before.
+            let publications = self.clone();
+            tokio::spawn(async move {
+                publications.leases.wait_revoked(&key).await;
+                publications.state().remove(ticket);
+            });
         }
-        self.leases.wait_revoked(&key, ends).await?;
-        self.state().remove(ticket);
-        Ok(())
+        revoked
     }
 
     /// Tells the owner of a key what has become of the lease that it is under.

@@ -29,6 +29,16 @@ pub(super) async fn holds(stage: &Stage<'_>) -> Held {
         };
         owners.the_later_wins(stage, &*backend, deregisters).await?;
     }
+    for (earlier, later) in [(&first, &second), (&first, &first)] {
+        let service = stage.service()?;
+        let owners = Owners {
+            earlier,
+            later,
+            other: &third,
+            service: &service,
+        };
+        owners.the_earlier_comes_back(stage).await?;
+    }
     Ok(())
 }
 
@@ -100,6 +110,39 @@ impl Owners<'_> {
                 .seen(watch, "the later owner's withdrawal", |s| s.is_empty())
                 .await?;
         }
+        Ok(())
+    }
+
+    /// The later owner ends while the earlier one is still there.
+    async fn the_earlier_comes_back(&self, stage: &Stage<'_>) -> Held {
+        let mut watch = self.other.watch(self.service)?;
+        let old = self.earlier.register(owned(self.service, "earlier")?).await?;
+        let mut of_later = self.later.watch(self.service)?;
+        seen(stage, &mut of_later, "the earlier owner's", "earlier").await?;
+        let new = self.later.register(owned(self.service, "later")?).await?;
+        let superseded = old.wait_for(|status| matches!(status, Status::Superseded { .. }));
+        let told = "telling the earlier owner Superseded";
+        stage.in_time(told, superseded).await??;
+        seen(stage, &mut watch, "the later owner's", "later").await?;
+        new.deregister().await?;
+        let published = old.wait_for(|status| matches!(status, Status::Published));
+        let told = "publishing the earlier owner's again, as the later one has ended,";
+        stage.in_time(told, published).await??;
+        seen(
+            stage,
+            &mut watch,
+            "the earlier owner's, which is back,",
+            "earlier",
+        )
+        .await?;
+        old.update(|instance| instance.with_version("2")).await?;
+        let is_changed = |s: &Snapshot| s.iter().any(|i| i.version() == "2");
+        let what = "an update by the earlier owner, which is back,";
+        stage.seen(&mut watch, what, is_changed).await?;
+        old.deregister().await?;
+        stage
+            .seen(&mut watch, "the withdrawal of what was back", |s| s.is_empty())
+            .await?;
         Ok(())
     }
 

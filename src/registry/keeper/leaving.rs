@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::command::{Command, Reply};
-use super::super::status::Status;
+use super::super::snapshot::Snapshot;
 use super::Keeper;
-use crate::backend::{Retry, Ticket};
+use crate::backend::{Retry, Scope, Ticket};
 use crate::error::{Error, Result};
+use crate::instance::{Instance, Key};
 
 impl Keeper {
     /// Withdraws what `ticket` put, trying again what may succeed later, until the registry has
@@ -60,16 +62,23 @@ impl Keeper {
         std::future::pending().await
     }
 
-    /// Stays to answer the owner, who may not know yet.
-    pub(super) async fn answer_as_superseded(&mut self) {
-        let by = match &*self.status.borrow() {
-            Status::Superseded { by } => by.clone(),
-            _ => return,
+    /// Answers the owner of what was superseded. Returns whether the later owner has ended before this one has.
+    pub(super) async fn wait_for_end_of_later(&mut self, key: &Key, by: Arc<Instance>) -> bool {
+        // It fails where the registry is closing.
+        let observed = self.shared.observe(Scope::Service(key.service.clone())).ok();
+        let has_ended = async {
+            match &observed {
+                Some(observed) => wait_until_gone(observed.changes(), key).await,
+                None => std::future::pending().await,
+            }
         };
+        tokio::pin!(has_ended);
         loop {
             let command = tokio::select! {
-                () = self.shared.closing.cancelled() => return,
+                biased;
+                () = self.shared.leaving.cancelled() => return false,
                 command = self.commands.recv() => command,
+                () = &mut has_ended => return true,
             };
             match command {
                 Some(Command::Publish(reply)) => {
@@ -77,9 +86,26 @@ impl Keeper {
                 }
                 Some(Command::Withdraw(reply)) => {
                     let _ = reply.send(Ok(()));
+                    return false;
                 }
-                None => return,
+                None => return false,
             }
+        }
+    }
+}
+
+/// Waits until a key is known not to be there, and does not come back in a moment, as where its owner restarts.
+async fn wait_until_gone(mut changes: watch::Receiver<Arc<Snapshot>>, key: &Key) {
+    let has = |state: &Snapshot| state.iter().any(|instance| instance.key() == key);
+    let is_gone = |state: &Arc<Snapshot>| state.is_synced() && state.stale().is_none() && !has(state);
+    loop {
+        if changes.wait_for(is_gone).await.is_err() {
+            // Nobody tells any more, as the registry is closed.
+            return std::future::pending().await;
+        }
+        let is_back = changes.wait_for(|state| !is_gone(state));
+        if tokio::time::timeout(RESTART_TIME, is_back).await.is_err() {
+            return;
         }
     }
 }
@@ -87,3 +113,5 @@ impl Keeper {
 /// How long a withdrawal is tried before that is told, and once the registry is closing; below the
 /// deadlines of both.
 const WITHDRAW_DEADLINE: Duration = Duration::from_secs(4);
+/// How long a later owner may be away before an earlier one is published again.
+const RESTART_TIME: Duration = Duration::from_secs(1);

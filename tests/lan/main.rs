@@ -16,6 +16,7 @@ mod examples;
 mod firewall;
 mod hostile;
 mod hosts;
+mod interop;
 mod leaving;
 mod look;
 mod names;

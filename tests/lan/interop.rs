@@ -1,0 +1,202 @@
+//! Other implementations: Go's zeroconf, npm's bonjour-service and Java's jmdns, as browsers of ours and as responders beside us.
+//!
+//! All of them are told the same, and tell the same; see `tests/peers`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::events::Events;
+use crate::lab::{Host, Lan, Process, zeroconf_browser};
+use crate::support::*;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// grandcat/zeroconf.
+    Go,
+    /// bonjour-service.
+    Node,
+    /// jmdns.
+    Java,
+}
+
+impl Peer {
+    /// Its program on a host, without arguments.
+    fn command(self, host: &Host) -> Command {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let installed = |place: &str| -> PathBuf {
+            let installed = root.join("target/peers").join(place);
+            let by = if self == Self::Go {
+                "scripts/setup"
+            } else {
+                "scripts/setup --interop"
+            };
+            assert!(installed.exists(), "{} is missing: run {by}", installed.display());
+            installed
+        };
+        match self {
+            Self::Go => host.command(&installed("zeroconf-go").to_string_lossy()),
+            Self::Node => {
+                let mut command = host.command("node");
+                command.arg(installed("bonjour-service/peer.js"));
+                command
+            }
+            Self::Java => {
+                let mut command = host.command("java");
+                let classes = installed("jmdns").join("*");
+                command
+                    .arg("-cp")
+                    .arg(classes)
+                    .arg(root.join("tests/peers/jmdns/Peer.java"));
+                command
+            }
+        }
+    }
+
+    /// A browser of a type on a host.
+    fn browse(self, host: &Host, service_type: &str) -> Process {
+        let mut command = self.command(host);
+        command.arg("browse");
+        if self == Self::Java {
+            command.arg(host.address().to_string());
+        }
+        Process::spawn(command.arg(service_type))
+    }
+
+    /// A responder on a host that has announced a service.
+    fn publish(self, host: &Host, service: [&str; 4]) -> Process {
+        let mut command = self.command(host);
+        command.arg("publish");
+        if self == Self::Java {
+            command.arg(host.address().to_string());
+        }
+        let mut process = Process::spawn(command.args(service));
+        event(&mut process, "ready", |_| true);
+        process
+    }
+}
+
+/// Waits for an event that is `wanted`.
+#[track_caller]
+fn event(process: &mut Process, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let mut found = Value::Null;
+    let line = process.line_within(3 * SOON, |line| {
+        found = serde_json::from_str(line).unwrap_or_default();
+        found["event"] == kind && wanted(&found)
+    });
+    assert!(line.is_some(), "no {kind}: {}", process.log());
+    found
+}
+
+fn has(event: &Value, entry: &str) -> bool {
+    let entries = event["txt"].as_array();
+    entries.is_some_and(|entries| entries.iter().any(|known| known == entry))
+}
+
+/// Whoever browses with it sees what is there and what comes, and what leaves where it tells that.
+fn lists_ours(peer: Peer) {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let server = registry(&a);
+    let instance = |id: &str| instance("greeter", id).with_version("1.2.0").unwrap();
+    let before = register(&a, &server, instance("before"));
+    let mut browser = peer.browse(&b, "_hereabouts._tcp");
+    let of = |id: &'static str| move |event: &Value| has(event, &format!("i={id}"));
+    let first = event(&mut browser, "added", of("before"));
+    let comes = register(&a, &server, instance("comes"));
+    let second = event(&mut browser, "added", of("comes"));
+    for found in [&first, &second] {
+        assert!(found["name"].as_str().unwrap().starts_with("greeter-"), "{found}");
+        assert_eq!(found["port"], 8080, "{found}");
+        assert!(has(found, "s=greeter") && has(found, "v=1.2.0"), "{found}");
+        let addresses = found["addresses"].as_array().unwrap();
+        assert!(addresses.contains(&a.address().to_string().into()), "{found}");
+    }
+    if peer == Peer::Node {
+        // It alone tells that an entry has changed.
+        let comes = a.run(async move {
+            comes.update(|instance| instance.with_version("2")).await.unwrap();
+            comes
+        });
+        event(&mut browser, "updated", |event| {
+            event["name"] == second["name"] && has(event, "v=2")
+        });
+        drop(comes);
+    } else {
+        drop(comes);
+    }
+    a.run(async move { before.deregister().await.unwrap() });
+    if peer != Peer::Go {
+        let both = [&first["name"], &second["name"]];
+        let is_ours = |event: &Value| both.contains(&&event["name"]);
+        let one = event(&mut browser, "removed", is_ours);
+        event(&mut browser, "removed", |event| {
+            is_ours(event) && event["name"] != one["name"]
+        });
+    }
+}
+
+/// A responder of it and ours on one host and port are both found, and neither takes the other's with it.
+fn lives_beside_ours(peer: Peer) {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let (beside, far) = (registry(&a), registry(&b));
+    let near = Events::synced(&a, &beside, "greeter");
+    let away = Events::synced(&b, &far, "greeter");
+    let theirs = peer.publish(&a, ["front", "_http._tcp", "8000", "path=/"]);
+    let ours = register(&a, &beside, instance("greeter", "beside"));
+    away.until(SOON, "added beside");
+    let other = register(&b, &far, instance("greeter", "away"));
+    near.until(SOON, "added away");
+    // One who asks now is answered by both.
+    let late = registry(&b);
+    await_snapshot(&b, &late, "greeter", SOON, |s| {
+        ids(s) == ["away", "beside"] && s.is_synced()
+    });
+    let is_front = |event: &Value| {
+        let name = event["name"].as_str().unwrap_or_default();
+        name.starts_with("front") && event["port"] == 8000 && event["txt"]["path"] == "/"
+    };
+    event(&mut zeroconf_browser(&b, "_http._tcp", 60.0), "added", is_front);
+    drop(ours);
+    away.until(SOON, "removed beside");
+    event(&mut zeroconf_browser(&b, "_http._tcp", 60.0), "added", is_front);
+    drop(theirs);
+    drop(other);
+    near.until(SOON, "removed away");
+}
+
+#[test]
+fn zeroconf_of_go_lists_ours() {
+    lists_ours(Peer::Go);
+}
+
+#[test]
+fn zeroconf_of_go_lives_beside_ours() {
+    lives_beside_ours(Peer::Go);
+}
+
+#[test]
+#[ignore = "it needs node and an npm package: scripts/test --interop"]
+fn bonjour_service_lists_ours() {
+    lists_ours(Peer::Node);
+}
+
+#[test]
+#[ignore = "it needs node and an npm package: scripts/test --interop"]
+fn bonjour_service_lives_beside_ours() {
+    lives_beside_ours(Peer::Node);
+}
+
+#[test]
+#[ignore = "it needs Java and Maven: scripts/test --interop"]
+fn jmdns_lists_ours() {
+    lists_ours(Peer::Java);
+}
+
+#[test]
+#[ignore = "it needs Java and Maven: scripts/test --interop"]
+fn jmdns_lives_beside_ours() {
+    lives_beside_ours(Peer::Java);
+}

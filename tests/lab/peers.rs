@@ -1,4 +1,4 @@
-//! Other implementations of mDNS to get along with: avahi and python-zeroconf.
+//! Other implementations of mDNS to get along with: avahi, python-zeroconf and systemd-resolved.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,23 +19,7 @@ pub(crate) struct Avahi {
 impl Avahi {
     /// Starts it and waits until it answers. The host's name in mDNS is that of its namespace.
     pub(crate) fn start(host: &Host) -> Self {
-        let mut bus = Process::spawn(host.command("unshare").args([
-            "--mount",
-            "sh",
-            "-ec",
-            PRIVATE_BUS,
-            "sh",
-            host.name(),
-        ]));
-        let socket = PathBuf::from(format!("/proc/{}/root/run/dbus/system_bus_socket", bus.id()));
-        let up = poll(START, || socket.exists() || bus.ends_within(Duration::ZERO));
-        assert!(
-            up && socket.exists(),
-            "no message bus on {}:\n{}",
-            host.name(),
-            bus.log()
-        );
-
+        let bus = start_bus(host);
         let daemon = Process::spawn(enter(&bus, "avahi-daemon").args([
             "--file=/run/avahi.conf",
             "--no-drop-root",
@@ -107,6 +91,83 @@ impl Avahi {
     }
 }
 
+/// A systemd-resolved on a host, with a message bus, a `/run` and a configuration of its own. It publishes a service named front,
+/// of `_http._tcp`, at port 8000 with `path=/`.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    daemon: Process,
+    bus: Process,
+}
+
+impl Resolved {
+    /// Starts it, and lets it speak mDNS on `eth0`.
+    pub(crate) fn start(host: &Host) -> Self {
+        let bus = start_bus(host);
+        let daemon = Process::spawn(enter(&bus, "sh").args([
+            "-ec",
+            RUN_RESOLVED,
+            "sh",
+            &resolved("lib/systemd/systemd-resolved"),
+        ]));
+        let resolved = Self { daemon, bus };
+        let up = poll(START, || {
+            let set = resolved.resolvectl(&["mdns", "eth0", "yes"]).output();
+            set.is_ok_and(|output| output.status.success())
+        });
+        assert!(
+            up,
+            "systemd-resolved does not run on {}:\n{}\n{}",
+            host.name(),
+            resolved.daemon.log(),
+            resolved.bus.log()
+        );
+        resolved
+    }
+
+    /// A command of `resolvectl`.
+    pub(crate) fn resolvectl(&self, arguments: &[&str]) -> Command {
+        let mut command = enter(&self.bus, &resolved("usr/bin/resolvectl"));
+        command
+            .env("LD_LIBRARY_PATH", resolved(SYSTEMD_LIBRARY))
+            .args(arguments);
+        command
+    }
+}
+
+/// A file of the packages that `scripts/setup --interop` unpacks.
+fn resolved(place: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/peers/resolved")
+        .join(place);
+    assert!(
+        file.exists(),
+        "{} is missing: run scripts/setup --interop",
+        file.display()
+    );
+    file.to_string_lossy().into_owned()
+}
+
+/// A message bus on a host, in a mount namespace of its own.
+fn start_bus(host: &Host) -> Process {
+    let mut bus = Process::spawn(host.command("unshare").args([
+        "--mount",
+        "sh",
+        "-ec",
+        PRIVATE_BUS,
+        "sh",
+        host.name(),
+    ]));
+    let socket = PathBuf::from(format!("/proc/{}/root/run/dbus/system_bus_socket", bus.id()));
+    let up = poll(START, || socket.exists() || bus.ends_within(Duration::ZERO));
+    assert!(
+        up && socket.exists(),
+        "no message bus on {}:\n{}",
+        host.name(),
+        bus.log()
+    );
+    bus
+}
+
 /// Browses a type such as `_demo._tcp` with python-zeroconf for that long: one JSON line per event.
 pub(crate) fn zeroconf_browser(host: &Host, service_type: &str, seconds: f32) -> Process {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -153,8 +214,9 @@ const START: Duration = Duration::from_secs(10);
 const PRIVATE_BUS: &str = r#"
 mount -t tmpfs tmpfs /run
 [ "$(readlink -f /var/run)" = /run ] || mount --rbind /run /var/run
-mkdir -p /run/dbus /run/avahi-daemon
+mkdir -p /run/dbus /run/avahi-daemon /run/systemd/resolve
 sed 's/^avahi:x:[0-9]*:[0-9]*:/avahi:x:0:0:/' /etc/passwd > /run/passwd
+echo 'systemd-resolve:x:0:0::/:/usr/sbin/nologin' >> /run/passwd
 sed 's/^avahi:x:[0-9]*:/avahi:x:0:/' /etc/group > /run/group
 mount --bind /run/passwd /etc/passwd
 mount --bind /run/group /etc/group
@@ -180,4 +242,16 @@ publish-hinfo=no
 publish-workstation=no
 END
 exec dbus-daemon --config-file=/run/bus.conf --nofork --nopidfile
+"#;
+
+const SYSTEMD_LIBRARY: &str = "usr/lib/x86_64-linux-gnu/systemd";
+
+/// Configures systemd-resolved, which `$1` is, and becomes it.
+const RUN_RESOLVED: &str = r#"
+mount -t tmpfs tmpfs /etc/systemd
+mkdir /etc/systemd/dnssd
+printf '[Resolve]\nMulticastDNS=yes\nLLMNR=no\nDNSStubListener=no\n' > /etc/systemd/resolved.conf
+printf '[Service]\nName=front\nType=_http._tcp\nPort=8000\nTxtText=path=/\n' > /etc/systemd/dnssd/front.dnssd
+export LD_LIBRARY_PATH="${1%/lib/systemd/systemd-resolved}/usr/lib/x86_64-linux-gnu/systemd"
+exec "$1"
 "#;

@@ -1,14 +1,14 @@
-//! Other implementations: Go's zeroconf, npm's bonjour-service and Java's jmdns, as browsers of ours and as responders beside us.
-//!
-//! All of them are told the same, and tell the same; see `tests/peers`.
+//! Other implementations as browsers of ours and as responders beside us: Go's zeroconf, npm's bonjour-service and Java's jmdns, which
+//! are told and tell the same, see `tests/peers`; mdns-sd and systemd-resolved. For avahi and python-zeroconf see `peers`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
 use serde_json::Value;
 
 use crate::events::Events;
-use crate::lab::{Host, Lan, Process, zeroconf_browser};
+use crate::lab::{Host, Lan, Process, Resolved, wait_until, zeroconf_browser};
 use crate::support::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +64,14 @@ impl Peer {
         Process::spawn(command.arg(service_type))
     }
 
-    /// A responder on a host that has announced a service.
-    fn publish(self, host: &Host, service: [&str; 4]) -> Process {
+    /// A responder on a host that has announced a service named front.
+    fn publish_front(self, host: &Host) -> Process {
         let mut command = self.command(host);
         command.arg("publish");
         if self == Self::Java {
             command.arg(host.address().to_string());
         }
-        let mut process = Process::spawn(command.args(service));
+        let mut process = Process::spawn(command.args(["front", "_http._tcp", "8000", "path=/"]));
         event(&mut process, "ready", |_| true);
         process
     }
@@ -138,13 +138,13 @@ fn lists_ours(peer: Peer) {
 }
 
 /// A responder of it and ours on one host and port are both found, and neither takes the other's with it.
-fn lives_beside_ours(peer: Peer) {
+fn lives_beside_ours<P>(publish: impl FnOnce(&Host) -> P) {
     let lan = Lan::new();
     let (a, b) = (lan.host(1), lan.host(2));
     let (beside, far) = (registry(&a), registry(&b));
     let near = Events::synced(&a, &beside, "greeter");
     let away = Events::synced(&b, &far, "greeter");
-    let theirs = peer.publish(&a, ["front", "_http._tcp", "8000", "path=/"]);
+    let theirs = publish(&a);
     let ours = register(&a, &beside, instance("greeter", "beside"));
     away.until(SOON, "added beside");
     let other = register(&b, &far, instance("greeter", "away"));
@@ -168,13 +168,105 @@ fn lives_beside_ours(peer: Peer) {
 }
 
 #[test]
+fn mdns_sd_lists_ours() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let server = registry(&a);
+    let ours = register(&a, &server, instance("greeter", "one"));
+    let daemon = b.in_namespace(ServiceDaemon::new).unwrap();
+    let events = daemon.browse("_hereabouts._tcp.local.").unwrap();
+    let found = loop {
+        if let ServiceEvent::ServiceResolved(found) = events.recv_timeout(SOON).unwrap() {
+            break found;
+        }
+    };
+    assert_eq!(found.get_port(), 8080);
+    assert_eq!(found.get_property_val_str("i"), Some("one"));
+    assert!(
+        found
+            .get_addresses()
+            .iter()
+            .any(|ip| ip.to_ip_addr() == a.address()),
+        "{found:?}"
+    );
+    drop(ours);
+    loop {
+        if let ServiceEvent::ServiceRemoved(_, name) = events.recv_timeout(SOON).unwrap() {
+            assert_eq!(name, found.get_fullname());
+            break;
+        }
+    }
+    daemon.shutdown().unwrap();
+}
+
+#[test]
+fn mdns_sd_lives_beside_ours() {
+    lives_beside_ours(|host| {
+        let daemon = host.in_namespace(ServiceDaemon::new).unwrap();
+        let front = ServiceInfo::new(
+            "_http._tcp.local.",
+            "front",
+            "front-host.local.",
+            (),
+            8000,
+            &[("path", "/")][..],
+        );
+        daemon.register(front.unwrap().enable_addr_auto()).unwrap();
+        daemon
+    });
+}
+
+#[test]
+#[ignore = "it needs a package of Debian: scripts/test --interop"]
+fn systemd_resolved_resolves_ours() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let server = registry(&a);
+    let ours = register(&a, &server, instance("greeter", "one"));
+    let found = event(
+        &mut zeroconf_browser(&c, "_hereabouts._tcp", 60.0),
+        "added",
+        |_| true,
+    );
+    let name = found["name"].as_str().unwrap();
+    let label = name.strip_suffix("._hereabouts._tcp.local.").unwrap();
+    let resolved = Resolved::start(&b);
+    let resolve = || {
+        let asked = resolved
+            .resolvectl(&["service", label, "_hereabouts._tcp", "local"])
+            .output();
+        let asked = asked.unwrap();
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+        (
+            asked.status.success(),
+            told + &String::from_utf8_lossy(&asked.stderr),
+        )
+    };
+    let (is_found, told) = resolve();
+    println!("{told}");
+    assert!(is_found, "{told}");
+    for wanted in [":8080", &a.address().to_string(), "s=greeter", "i=one"] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    drop(ours);
+    let gone = || !resolve().0;
+    wait_until("systemd-resolved knows that it is gone", SOON, gone);
+}
+
+#[test]
+#[ignore = "it needs a package of Debian: scripts/test --interop"]
+fn systemd_resolved_lives_beside_ours() {
+    lives_beside_ours(Resolved::start);
+}
+
+#[test]
 fn zeroconf_of_go_lists_ours() {
     lists_ours(Peer::Go);
 }
 
 #[test]
 fn zeroconf_of_go_lives_beside_ours() {
-    lives_beside_ours(Peer::Go);
+    lives_beside_ours(|host| Peer::Go.publish_front(host));
 }
 
 #[test]
@@ -186,7 +278,7 @@ fn bonjour_service_lists_ours() {
 #[test]
 #[ignore = "it needs node and an npm package: scripts/test --interop"]
 fn bonjour_service_lives_beside_ours() {
-    lives_beside_ours(Peer::Node);
+    lives_beside_ours(|host| Peer::Node.publish_front(host));
 }
 
 #[test]
@@ -198,5 +290,5 @@ fn jmdns_lists_ours() {
 #[test]
 #[ignore = "it needs Java and Maven: scripts/test --interop"]
 fn jmdns_lives_beside_ours() {
-    lives_beside_ours(Peer::Java);
+    lives_beside_ours(|host| Peer::Java.publish_front(host));
 }

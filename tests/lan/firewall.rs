@@ -65,6 +65,37 @@ fn a_failed_call_removes_nobody_who_lives() {
     assert!(!events.during(Duration::from_secs(5)).iter().any(removed));
 }
 
+/// What some access points and switches do: multicast goes out, and none comes in.
+#[test]
+fn where_no_multicast_comes_in_newcomers_are_found_all_the_same() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    b.firewall(
+        "table inet filter {
+            chain input {
+                type filter hook input priority 0; policy accept;
+                iif lo accept
+                ip daddr 224.0.0.251 drop
+                ip6 daddr ff02::fb drop
+            }
+        }",
+    );
+    let server = registry(&a);
+    let _kept = register(&a, &server, instance("greeter", "there"));
+    let client = registry(&b);
+    let events = Events::synced(&b, &client, "greeter");
+    await_snapshot(&b, &client, "greeter", SOON, |s| ids(s) == ["there"]);
+    // Until it is found out.
+    events.during(Duration::from_secs(6));
+    for n in 0..3 {
+        let began = Instant::now();
+        let _newcomer = register(&a, &server, instance("greeter", &format!("new{n}")));
+        // All are asked by multicast after 90 s at the latest.
+        events.until(SOON, &format!("added new{n}"));
+        println!("found after {:?}", began.elapsed());
+    }
+}
+
 #[test]
 fn nobody_is_removed_after_a_time_to_live() {
     let lan = Lan::new();

@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Asleep,
     /// A firewall that keeps state lets nothing in that is sent to it alone.
     OnlyMulticastIn,
+    /// Something keeps out what others send to everybody.
+    OnlyUnicastIn,
 }
 
 /// Hosts on one link.
@@ -215,6 +217,7 @@ impl Lan {
             Fault::Asleep => false,
             Fault::CutOff => packet.from.ip() == own,
             Fault::OnlyMulticastIn => packet.to.is_none(),
+            Fault::OnlyUnicastIn => packet.to.is_some() || packet.from.ip() == own,
             Fault::None => true,
         }
     }

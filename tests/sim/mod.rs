@@ -100,6 +100,42 @@ fn thirty_that_start_at_once_see_all_there_are() {
 }
 
 #[test]
+fn where_no_multicast_comes_in_newcomers_are_seen_soon_and_nobody_is_lost() {
+    run("where_no_multicast", 20, |seed| {
+        let mut lan = Lan::new(seed, 4);
+        for host in 0..3 {
+            lan.publish(host, &format!("h{host}"));
+        }
+        lan.set(3, Fault::OnlyUnicastIn);
+        lan.run_for(Duration::from_secs(20));
+        lan.read(3);
+        lan.run_until(Duration::from_secs(2), |lan| lan.is_synced(3));
+        let all = |count| (0..count).map(|host| format!("h{host}")).collect::<Vec<_>>();
+        assert_eq!(lan.seen_by(3), all(3));
+        // It is found out that nothing comes in.
+        lan.run_for(Duration::from_secs(5));
+        lan.publish(1, "h3");
+        lan.run_until(Duration::from_secs(2), |lan| lan.seen_by(3).len() == 4);
+        let ends = lan.now() + Duration::from_secs(300);
+        let sent = lan.sent();
+        while lan.now() < ends {
+            lan.run_for(Duration::from_millis(500));
+            assert_eq!(lan.seen_by(3), all(4), "after {:?}", lan.now());
+        }
+        let each_second = (lan.sent() - sent) as f64 / 300.0;
+        println!("seed {seed}: {each_second:.1} packets a second");
+        assert!(each_second < 3.0, "{each_second} packets a second");
+        // It hears the others again.
+        lan.set(3, Fault::None);
+        lan.run_for(Duration::from_secs(200));
+        let sent = lan.sent();
+        lan.run_for(Duration::from_secs(100));
+        let each_second = (lan.sent() - sent) as f64 / 100.0;
+        assert!(each_second < 0.5, "{each_second} packets a second afterwards");
+    });
+}
+
+#[test]
 fn with_thirty_percent_loss_newcomers_are_seen_within_eight_seconds() {
     let (mut seen, mut all) = (0, 0);
     for seed in 0..20 {

@@ -192,7 +192,7 @@ impl EtcdBuilder {
             limits: self.limits,
             prefix,
             ttl: self.ttl,
-            grace: self.grace.unwrap_or(self.ttl.max(watcher::SHORT_GRACE)),
+            grace: self.grace.unwrap_or_else(|| self.ttl.max(watcher::SHORT_GRACE)),
         };
         let closing = CancellationToken::new();
         worker.spawn(Watcher::new(parts, heard).run(closing.clone()));

@@ -192,7 +192,8 @@ impl Machine {
                 }
             }
             if due.shared.contains(&Question::Type) {
-                let known = self.records.note_asked_but_known(now);
+                let known = self.records.known_answers(now);
+                self.records.note_asked_but(&known);
                 for query in message::query_with_known(1, &known, "_hereabouts._tcp.local.") {
                     prop_assert!(query.len() <= 9_000);
                 }

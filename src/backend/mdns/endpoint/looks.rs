@@ -2,6 +2,7 @@
 
 mod doubts;
 mod multicast;
+mod one_way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::one_way::OneWay;
 use super::super::farewells::Farewells;
 use super::super::look::{Links, Look, TRY_AGAIN};
 use super::super::proto::LinkId;
@@ -30,6 +32,7 @@ pub(super) struct Looks {
     unicast: HashMap<LinkId, Instant>,
     /// When another host was heard on a link that spoke to everybody.
     multicast: HashMap<LinkId, Instant>,
+    one_way: OneWay,
     /// Whether shared questions are asked by IPv4 next, where there are both families.
     is_turn_of_ipv4: bool,
     /// When all are asked once more by multicast.
@@ -208,6 +211,7 @@ impl Endpoint {
         if self.looks.multicast_again.take_if(|at| *at <= now).is_some() && !self.outage {
             self.ask_by_multicast(&[Question::Type], now);
         }
+        self.follow_one_way_links(now);
         let due = self.looks.look.due(now);
         if !due.is_empty() && !self.outage {
             self.looks.note_asked(&due, now);
@@ -258,6 +262,9 @@ impl Endpoint {
         } else if self.clock.settled.is_some() && !self.outage {
             self.settle(now);
         }
+        if self.reads {
+            self.looks.one_way.begin(now);
+        }
         if self.reads && !self.feed.is_stale() {
             let time = self.wait_for_multicast(now);
             self.clock.synced = Some(now + time);
@@ -275,6 +282,7 @@ impl Endpoint {
             farewells,
             doubtful,
             self.looks.multicast_again,
+            self.looks.one_way.next().filter(|_| self.is_open),
             self.silence.next(),
         ]
         .into_iter()

@@ -1,5 +1,6 @@
 //! The questions that are due: for records that would be over soon, and for those that have come in part.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,13 +156,11 @@ impl Records {
         }
     }
 
-    /// Notes that all are asked for by a question that says which labels are known, and returns these: each with the seconds
-    /// that a pointer to it is good for. Labels that are not whole, or would be over soon, are not among them, so that they are
-    /// answered for.
-    pub(in super::super) fn note_asked_but_known(&mut self, now: Instant) -> Vec<(Arc<str>, u32)> {
-        let mut all = Vec::new();
+    /// The known answers of a question to all: labels, each with the seconds that a pointer to it is good for. Labels that are
+    /// not whole, or would be over soon, are not among them, so that they are answered for.
+    pub(in super::super) fn known_answers(&self, now: Instant) -> Vec<(Arc<str>, u32)> {
         let after = self.asks_after(0);
-        for (label, known) in &mut self.labels {
+        let known = self.labels.iter().filter_map(|(label, known)| {
             let is_known = known.is_accepted
                 && !known.is_leaving
                 && !known.is_suspect
@@ -176,13 +175,21 @@ impl Records {
                 u32::try_from(left.as_secs()).unwrap_or_default()
             });
             // RFC 6762, 7.1: less than half of it is no known answer.
-            match is_known && u64::from(left) > POINTER_TTL / 2 {
-                true => all.push((label.clone(), left)),
-                false if known.is_accepted => known.note_asked(false),
-                false => {}
-            }
+            (is_known && u64::from(left) > POINTER_TTL / 2).then(|| (label.clone(), left))
+        });
+        known.collect()
+    }
+
+    /// Notes that all are asked for by a question with these known answers: others are to answer it.
+    pub(in super::super) fn note_asked_but(&mut self, known: &[(Arc<str>, u32)]) {
+        let known: HashSet<&str> = known.iter().map(|(label, _)| &**label).collect();
+        let others = self
+            .labels
+            .iter_mut()
+            .filter(|(label, _)| !known.contains(&***label));
+        for (_, other) in others.filter(|(_, other)| other.is_accepted) {
+            other.note_asked(false);
         }
-        all
     }
 
     /// Notes that another querier has asked for a label, and is answered by multicast: this one need not ask as soon
@@ -195,6 +202,12 @@ impl Records {
         {
             known.steps += 1;
         }
+    }
+
+    /// Some labels of others that are shown.
+    pub(in super::super) fn some_labels(&self, most: usize) -> Vec<Arc<str>> {
+        let shown = self.labels.iter().filter(|(_, known)| known.is_accepted);
+        shown.take(most).map(|(label, _)| label.clone()).collect()
     }
 
     /// Whether a label is known, whole or in part.

@@ -3,6 +3,7 @@
 //! A firewall that keeps state lets no such answer in: it does not know that it belongs to a question to everybody.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -54,6 +55,7 @@ impl Looks {
     pub(in super::super) fn forget_unicast(&mut self) {
         self.unicast.clear();
         self.multicast.clear();
+        self.one_way.forget();
     }
 }
 
@@ -89,12 +91,7 @@ impl Endpoint {
     /// Asks by multicast on the links on which no answer to this host alone has come in; where that decides whether a label
     /// is gone, on all.
     pub(super) fn ask_by_multicast(&mut self, questions: &[Question], now: Instant) {
-        let links: Vec<LinkId> = self
-            .responder
-            .links()
-            .filter(|link| !link.is_loopback)
-            .map(|link| link.id)
-            .collect();
+        let links: Vec<LinkId> = self.links_to_others().collect();
         if !self.is_unicast_proven(now) {
             let silent = links.iter().filter(|link| !self.looks.hears_unicast(**link, now));
             let silent: Vec<LinkId> = silent.copied().collect();
@@ -118,28 +115,49 @@ impl Endpoint {
     /// Asks by multicast which instances there are, with those that are known (RFC 6762, 5.2). While on an interface no other
     /// host is heard that speaks to everybody, it asks from a port of its own too.
     pub(super) fn ask_continuously(&mut self, now: Instant) {
-        let mut known = self.records.note_asked_but_known(now);
-        known.extend(self.publications.keys().map(|label| (label.clone(), OWN_POINTER)));
+        let known = self.known_answers(now);
+        self.records.note_asked_but(&known);
         let links = self.take_links_in_turn();
         let packets = message::query_with_known(0, &known, &self.service_type);
         self.send_packets(packets, &links);
-        let is_heard = |link: &LinkId| {
-            let heard = self.looks.multicast.get(link);
-            heard.is_some_and(|at| now - *at < MULTICAST_IS_PROVEN)
-        };
-        let others = self.responder.links().filter(|link| !link.is_loopback);
-        let mut interfaces: BTreeMap<u32, bool> = BTreeMap::new();
-        for link in others {
-            *interfaces.entry(link.id.index).or_default() |= is_heard(&link.id);
+        if self
+            .links_to_others()
+            .any(|link| !self.hears_multicast(link, now))
+        {
+            self.ask_for_others(known, now);
         }
-        if interfaces.values().any(|is_heard| !is_heard) {
-            self.looks.look.await_answers(now);
-            self.asks.push_back(Ask {
-                links: Links::All,
-                questions: vec![Question::Type],
-                known,
-            });
-        }
+    }
+
+    /// Asks from a port of its own which instances there are besides those that are known.
+    pub(super) fn ask_for_others(&mut self, known: Vec<(Arc<str>, u32)>, now: Instant) {
+        self.looks.look.await_answers(now);
+        self.asks.push_back(Ask {
+            links: Links::All,
+            questions: vec![Question::Type],
+            known,
+        });
+    }
+
+    /// The labels that are known, and this registry's own, each with the seconds that a pointer to it is good for.
+    pub(super) fn known_answers(&self, now: Instant) -> Vec<(Arc<str>, u32)> {
+        let mut known = self.records.known_answers(now);
+        known.extend(self.publications.keys().map(|label| (label.clone(), OWN_POINTER)));
+        known
+    }
+
+    pub(super) fn links_to_others(&self) -> impl Iterator<Item = LinkId> {
+        let links = self.responder.links().filter(|link| !link.is_loopback);
+        links.map(|link| link.id)
+    }
+
+    /// Whether other hosts were heard lately that spoke to everybody on the interface of a link, by either family.
+    pub(super) fn hears_multicast(&self, link: LinkId, now: Instant) -> bool {
+        let mut heard = self
+            .looks
+            .multicast
+            .iter()
+            .filter(|(heard, _)| heard.index == link.index);
+        heard.any(|(_, at)| now - *at < MULTICAST_IS_PROVEN)
     }
 
     /// Returns a link of each interface, by its families in turn: hosts that have both would answer twice.
@@ -179,14 +197,13 @@ impl Endpoint {
 
     /// Asks by multicast which instances there are, on all links to other hosts.
     pub(super) fn ask_all_by_multicast(&mut self) {
-        let links = self.responder.links().filter(|link| !link.is_loopback);
-        let links: Vec<LinkId> = links.map(|link| link.id).collect();
+        let links: Vec<LinkId> = self.links_to_others().collect();
         self.send_questions(&[Question::Type], &links);
     }
 
     /// Sends questions to everybody from port 5353 (RFC 6762, 5.2): the answers are for everybody, come after up to 120 ms,
     /// and pass where answers to this host alone do not.
-    fn send_questions(&mut self, questions: &[Question], links: &[LinkId]) {
+    pub(super) fn send_questions(&mut self, questions: &[Question], links: &[LinkId]) {
         // Of multicast queries the id is zero (RFC 6762, 18.1).
         self.send_packets(message::queries(0, questions, &self.service_type), links);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hereabouts::Registry;
 
 use crate::events::{Events, assert_nothing_came_or_went};
-use crate::lab::{Host, Lan};
+use crate::lab::{Host, Lan, wait_until};
 use crate::responder::Announcements;
 use crate::support::*;
 
@@ -94,6 +94,53 @@ fn where_no_multicast_comes_in_newcomers_are_found_all_the_same() {
         events.until(SOON, &format!("added new{n}"));
         println!("found after {:?}", began.elapsed());
     }
+}
+
+/// Registers one after the other until the registry tells of a trouble.
+fn trouble_of(host: &Host) -> String {
+    let registry = registry(host);
+    let mut kept = Vec::new();
+    let mut told = String::new();
+    wait_until("it tells what is wrong", SOON, || {
+        let instance = instance("greeter", &format!("n{}", kept.len()));
+        kept.push(host.run({
+            let registry = registry.clone();
+            async move { registry.register_in_background(instance).unwrap() }
+        }));
+        told = registry.describe();
+        told.contains("eth0 (IPv4): ")
+    });
+    told
+}
+
+#[test]
+fn a_link_that_carries_nothing_is_told() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let rule = |hook: &str, loopback: &str| {
+        format!(
+            "table inet filter {{
+                chain {hook} {{
+                    type filter hook {hook} priority 0; policy accept;
+                    {loopback} lo accept
+                    udp dport 5353 drop
+                }}
+            }}"
+        )
+    };
+    a.firewall(&rule("output", "oif"));
+    let told = trouble_of(&a);
+    assert!(
+        told.contains("eth0 (IPv4): nothing can be sent: Operation not permitted"),
+        "{told}"
+    );
+    b.firewall(&rule("input", "iif"));
+    let told = trouble_of(&b);
+    assert!(
+        told.contains("eth0 (IPv4): what is sent to everybody is not heard"),
+        "{told}"
+    );
+    assert!(!told.contains("lo (IPv4)"), "{told}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::asker::{Answer, Asker};
 use super::counters::Counters;
 use super::endpoint::Endpoint;
+use super::link_health::LinkHealth;
 use super::listener::Listener;
 use super::outbox::{Outbox, SEND_AGAIN};
 use super::probe::Prober;
@@ -62,6 +63,7 @@ pub(super) struct Driver {
     observed: mpsc::UnboundedReceiver<()>,
     feed: Feed,
     counters: Arc<Counters>,
+    health: Arc<LinkHealth>,
     endpoint: Endpoint,
     port: Port,
     listener: Listener,
@@ -97,12 +99,13 @@ impl Driver {
         observed: mpsc::UnboundedReceiver<()>,
         feed: Feed,
         counters: Arc<Counters>,
+        health: Arc<LinkHealth>,
     ) -> Self {
         let now = Instant::now();
         let (namespace, limits) = (settings.namespace.clone(), settings.limits);
         let seed = fastrand::u64(..);
         Self {
-            outbox: Outbox::new(counters.clone()),
+            outbox: Outbox::new(counters.clone(), health.clone()),
             endpoint: Endpoint::new(namespace, limits, feed.clone(), counters.clone(), seed, now),
             listener: Listener::new(&wire::type_of(&settings.namespace)),
             prober: settings.probe.map(|every| Prober::new(every, now)),
@@ -112,6 +115,7 @@ impl Driver {
             observed,
             feed,
             counters,
+            health,
             port: Port::Unopened,
             asker: None,
             leavers: Vec::new(),
@@ -154,6 +158,9 @@ impl Driver {
                 heard = self.listener.hear() => {
                     let now = Instant::now();
                     for heard in heard {
+                        if !heard.is_from_another_host && !heard.is_direct {
+                            self.health.note_heard(heard.link);
+                        }
                         self.endpoint.handle_heard(heard, now);
                     }
                 }
@@ -312,6 +319,8 @@ impl Driver {
         }
         // The next questions are asked on the links that there are now.
         self.asker = None;
+        let is_used = |index| interfaces.iter().any(|interface| interface.index == index);
+        self.health.retain(|link| is_used(link.index));
         let was_in_outage = self.endpoint.is_in_outage();
         self.endpoint.handle_links(Local::of_interfaces(interfaces), now);
         if was_in_outage

@@ -15,6 +15,7 @@ mod endpoint;
 mod farewells;
 #[cfg(test)]
 mod fuzz;
+mod link_health;
 mod listener;
 mod look;
 mod outbox;
@@ -37,9 +38,11 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use self::counters::Counters;
 use self::driver::{Command, Driver};
+use self::link_health::LinkHealth;
 use super::worker::Worker;
 use super::{Backend, Feed, Limits, Published, Scope, Ticket, Update, Verdict};
 use crate::error::{Error, Result};
@@ -69,6 +72,7 @@ pub struct Mdns {
     observed: mpsc::UnboundedSender<()>,
     feed: Feed,
     counters: Arc<Counters>,
+    health: Arc<LinkHealth>,
     namespace: Namespace,
     interfaces: Selection,
 }
@@ -127,6 +131,7 @@ impl MdnsBuilder {
         let (observed, driver_observed) = mpsc::unbounded_channel();
         let feed = Feed::new();
         let counters = Arc::new(Counters::default());
+        let health = Arc::new(LinkHealth::default());
         let Settings {
             namespace,
             interfaces,
@@ -138,6 +143,7 @@ impl MdnsBuilder {
             driver_observed,
             feed.clone(),
             counters.clone(),
+            health.clone(),
         );
         let ends = worker.ender();
         worker.spawn(async move {
@@ -150,6 +156,7 @@ impl MdnsBuilder {
             observed,
             feed,
             counters,
+            health,
             namespace,
             interfaces,
         })
@@ -224,13 +231,19 @@ impl Backend for Mdns {
         verdict.unwrap_or(Verdict::Unknown)
     }
 
+    /// Its interfaces, and which of their links carry nothing.
     fn describe(&self) -> String {
         let used = Interfaces::read().unwrap_or_default().used(&self.interfaces);
         let names: Vec<&str> = used.names().collect();
         if names.is_empty() {
             return "mdns on no interface".to_owned();
         }
-        format!("mdns on {}", names.join(", "))
+        let mut text = format!("mdns on {}", names.join(", "));
+        let troubles = self.health.troubles(Instant::now());
+        if !troubles.is_empty() {
+            text.push_str(&format!(" ({})", troubles.join("; ")));
+        }
+        text
     }
 
     fn namespace(&self) -> Namespace {

@@ -1,7 +1,7 @@
 //! Packets on their way to the sockets: each link, and the answers to single addresses, have a queue of their own, so that
 //! one that is full blocks no other.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::counters::Counters;
 use super::endpoint::Endpoint;
+use super::link_health::LinkHealth;
 use super::listener::Listener;
 use super::proto::LinkId;
 use super::proto::responder::{Destination, Transmit};
@@ -24,15 +25,12 @@ const MAX_BLOCKED: usize = 512;
 /// A link; none stands for the socket for answers to single addresses.
 type Outlet = Option<LinkId>;
 
-/// The queues, and the links on which nothing can be sent.
+/// The queues.
 #[derive(Debug)]
 pub(super) struct Outbox {
     counters: Arc<Counters>,
     blocked: BTreeMap<Outlet, VecDeque<Blocked>>,
-    /// Links on which nothing can be sent, and why.
-    failing: BTreeMap<LinkId, String>,
-    /// Links of which was told that nothing may be sent there.
-    refused: BTreeSet<LinkId>,
+    health: Arc<LinkHealth>,
 }
 
 /// A packet that was not taken.
@@ -43,12 +41,11 @@ struct Blocked {
 }
 
 impl Outbox {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
+    pub(super) fn new(counters: Arc<Counters>, health: Arc<LinkHealth>) -> Self {
         Self {
             counters,
             blocked: BTreeMap::new(),
-            failing: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            health,
         }
     }
 
@@ -95,10 +92,8 @@ impl Outbox {
         };
         match sent {
             Ok(()) => {
-                if let Some(link) = outlet
-                    && self.failing.remove(&link).is_some()
-                {
-                    tracing::debug!("mdns: {} carries what is sent again", endpoint.name_of(link));
+                if let Some(link) = outlet {
+                    self.health.note_sent(link, || endpoint.name_of(link), now);
                 }
                 for label in packet.announces {
                     endpoint.note_announced(&label, now);
@@ -116,25 +111,10 @@ impl Outbox {
                 self.counters.count_failed_send();
                 // An answer to one address says nothing of the link.
                 if let Some(link) = outlet {
-                    self.note_unsent(link, &error, endpoint);
+                    self.health.note_unsent(link, || endpoint.name_of(link), &error);
                 }
             }
         }
-    }
-
-    /// Notes that a packet to everybody could not be sent, and tells so the first time.
-    fn note_unsent(&mut self, link: LinkId, error: &io::Error, endpoint: &Endpoint) {
-        let why = error.to_string();
-        let name = endpoint.name_of(link);
-        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
-        if is_refused && self.refused.insert(link) {
-            tracing::warn!(
-                "mdns: nothing can be sent on {name}: {why}; a firewall may drop what this machine sends to UDP port 5353"
-            );
-        } else if self.failing.get(&link) != Some(&why) {
-            tracing::debug!("mdns: nothing can be sent on {name}: {why}");
-        }
-        self.failing.insert(link, why);
     }
 }
 
@@ -158,7 +138,7 @@ mod tests {
             },
             since: now,
         };
-        let mut outbox = Outbox::new(Arc::default());
+        let mut outbox = Outbox::new(Arc::default(), Arc::default());
         let answer = packet(Destination::One("10.0.0.1:5353".parse().unwrap()));
         outbox.blocked.entry(None).or_default().push_back(answer);
         assert!(!outbox.is_empty() && !outbox.has_multicast());

@@ -44,6 +44,54 @@ fn a_thousand_that_arrive_under_a_running_watch_are_all_seen() {
 }
 
 #[test]
+fn thirty_that_start_at_once_all_have_the_whole_list() {
+    thirty_that_start_beside(100);
+}
+
+#[test]
+#[ignore = "a build that is not optimised takes too long: scripts/test --release --test heavy -- --ignored"]
+fn thirty_that_start_at_once_beside_a_thousand_all_have_the_whole_list() {
+    thirty_that_start_beside(250);
+}
+
+/// Each has sockets and a thread of its own, as each process has.
+fn thirty_that_start_beside(each: usize) {
+    const READERS: usize = 30;
+    const OWNERS: usize = 4;
+    let _alone = crate::alone();
+    let lan = Lan::new();
+    let owners: Vec<_> = (1..=OWNERS).map(|n| lan.host(u8::try_from(n).unwrap())).collect();
+    let reader = lan.host(9);
+    let kept: Vec<_> = owners
+        .iter()
+        .enumerate()
+        .map(|(n, host)| {
+            let server = registry(host);
+            (register_named(host, &server, &format!("h{n}-"), each), server)
+        })
+        .collect();
+    // What is announced again is over.
+    std::thread::sleep(Duration::from_secs(8));
+    let readers: Vec<_> = (0..READERS).map(|_| registry(&reader)).collect();
+    let began = Instant::now();
+    let lists = reader.run(async move {
+        let all = readers.iter().map(|registry| async move {
+            let listed = registry.instances("greeter").await.unwrap();
+            (listed.len(), listed.is_synced(), began.elapsed())
+        });
+        let lists = futures_util::future::join_all(all).await;
+        (lists, readers)
+    });
+    let (lists, _readers) = lists;
+    let last = lists.iter().map(|(.., after)| *after).max();
+    let counts: Vec<usize> = lists.iter().map(|(count, ..)| *count).collect();
+    println!("{READERS} lists, the last one after {last:?}: {counts:?}");
+    assert!(lists.iter().all(|(_, is_synced, _)| *is_synced), "all are synced");
+    assert!(counts.iter().all(|count| *count == OWNERS * each), "{counts:?}");
+    drop(kept);
+}
+
+#[test]
 fn a_fresh_watch_finds_a_hundred() {
     let _alone = crate::alone();
     let lan = Lan::new();
@@ -66,16 +114,20 @@ fn register_many(
     registry: &hereabouts::Registry,
     count: usize,
 ) -> Vec<Registration> {
-    let registry = registry.clone();
+    register_named(host, registry, "n", count)
+}
+
+fn register_named(
+    host: &crate::lab::Host,
+    registry: &hereabouts::Registry,
+    prefix: &str,
+    count: usize,
+) -> Vec<Registration> {
+    let (registry, prefix) = (registry.clone(), prefix.to_owned());
     host.run(async move {
         let all = (0..count).map(|n| {
-            let registry = registry.clone();
-            async move {
-                registry
-                    .register(instance("greeter", &format!("n{n}")))
-                    .await
-                    .unwrap()
-            }
+            let (registry, id) = (registry.clone(), format!("{prefix}{n}"));
+            async move { registry.register(instance("greeter", &id)).await.unwrap() }
         });
         futures_util::future::join_all(all).await
     })

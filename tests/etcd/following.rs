@@ -278,3 +278,35 @@ async fn a_role_for_one_service_to_read_and_its_own_to_write_is_enough() {
     clock.close().await.unwrap();
     all.close().await.unwrap();
 }
+
+/// The events of a watch come in order, and those of two watches don't: a new one has to catch up first.
+#[tokio::test]
+async fn what_is_observed_beside_a_part_of_it_misses_nothing() {
+    for version in [Version::Packaged, Version::Current] {
+        let server = Server::start(version);
+        let mut client = server.client().await;
+        let value = |service: &str, n: usize| {
+            format!(r#"{{"name":"{service}","nodes":[{{"id":"n{n}","address":"10.0.0.1:80"}}]}}"#)
+        };
+        for n in 0..30 {
+            let registry = registry([&server]);
+            let mut part = registry.watch("greeter").unwrap();
+            within(&mut part, SOON, |s| s.is_synced()).await;
+            let mut all = registry.watch(hereabouts::Scope::All).unwrap();
+            // Some are written before the watch of all is there, some while it catches up.
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..4))).await;
+            let ids = [format!("clock n{n}"), format!("greeter n{n}")];
+            for service in ["clock", "greeter"] {
+                let key = format!("/micro/registry/{service}/n{n}");
+                client.put(key, value(service, n), None).await.unwrap();
+            }
+            within(&mut all, SOON, |s| {
+                let has =
+                    |wanted: &String| s.iter().any(|i| format!("{} {}", i.service(), i.id()) == *wanted);
+                ids.iter().all(has)
+            })
+            .await;
+            registry.close().await.unwrap();
+        }
+    }
+}

@@ -333,7 +333,7 @@ impl Watcher {
                         self.retry.reset();
                     }
                     self.note_heard();
-                    if let Some(state) = self.take(&message)? {
+                    if let Some(state) = self.take(stream, &message)? {
                         return Ok(state);
                     }
                 }
@@ -382,7 +382,7 @@ impl Watcher {
     }
 
     /// Takes in what the stream says.
-    fn take(&mut self, message: &WatchResponse) -> Result<Option<State>, Failure> {
+    fn take(&mut self, stream: &Stream, message: &WatchResponse) -> Result<Option<State>, Failure> {
         if message.canceled() {
             if message.compact_revision() > 0 {
                 // A new listing has what was missed.
@@ -399,9 +399,14 @@ impl Watcher {
             // It would wait for that revision in silence: it lags behind, or has lost its data.
             return Err(Failure::slow("it is behind what was listed"));
         }
+        let watched = stream.watched_by(message);
+        let watched = watched.as_deref().unwrap_or_default();
+        // Each range is told by one watch, since the events of two don't come in order.
+        let is_told =
+            |range: &Range| [range.prefix.as_bytes(), self.parts.prefix.as_bytes()].contains(&watched);
         for event in message.events() {
             let Some(kv) = event.kv() else { continue };
-            for range in &mut self.ranges {
+            for range in self.ranges.iter_mut().filter(|range| is_told(range)) {
                 if range.refused.is_none() && kv.key().starts_with(range.prefix.as_bytes()) {
                     range.take_event(kv, &self.parts);
                 }
@@ -423,8 +428,8 @@ impl Watcher {
             return Ok(Some(State::Starting { reads: false }));
         }
         let has_all = self.ranges.iter().any(|range| range.prefix == self.parts.prefix);
-        if has_all && stream.len() > 1 {
-            // One watch is enough then.
+        if has_all && !stream.is_of(&self.parts.prefix) {
+            // One watch of all is enough then.
             return Ok(Some(State::Starting { reads: false }));
         }
         for (prefix, revision) in self.scope_watches() {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::super::cluster::{Answered, Failure, Link, look};
 use super::super::keys;
+use super::super::table::Key;
 use super::range::Range;
 use super::{LIST_TIME, MAX_MESSAGE, MOVE_TIME, Parts};
 
@@ -29,8 +30,11 @@ pub(super) struct Stream {
     sender: WatchRequestSender,
     pub(super) changes: WatchResponseStream,
     pub(super) link: Link,
-    /// The prefixes of scopes, which end with a slash, and the keys of our own that are watched.
-    watched: HashSet<Vec<u8>>,
+    /// The prefixes of scopes, which end with a slash, and the keys of our own that are watched: each by the id of its watch, since
+    /// etcd and its proxy number the watches of a stream as they are asked for.
+    watched: Vec<Key>,
+    /// The same.
+    is_watched: HashSet<Key>,
     pub(super) opened: Instant,
     life: Life,
     /// Whether it tells how far it is when it is asked: proxies don't.
@@ -61,12 +65,13 @@ impl Stream {
         });
         let Answered { answer, link } = asked.await?;
         let (sender, changes) = answer.split();
-        let now = Instant::now();
+        let (now, key) = (Instant::now(), Key::from(key));
         Ok(Self {
             sender,
             changes,
             link,
-            watched: HashSet::from([key]),
+            watched: vec![key.clone()],
+            is_watched: HashSet::from([key]),
             opened: now,
             life: Life::Heard(now),
             tells_progress: true,
@@ -76,7 +81,9 @@ impl Stream {
 
     /// Adds a watch, where there is none yet.
     pub(super) async fn watch(&mut self, key: Vec<u8>, from: i64) -> Result<(), Failure> {
-        if self.watched.insert(key.clone()) {
+        let known = Key::from(key.as_slice());
+        if self.is_watched.insert(known.clone()) {
+            self.watched.push(known);
             let options = options_of(&key, from);
             // The queue is full where the endpoint does not read it.
             let sent = tokio::time::timeout(LIST_TIME, self.sender.watch(key, Some(options))).await;
@@ -84,6 +91,17 @@ impl Stream {
             sent.map_err(|error| Failure::of(&error))?;
         }
         Ok(())
+    }
+
+    /// The prefix or the key that a message is about.
+    pub(super) fn watched_by(&self, message: &WatchResponse) -> Option<Key> {
+        let number = usize::try_from(message.watch_id()).ok()?;
+        self.watched.get(number).cloned()
+    }
+
+    /// Whether there is a watch of this prefix and nothing else.
+    pub(super) fn is_of(&self, prefix: &str) -> bool {
+        self.watched.len() == 1 && self.is_watched.contains(prefix.as_bytes())
     }
 
     /// How many watches it has.

@@ -12,23 +12,27 @@ use crate::HEAP;
 use crate::herd::herd;
 use crate::logins::logins;
 use crate::report::{Goal, Row, Table};
-use crate::server::{Server, Version};
+use crate::server::{Server, VERSIONS, Version};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Takes the measure of logins alone, and prints the table.
+pub(crate) fn logins_alone() -> Outcome<()> {
+    let mut table = Table::default();
+    for version in VERSIONS {
+        table.add(runtime()?.block_on(logins(version, name_of(version)))?);
+    }
+    print!("{table}");
+    Ok(())
+}
 
 /// Takes the measures and prints the table.
 pub(crate) fn all(quick: bool) -> Outcome<()> {
     let mut table = Table::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    for version in [Version::Packaged, Version::Current] {
+    let runtime = runtime()?;
+    for version in VERSIONS {
         let server = Server::start(version);
-        let name = match version {
-            Version::Packaged => "packaged",
-            Version::Current => "current",
-        };
+        let name = name_of(version);
         runtime.block_on(async {
             table.add(events(&server, name, if quick { 30 } else { 500 }).await?);
             table.add(repairs(&server, name, if quick { 5 } else { 50 }).await?);
@@ -43,6 +47,18 @@ pub(crate) fn all(quick: bool) -> Outcome<()> {
     }
     print!("{table}");
     Ok(())
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(2).enable_all().build()?)
+}
+
+fn name_of(version: Version) -> &'static str {
+    match version {
+        Version::Packaged => "packaged",
+        Version::Current => "current",
+    }
 }
 
 pub(crate) fn registry(server: &Server) -> Outcome<Registry> {

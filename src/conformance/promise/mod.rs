@@ -72,7 +72,7 @@ pub(super) const PROMISES: [Promise; 12] = [
     },
     Promise {
         name: "C10",
-        words: "of two owners of one id the later wins; the earlier learns it and leaves it alone",
+        words: "of two owners of one id the later wins; the earlier learns it, and is back when that one ends",
         check: |stage| Box::pin(owners::holds(stage)),
     },
     Promise {

@@ -188,6 +188,35 @@ async fn each_process_logs_in_once_with_three_members() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_during_the_login_is_replaced() {
+    let _turn = BUSY.lock().await;
+    // A login takes a second or so.
+    let mut server = Server::start_with(Version::Current, &[("bcrypt-cost", "14")]);
+    with_users(&mut server.client().await).await;
+    for (n, milliseconds) in [200, 400, 600].into_iter().enumerate() {
+        let etcd = Etcd::builder([server.address()]).user("svc", "svcpw").ttl(TTL);
+        let registry = Registry::new(etcd.build().unwrap()).unwrap();
+        let kept = registry
+            .register_in_background(instance("greeter", &format!("r{n}")))
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        assert!(
+            matches!(kept.status(), Status::Pending { .. }),
+            "{:?}",
+            kept.status()
+        );
+        server.kill();
+        server = restarted(server).await;
+        let published = kept.wait_for(|status| matches!(status, Status::Published));
+        let published = tokio::time::timeout(2 * SOON, published).await;
+        published
+            .unwrap_or_else(|_| panic!("{:?}", kept.status()))
+            .unwrap();
+        registry.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn tokens_that_the_store_can_sign_itself_are_renewed() {
     let authority = Authority::new("jwt");
     authority.openssl("genrsa -out jwt.key 2048");

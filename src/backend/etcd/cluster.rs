@@ -166,7 +166,7 @@ impl Cluster {
         // Over the first that can be connected to.
         let connect = |client: Client| async move { Ok(client) }.boxed();
         let connected = self.ask_in_turn(READ, within, &connect).await?;
-        let done = tokio::time::timeout_at(ends, login.ensure(&connected.answer)).await;
+        let done = tokio::time::timeout_at(ends, login.ensure(&connected.answer, &connected.link)).await;
         let late = || Failure::slow("the store has not answered the login yet");
         let done = done.unwrap_or_else(|_| Err(late()));
         done.map_err(|failure| failure.at(connected.link.endpoint.name()))

@@ -20,7 +20,9 @@ use crate::backend::etcd::Tls;
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// etcd ends connections that are pinged more often than every five seconds.
 const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_TIME: Duration = Duration::from_secs(5);
+/// A member that computes the hashes of a thousand logins answers a ping after seconds: each has its turn. Streams and calls
+/// have shorter limits of their own.
+const PING_TIME: Duration = Duration::from_secs(20);
 
 /// The state that all endpoints of a store share.
 pub(in super::super) struct Access {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::super::content::Content;
 use super::super::fault;
+use super::Link;
 use super::failure::Failure;
 use crate::instance::escaped;
 
@@ -117,12 +118,13 @@ impl Login {
         });
     }
 
-    /// Waits until it has logged in, over this connection where that is still to be done.
+    /// Waits until it has logged in, over this connection where that is still to be done. One that breaks meanwhile is not used
+    /// any more.
     ///
     /// # Cancel safety
     ///
     /// The login goes on where this is dropped.
-    pub(super) async fn ensure(self: &Arc<Self>, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn ensure(self: &Arc<Self>, client: &Client, link: &Link) -> Result<(), Failure> {
         let mut begins = None;
         self.state.send_if_modified(|state| match state {
             State::LoggedOut { again, tried, .. } if *again <= Instant::now() => {
@@ -133,7 +135,7 @@ impl Login {
             _ => false,
         });
         if let Some(tried) = begins {
-            tokio::spawn(self.clone().log_in(client.clone(), tried));
+            tokio::spawn(self.clone().log_in(client.clone(), link.clone(), tried));
         }
         let mut state = self.state.subscribe();
         let decided = state.wait_for(|state| !matches!(state, State::LoggingIn)).await;
@@ -144,11 +146,15 @@ impl Login {
         }
     }
 
-    async fn log_in(self: Arc<Self>, client: Client, mut tried: Tried) {
+    async fn log_in(self: Arc<Self>, client: Client, link: Link, mut tried: Tried) {
         let limit = (FIRST_TIME_LIMIT * 2_u32.saturating_pow(tried.time_outs)).min(LAST_TIME_LIMIT);
         let began = Instant::now();
-        let asked = tokio::time::timeout(limit, self.authenticate(client));
-        let result = asked.await.unwrap_or_else(|_| {
+        let asked = tokio::time::timeout(limit, self.authenticate(client)).await;
+        if let Ok(Err(why)) = &asked {
+            // Whoever asks next would get it again.
+            link.fail(why);
+        }
+        let result = asked.unwrap_or_else(|_| {
             tried.time_outs += 1;
             let seconds = limit.as_secs();
             Err(Failure::slow(&format!(

@@ -217,6 +217,11 @@ impl Shared {
         claims.last
     }
 
+    /// Counts a registration again that was superseded, and is to be published as it was.
+    pub(super) fn claim_back(&self, key: &Key) {
+        lock(&self.published).entry(key.clone()).or_default().count += 1;
+    }
+
     /// A generation for a registration whose id is there already with a generation by a clock that is ahead.
     pub(super) fn claim_after(&self, key: &Key, known: Generation) -> Generation {
         let mut published = lock(&self.published);

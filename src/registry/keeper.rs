@@ -62,7 +62,7 @@ struct Meanwhile {
 
 impl Progress {
     /// Nothing is published yet.
-    fn new(key: Key, due: Option<Instant>) -> Self {
+    fn new(key: Key, due: Option<Instant>, was_published: bool) -> Self {
         Self {
             key,
             ticket: None,
@@ -71,7 +71,7 @@ impl Progress {
             retry: Retry::new(),
             waiting: Vec::new(),
             last_error: None,
-            was_published: false,
+            was_published,
             began: Instant::now(),
             has_overtaken: false,
             located: None,
@@ -82,10 +82,10 @@ impl Progress {
 impl Keeper {
     /// Keeps the registration until its owner or the registry ends it.
     pub(super) async fn run(mut self) {
-        // Its owner says when.
-        let mut due = None;
+        // At first its owner's command says when, so that its reply is to the same publication.
+        let (mut due, mut was_published) = (None, false);
         loop {
-            let mut progress = Progress::new(self.wanted().key().clone(), due);
+            let mut progress = Progress::new(self.wanted().key().clone(), due, was_published);
             let end = self.keep(&mut progress).await;
             for reply in progress.waiting.drain(..) {
                 let _ = reply.send(Err(match &end {
@@ -99,7 +99,8 @@ impl Keeper {
                     if !self.yield_to_later(progress, by).await {
                         return;
                     }
-                    due = Some(Instant::now());
+                    // One that is back takes nothing over from an owner that is there.
+                    (due, was_published) = (Some(Instant::now()), true);
                 }
             }
         }
@@ -122,9 +123,17 @@ impl Keeper {
             .change_overlay(&key, |o| o.forget(&key, wanted.generation()));
         if has_ended {
             tracing::info!("the later owner of {} {} has ended", key.service, key.id);
-            let later = self.shared.claim(&wanted);
-            let mut wanted = lock(&self.wanted);
-            *wanted = Arc::new(Instance::clone(&wanted).with_generation(later));
+            self.shared.claim_back(&key);
+            // As the earlier owner that it is: a later one that was only cut off goes before it when it is back.
+            self.bump();
+            let wanted = self.wanted();
+            if self.shared.overlay().hides(&wanted) {
+                // The later one was withdrawn by this registry, so it does not come back.
+                let later = self
+                    .shared
+                    .claim_after(&key, self.shared.overlay().generation(&key));
+                *lock(&self.wanted) = Arc::new(Instance::clone(&wanted).with_generation(later));
+            }
             self.status.send_replace(Status::Pending {
                 since: SystemTime::now(),
                 why: None,

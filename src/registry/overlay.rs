@@ -130,7 +130,8 @@ impl Overlay {
         }
     }
 
-    fn hides(&self, instance: &Instance) -> bool {
+    /// Whether an instance is hidden, as it belongs to a registration that was withdrawn, or that such a one took over.
+    pub(super) fn hides(&self, instance: &Instance) -> bool {
         let mut tombstones = self.withdrawn.get(instance.key()).into_iter().flatten();
         tombstones.any(|tombstone| tombstone.hides(instance))
     }

@@ -208,7 +208,7 @@ impl Registration {
     ///
     /// The error of `change`, then nothing has changed. [`Error::Invalid`] where it changes
     /// service or id. [`Error::Timeout`] where the backend does not take it within the deadline:
-    /// it goes on trying. [`Error::Superseded`], [`Error::Closed`].
+    /// it goes on trying. [`Error::Superseded`]: the change is published if the later owner ends first. [`Error::Closed`].
     pub async fn update<E>(&self, change: impl FnOnce(Instance) -> Result<Instance, E>) -> Result<()>
     where
         Error: From<E>,

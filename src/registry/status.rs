@@ -19,9 +19,9 @@ pub enum Status {
         /// The last error; none before the first try has ended.
         why: Option<Arc<Error>>,
     },
-    /// A later owner has taken the id over. It is published again once that owner has been gone for a second; until then
-    /// nothing of it is seen, and a change is refused with [`Error::Superseded`]. Where both are to stay, register with
-    /// another id.
+    /// A later owner has taken the id over, and nothing of this registration is seen. Once that owner has been gone for one to two
+    /// seconds, this registration is published again. A change until then fails with [`Error::Superseded`], and is among what is
+    /// published then. Where both are to stay, register with another id.
     Superseded {
         /// The instance of the other owner.
         by: Arc<Instance>,

@@ -1,10 +1,13 @@
 //! Whose key it is, where several have written it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use etcd_client::PutOptions;
-use hereabouts::{Error, Status};
+use hereabouts::etcd::Etcd;
+use hereabouts::{Error, Registration, Registry, Status};
 
+use crate::lab::{Host, Lan};
 use crate::server::{Server, Version};
 use crate::support::*;
 
@@ -89,4 +92,39 @@ async fn a_process_that_is_back_takes_over_from_itself_though_its_clock_is_behin
     .await;
     one.deregister().await.unwrap();
     within(&mut watch, SOON, |s| s.is_empty()).await;
+}
+
+#[test]
+fn a_later_owner_that_was_cut_off_is_the_later_one_when_it_is_back() {
+    let lan = Lan::new();
+    let store = Arc::new(lan.host(1));
+    let (first, second) = (lan.host(2), lan.host(3));
+    let [server] = Server::on_hosts::<1>(Version::Current, [store]);
+    let address = server.address();
+    let of = move |host: &Host| {
+        let address = address.clone();
+        host.run(async move {
+            let etcd = Etcd::builder([address]).ttl(Duration::from_secs(5));
+            let registry = Registry::new(etcd.build().unwrap()).unwrap();
+            let kept = registry.register(instance("greeter", "one")).await.unwrap();
+            (registry, Arc::new(kept))
+        })
+    };
+    let becomes = |host: &Host, kept: &Arc<Registration>, wanted: fn(&Status) -> bool| {
+        let kept = kept.clone();
+        host.run(async move {
+            let reached = tokio::time::timeout(3 * SOON, kept.wait_for(wanted)).await;
+            reached.unwrap_or_else(|_| panic!("{:?}", kept.status())).unwrap();
+        });
+    };
+    let is_published = |status: &Status| matches!(status, Status::Published);
+    let is_superseded = |status: &Status| matches!(status, Status::Superseded { .. });
+    let (_registry, earlier) = of(&first);
+    let (_other, later) = of(&second);
+    becomes(&first, &earlier, is_superseded);
+    second.unplug();
+    becomes(&first, &earlier, is_published);
+    second.plug();
+    becomes(&first, &earlier, is_superseded);
+    becomes(&second, &later, is_published);
 }

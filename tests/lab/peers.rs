@@ -107,7 +107,7 @@ impl Resolved {
             "-ec",
             RUN_RESOLVED,
             "sh",
-            &resolved("lib/systemd/systemd-resolved"),
+            &resolved("systemd-resolved"),
         ]));
         let resolved = Self { daemon, bus };
         let up = poll(START, || {
@@ -244,7 +244,8 @@ END
 exec dbus-daemon --config-file=/run/bus.conf --nofork --nopidfile
 "#;
 
-const SYSTEMD_LIBRARY: &str = "usr/lib/x86_64-linux-gnu/systemd";
+/// The folder of the libraries that its programs share.
+const SYSTEMD_LIBRARY: &str = "libraries";
 
 /// Configures systemd-resolved, which `$1` is, and becomes it.
 const RUN_RESOLVED: &str = r#"
@@ -252,6 +253,6 @@ mount -t tmpfs tmpfs /etc/systemd
 mkdir /etc/systemd/dnssd
 printf '[Resolve]\nMulticastDNS=yes\nLLMNR=no\nDNSStubListener=no\n' > /etc/systemd/resolved.conf
 printf '[Service]\nName=front\nType=_http._tcp\nPort=8000\nTxtText=path=/\n' > /etc/systemd/dnssd/front.dnssd
-export LD_LIBRARY_PATH="${1%/lib/systemd/systemd-resolved}/usr/lib/x86_64-linux-gnu/systemd"
+export LD_LIBRARY_PATH="${1%/systemd-resolved}/libraries"
 exec "$1"
 "#;

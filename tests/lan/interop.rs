@@ -163,6 +163,11 @@ fn lives_beside_ours<P>(publish: impl FnOnce(&Host) -> P) {
     away.until(SOON, "removed beside");
     event(&mut zeroconf_browser(&b, "_http._tcp", 60.0), "added", is_front);
     drop(theirs);
+    // Nothing of ours goes with theirs.
+    let late = registry(&b);
+    await_snapshot(&b, &late, "greeter", SOON, |s| {
+        ids(s) == ["away"] && s.is_synced()
+    });
     drop(other);
     near.until(SOON, "removed away");
 }
@@ -223,15 +228,17 @@ fn systemd_resolved_resolves_ours() {
     let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
     let server = registry(&a);
     let ours = register(&a, &server, instance("greeter", "one"));
-    let found = event(
-        &mut zeroconf_browser(&c, "_hereabouts._tcp", 60.0),
-        "added",
-        |_| true,
-    );
-    let name = found["name"].as_str().unwrap();
-    let label = name.strip_suffix("._hereabouts._tcp.local.").unwrap();
+    let _stays = register(&a, &server, instance("greeter", "stays"));
+    let label_of = |id: &'static str| {
+        let mut browser = zeroconf_browser(&c, "_hereabouts._tcp", 60.0);
+        let found = event(&mut browser, "added", |event| event["txt"]["i"] == id);
+        let name = found["name"].as_str().unwrap();
+        let label = name.strip_suffix("._hereabouts._tcp.local.").unwrap();
+        label.to_owned()
+    };
+    let (label, stays) = (label_of("one"), label_of("stays"));
     let resolved = Resolved::start(&b);
-    let resolve = || {
+    let resolve = |label: &str| {
         let asked = resolved
             .resolvectl(&["service", label, "_hereabouts._tcp", "local"])
             .output();
@@ -242,14 +249,14 @@ fn systemd_resolved_resolves_ours() {
             told + &String::from_utf8_lossy(&asked.stderr),
         )
     };
-    let (is_found, told) = resolve();
+    let (is_found, told) = resolve(&label);
     println!("{told}");
     assert!(is_found, "{told}");
     for wanted in [":8080", &a.address().to_string(), "s=greeter", "i=one"] {
         assert!(told.contains(wanted), "{wanted}: {told}");
     }
     drop(ours);
-    let gone = || !resolve().0;
+    let gone = || !resolve(&label).0 && resolve(&stays).0;
     wait_until("systemd-resolved knows that it is gone", SOON, gone);
 }
 

@@ -427,7 +427,7 @@ const WRITE: Hedging = Hedging {
 };
 /// Calls of a process that are asked of more than one endpoint at the same time, at most: all calls of one with few registrations.
 const HEDGES_AT_ONCE: usize = 16;
-/// How often it is looked whether another call may be.
+/// How often a call tries again that may not be asked of another endpoint, as enough others are.
 const HEDGE_AGAIN: Duration = Duration::from_millis(50);
 /// How long a server that does not answer is waited for, so that one that restarts is not noticed and the reason is known soon.
 const PATIENCE: Duration = Duration::from_secs(1);

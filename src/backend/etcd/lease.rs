@@ -207,7 +207,7 @@ impl Leases {
     }
 
     /// The error for a key one of whose leases is not revoked in time.
-    pub(super) fn unrevoked(&self, key: &Key) -> Error {
+    pub(super) fn error_of_unrevoked(&self, key: &Key) -> Error {
         let why = self.state().revoking(key).flatten();
         let why = why.unwrap_or_else(|| "no answer".to_owned());
         let late = "an earlier write of it may still be done, as its lease can't be revoked yet";

@@ -160,27 +160,28 @@ impl Publications {
     /// Withdraws the publication of a ticket, by revoking its lease.
     pub(super) async fn withdraw(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
         let ends = Instant::now() + CALL_TIME;
-        let (key, lease) = {
+        let (key, lease, is_first) = {
             let mut state = self.state();
             let Some(publication) = state.by_ticket.get_mut(&ticket) else {
                 // It was a later owner's, or another has taken its place.
                 return Ok(());
             };
-            publication.phase = Phase::Leaving;
-            (publication.key.clone(), publication.lease)
+            let before = std::mem::replace(&mut publication.phase, Phase::Leaving);
+            let is_first = !matches!(before, Phase::Leaving);
+            (publication.key.clone(), publication.lease, is_first)
         };
         let revoked = async {
             if let Some(lease) = lease {
                 self.leases.revoke(lease, ends).await?;
             }
             let revoked = tokio::time::timeout_at(ends, self.leases.wait_revoked(&key)).await;
-            revoked.map_err(|_| self.leases.unrevoked(&key))
+            revoked.map_err(|_| self.leases.error_of_unrevoked(&key))
         };
         let revoked = revoked.await;
         if revoked.is_ok() {
             self.state().remove(ticket);
-        } else {
-            // Its owner may give up before.
+        } else if is_first {
+            // Its owner may give up before the lease is revoked, and does not ask again.
             let publications = self.clone();
             tokio::spawn(async move {
                 publications.leases.wait_revoked(&key).await;

@@ -400,6 +400,9 @@ impl Watcher {
             return Err(Failure::slow("it is behind what was listed"));
         }
         let watched = stream.watched_by(message);
+        if watched.is_none() && !message.events().is_empty() {
+            return Err(Failure::lost("it tells of a watch that was not asked for"));
+        }
         let watched = watched.as_deref().unwrap_or_default();
         // Each range is told by one watch, since the events of two don't come in order.
         let is_told =
@@ -427,7 +430,8 @@ impl Watcher {
             // The listing is tried again outside of the stream, and its failure is told then.
             return Ok(Some(State::Starting { reads: false }));
         }
-        let has_all = self.ranges.iter().any(|range| range.prefix == self.parts.prefix);
+        let is_all = |range: &Range| range.prefix == self.parts.prefix && range.refused.is_none();
+        let has_all = self.ranges.iter().any(is_all);
         if has_all && !stream.is_of(&self.parts.prefix) {
             // One watch of all is enough then.
             return Ok(Some(State::Starting { reads: false }));

@@ -319,8 +319,17 @@ impl Driver {
         }
         // The next questions are asked on the links that there are now.
         self.asker = None;
-        let is_used = |index| interfaces.iter().any(|interface| interface.index == index);
-        self.health.retain(|link| is_used(link.index));
+        self.health.retain(|link| {
+            let mut of_link = interfaces
+                .iter()
+                .filter(|interface| interface.index == link.index);
+            of_link.any(|interface| {
+                interface
+                    .addresses
+                    .iter()
+                    .any(|(ip, _)| ip.is_ipv4() == link.is_ipv4)
+            })
+        });
         let was_in_outage = self.endpoint.is_in_outage();
         self.endpoint.handle_links(Local::of_interfaces(interfaces), now);
         if was_in_outage

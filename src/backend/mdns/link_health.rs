@@ -64,7 +64,7 @@ impl LinkHealth {
             tracing::debug!("mdns: nothing can be sent on {}: {error}", health.name);
             health.state = state;
         }
-        // Others pass, as of a cable that is pulled.
+        // Other errors pass, as that of a cable that is pulled.
         if error.kind() == io::ErrorKind::PermissionDenied && !std::mem::replace(&mut health.has_told, true) {
             tracing::warn!(
                 "mdns: nothing can be sent on {}: {error}; a firewall may drop what this machine sends to UDP port 5353",
@@ -78,6 +78,9 @@ impl LinkHealth {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(health) = all.get_mut(&link).filter(|health| health.state != State::Heard) {
             health.state = State::Heard;
+            if std::mem::take(&mut health.has_told) {
+                tracing::info!("mdns: {} carries what is sent again", health.name);
+            }
         }
     }
 

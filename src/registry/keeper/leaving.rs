@@ -1,4 +1,4 @@
-//! How a keeper ends: it withdraws, and answers whoever does not know yet.
+//! How a keeper withdraws, and answers whoever does not know yet; and how it waits for the end of a later owner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Keeper {
         let observed = self.shared.observe(Scope::Service(key.service.clone())).ok();
         let has_ended = async {
             match &observed {
-                Some(observed) => wait_until_gone(observed.changes(), key).await,
+                Some(observed) => wait_until_gone(observed.changes(), key, &by).await,
                 None => std::future::pending().await,
             }
         };
@@ -76,7 +76,7 @@ impl Keeper {
         loop {
             let command = tokio::select! {
                 biased;
-                () = self.shared.leaving.cancelled() => return false,
+                () = self.shared.closing.cancelled() => return false,
                 command = self.commands.recv() => command,
                 () = &mut has_ended => return true,
             };
@@ -94,17 +94,25 @@ impl Keeper {
     }
 }
 
-/// Waits until a key is known not to be there, and does not come back in a moment, as where its owner restarts.
-async fn wait_until_gone(mut changes: watch::Receiver<Arc<Snapshot>>, key: &Key) {
-    let has = |state: &Snapshot| state.iter().any(|instance| instance.key() == key);
-    let is_gone = |state: &Arc<Snapshot>| state.is_synced() && state.stale().is_none() && !has(state);
+/// Waits until a later owner's instance is known not to be there any more, and does not come back in a moment, as where its owner
+/// restarts.
+async fn wait_until_gone(mut changes: watch::Receiver<Arc<Snapshot>>, key: &Key, by: &Instance) {
+    let is_later =
+        |instance: &&Arc<Instance>| instance.key() == key && instance.generation() >= by.generation();
+    let is_seen = |state: &Arc<Snapshot>| state.iter().any(|instance| is_later(&instance));
+    let has_key = |state: &Snapshot| state.iter().any(|instance| instance.key() == key);
+    let is_gone = |state: &Arc<Snapshot>| state.is_synced() && state.stale().is_none() && !has_key(state);
+    // What is known here may be older than what was written elsewhere.
+    drop(tokio::time::timeout(UNSEEN_TIME, changes.wait_for(is_seen)).await);
     loop {
         if changes.wait_for(is_gone).await.is_err() {
             // Nobody tells any more, as the registry is closed.
             return std::future::pending().await;
         }
+        // All earlier owners notice it at the same time.
+        let pause = RESTART_TIME.mul_f64(1.0 + fastrand::f64());
         let is_back = changes.wait_for(|state| !is_gone(state));
-        if tokio::time::timeout(RESTART_TIME, is_back).await.is_err() {
+        if tokio::time::timeout(pause, is_back).await.is_err() {
             return;
         }
     }
@@ -113,5 +121,7 @@ async fn wait_until_gone(mut changes: watch::Receiver<Arc<Snapshot>>, key: &Key)
 /// How long a withdrawal is tried before that is told, and once the registry is closing; below the
 /// deadlines of both.
 const WITHDRAW_DEADLINE: Duration = Duration::from_secs(4);
-/// How long a later owner may be away before an earlier one is published again.
+/// How long a later owner may be away before an earlier one is published again, and up to twice that.
 const RESTART_TIME: Duration = Duration::from_secs(1);
+/// After this long, a later owner that was not seen has ended before it could be.
+const UNSEEN_TIME: Duration = Duration::from_secs(30);

@@ -149,12 +149,8 @@ impl Login {
     async fn log_in(self: Arc<Self>, client: Client, link: Link, mut tried: Tried) {
         let limit = (FIRST_TIME_LIMIT * 2_u32.saturating_pow(tried.time_outs)).min(LAST_TIME_LIMIT);
         let began = Instant::now();
-        let asked = tokio::time::timeout(limit, self.authenticate(client)).await;
-        if let Ok(Err(why)) = &asked {
-            // Whoever asks next would get it again.
-            link.fail(why);
-        }
-        let result = asked.unwrap_or_else(|_| {
+        let asked = tokio::time::timeout(limit, self.authenticate(client, &link));
+        let result = asked.await.unwrap_or_else(|_| {
             tried.time_outs += 1;
             let seconds = limit.as_secs();
             Err(Failure::slow(&format!(
@@ -183,7 +179,7 @@ impl Login {
     }
 
     /// Asks for a token; none where the store has no users.
-    async fn authenticate(&self, client: Client) -> Result<Option<HeaderValue>, Failure> {
+    async fn authenticate(&self, client: Client, link: &Link) -> Result<Option<HeaderValue>, Failure> {
         let Some((name, password)) = &self.user else {
             return Ok(None);
         };
@@ -192,7 +188,13 @@ impl Login {
         let asked = client.authenticate(name.clone(), password).await;
         let answer = match asked {
             Err(error) if fault::is_without_auth(&error) => return Ok(None),
-            answer => answer.map_err(|error| Failure::of(&error))?,
+            Err(error) => {
+                let why = Failure::of(&error);
+                // The next login would be sent over the same connection.
+                link.fail(&why);
+                return Err(why);
+            }
+            Ok(answer) => answer,
         };
         let mut token =
             HeaderValue::from_str(answer.token()).map_err(|_| Failure::lost("its token is no text"))?;

@@ -33,8 +33,8 @@ pub(super) struct Stream {
     /// The prefixes of scopes, which end with a slash, and the keys of our own that are watched: each by the id of its watch, since
     /// etcd and its proxy number the watches of a stream as they are asked for.
     watched: Vec<Key>,
-    /// The same.
-    is_watched: HashSet<Key>,
+    /// The same, to look one up.
+    known: HashSet<Key>,
     pub(super) opened: Instant,
     life: Life,
     /// Whether it tells how far it is when it is asked: proxies don't.
@@ -71,7 +71,7 @@ impl Stream {
             changes,
             link,
             watched: vec![key.clone()],
-            is_watched: HashSet::from([key]),
+            known: HashSet::from([key]),
             opened: now,
             life: Life::Heard(now),
             tells_progress: true,
@@ -81,9 +81,9 @@ impl Stream {
 
     /// Adds a watch, where there is none yet.
     pub(super) async fn watch(&mut self, key: Vec<u8>, from: i64) -> Result<(), Failure> {
-        let known = Key::from(key.as_slice());
-        if self.is_watched.insert(known.clone()) {
-            self.watched.push(known);
+        let watched = Key::from(key.as_slice());
+        if self.known.insert(watched.clone()) {
+            self.watched.push(watched);
             let options = options_of(&key, from);
             // The queue is full where the endpoint does not read it.
             let sent = tokio::time::timeout(LIST_TIME, self.sender.watch(key, Some(options))).await;
@@ -101,7 +101,7 @@ impl Stream {
 
     /// Whether there is a watch of this prefix and nothing else.
     pub(super) fn is_of(&self, prefix: &str) -> bool {
-        self.watched.len() == 1 && self.is_watched.contains(prefix.as_bytes())
+        self.watched.len() == 1 && self.known.contains(prefix.as_bytes())
     }
 
     /// How many watches it has.

@@ -211,7 +211,7 @@ impl Endpoint {
         if self.looks.multicast_again.take_if(|at| *at <= now).is_some() && !self.outage {
             self.ask_by_multicast(&[Question::Type], now);
         }
-        self.follow_one_way_links(now);
+        self.ask_on_one_way_links(now);
         let due = self.looks.look.due(now);
         if !due.is_empty() && !self.outage {
             self.looks.note_asked(&due, now);

@@ -204,10 +204,11 @@ impl Records {
         }
     }
 
-    /// Some labels of others that are shown.
+    /// Some labels of others that are shown, others each time.
     pub(in super::super) fn some_labels(&self, most: usize) -> Vec<Arc<str>> {
         let shown = self.labels.iter().filter(|(_, known)| known.is_accepted);
-        shown.take(most).map(|(label, _)| label.clone()).collect()
+        let labels = fastrand::choose_multiple(shown, most).into_iter();
+        labels.map(|(label, _)| label.clone()).collect()
     }
 
     /// Whether a label is known, whole or in part.

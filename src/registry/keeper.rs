@@ -126,13 +126,13 @@ impl Keeper {
             self.shared.claim_back(&key);
             // As the earlier owner that it is: a later one that was only cut off goes before it when it is back.
             self.bump();
-            let wanted = self.wanted();
-            if self.shared.overlay().hides(&wanted) {
+            let is_hidden = self.shared.overlay().hides(&self.wanted());
+            if is_hidden {
                 // The later one was withdrawn by this registry, so it does not come back.
-                let later = self
-                    .shared
-                    .claim_after(&key, self.shared.overlay().generation(&key));
-                *lock(&self.wanted) = Arc::new(Instance::clone(&wanted).with_generation(later));
+                let known = self.shared.overlay().generation(&key);
+                let later = self.shared.claim_after(&key, known);
+                let mut wanted = lock(&self.wanted);
+                *wanted = Arc::new(Instance::clone(&wanted).with_generation(later));
             }
             self.status.send_replace(Status::Pending {
                 since: SystemTime::now(),

@@ -68,7 +68,7 @@ impl Keeper {
         let observed = self.shared.observe(Scope::Service(key.service.clone())).ok();
         let has_ended = async {
             match &observed {
-                Some(observed) => wait_until_gone(observed.changes(), key, &by).await,
+                Some(observed) => wait_until_gone(observed.changes(), key).await,
                 None => std::future::pending().await,
             }
         };
@@ -96,14 +96,12 @@ impl Keeper {
 
 /// Waits until a later owner's instance is known not to be there any more, and does not come back in a moment, as where its owner
 /// restarts.
-async fn wait_until_gone(mut changes: watch::Receiver<Arc<Snapshot>>, key: &Key, by: &Instance) {
-    let is_later =
-        |instance: &&Arc<Instance>| instance.key() == key && instance.generation() >= by.generation();
-    let is_seen = |state: &Arc<Snapshot>| state.iter().any(|instance| is_later(&instance));
+///
+/// Where less is known here than the later owner has written, the earlier one is superseded once more, as it is published as the
+/// earlier one that it is.
+async fn wait_until_gone(mut changes: watch::Receiver<Arc<Snapshot>>, key: &Key) {
     let has_key = |state: &Snapshot| state.iter().any(|instance| instance.key() == key);
     let is_gone = |state: &Arc<Snapshot>| state.is_synced() && state.stale().is_none() && !has_key(state);
-    // What is known here may be older than what was written elsewhere.
-    drop(tokio::time::timeout(UNSEEN_TIME, changes.wait_for(is_seen)).await);
     loop {
         if changes.wait_for(is_gone).await.is_err() {
             // Nobody tells any more, as the registry is closed.
@@ -123,5 +121,3 @@ async fn wait_until_gone(mut changes: watch::Receiver<Arc<Snapshot>>, key: &Key,
 const WITHDRAW_DEADLINE: Duration = Duration::from_secs(4);
 /// How long a later owner may be away before an earlier one is published again, and up to twice that.
 const RESTART_TIME: Duration = Duration::from_secs(1);
-/// After this long, a later owner that was not seen has ended before it could be.
-const UNSEEN_TIME: Duration = Duration::from_secs(30);

@@ -157,11 +157,13 @@ impl Watcher {
     /// The store can't be reached, or does not let us in.
     fn fail(&mut self, failure: &Failure) -> State {
         let since = *self.failing.get_or_insert_with(Instant::now);
-        let waits = match self.heard {
-            Some(_) => ELECTION_TIME,
-            None => FIRST_ELECTION_TIME,
+        let (waits, may_be_election) = match self.heard {
+            Some(_) => (ELECTION_TIME, failure.remedy == Remedy::Wait),
+            // At the first look members that are all silent may be electing a leader, too: they were for as long as they were asked.
+            None if failure.remedy == Remedy::Slow => (FIRST_ELECTION_TIME - LIST_TIME, true),
+            None => (FIRST_ELECTION_TIME, failure.remedy == Remedy::Wait),
         };
-        if failure.remedy != Remedy::Wait || since.elapsed() >= waits {
+        if !may_be_election || since.elapsed() >= waits {
             self.tell_outage(failure.clone().into());
         }
         State::Pausing {

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a fleet takes to be registered, and to be published again after a restart, beside the time that its logins take the
 /// store by themselves.
 pub(crate) async fn logins(version: Version, name: &str) -> Outcome<Vec<Row>> {
-    // What is in a snapshot is not done again after a start, so the tokens that were given out before it are lost.
+    // A start does not repeat the writes before the last snapshot, so the tokens that were given out before it are lost.
     let start = move || Server::start_with(version, &[("snapshot-count", "10")]);
     let server = Arc::new(tokio::task::spawn_blocking(start).await?);
     add_user(&mut server.client().await).await?;

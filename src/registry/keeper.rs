@@ -106,78 +106,6 @@ impl Keeper {
         }
     }
 
-    /// Makes way for a later owner. Returns whether that one has ended, so that this one is published again.
-    async fn yield_to_later(&mut self, progress: Progress, by: Arc<Instance>) -> bool {
-        let (key, wanted) = (progress.key, self.wanted());
-        tracing::warn!(service = %wanted.service(), id = %wanted.id(), "superseded by a later owner of the id: {by}");
-        self.shared.change_overlay(&key, |o| o.yield_to_later(&wanted));
-        self.status.send_replace(Status::Superseded { by: by.clone() });
-        if let Some(ticket) = progress.ticket {
-            // Only what this ticket put; the later owner's stays.
-            let _ = self.shared.backend.withdraw(ticket).await;
-        }
-        self.shared.withdrawn(&key);
-        let has_ended = self.wait_for_end_of_later(&key, by).await;
-        // Its guard may have been dropped before it was told.
-        self.shared
-            .change_overlay(&key, |o| o.forget(&key, wanted.generation()));
-        if has_ended {
-            tracing::info!("the later owner of {} {} has ended", key.service, key.id);
-            self.shared.claim_back(&key);
-            // As the earlier owner that it is: a later one that was only cut off goes before it when it is back.
-            self.bump();
-            let is_hidden = self.shared.overlay().hides(&self.wanted());
-            if is_hidden {
-                // The later one was withdrawn by this registry, so it does not come back.
-                let known = self.shared.overlay().generation(&key);
-                let later = self.shared.claim_after(&key, known);
-                let mut wanted = lock(&self.wanted);
-                *wanted = Arc::new(Instance::clone(&wanted).with_generation(later));
-            }
-            self.status.send_replace(Status::Pending {
-                since: SystemTime::now(),
-                why: None,
-            });
-        }
-        has_ended
-    }
-
-    /// Withdraws it, and answers whoever does not know yet.
-    async fn leave(mut self, progress: Progress, mut reply: Option<Reply>) {
-        let wanted = self.wanted();
-        self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
-        let result = self.withdraw(progress.ticket, &mut reply).await;
-        self.status.send_replace(Status::Withdrawn);
-        let (service, id) = (wanted.service(), wanted.id());
-        match &result {
-            Ok(()) => {
-                self.shared.withdrawn(&progress.key);
-                if progress.was_published {
-                    tracing::info!("withdrew {service} {id} with {}", self.shared.backend.name());
-                }
-            }
-            Err(Error::Closed) => {}
-            Err(error) => {
-                let why = error.in_full();
-                tracing::warn!("can't withdraw {service} {id}: {}", escaped(&why));
-            }
-        }
-        let is_withdrawn = result.is_ok();
-        if let Some(reply) = reply {
-            let _ = reply.send(result);
-        }
-        // The backend may still say it for a while, but not for ever.
-        let (ends, shared) = (tokio::time::sleep(TOMBSTONE_TIME), self.shared.clone());
-        tokio::select! {
-            () = ends => {}
-            () = shared.closing.cancelled() => {}
-            // Others than the one who has ended it may still ask.
-            () = self.answer_as_ended(is_withdrawn) => {}
-        }
-        self.shared
-            .change_overlay(&progress.key, |o| o.forget(&progress.key, wanted.generation()));
-    }
-
     /// Keeps it published until it is to end.
     async fn keep(&mut self, progress: &mut Progress) -> End {
         let mut local = self.shared.local_changes();
@@ -462,8 +390,6 @@ impl Keeper {
     }
 }
 
-/// How long what was withdrawn stays hidden, though the backend may still say it.
-const TOMBSTONE_TIME: Duration = Duration::from_secs(5);
 /// Younger than this, a registration goes before a generation that lies in this host's future. One that
 /// waited longer may have been overtaken meanwhile.
 const CLOCKS_APART: Duration = Duration::from_secs(2);

@@ -118,7 +118,7 @@ async fn time_of_a_login(server: &Server) -> Duration {
 async fn a_fleet_of_200<const N: usize>(version: Version) {
     const SIZE: usize = 200;
     let _turn = BUSY.lock().await;
-    // What is in a snapshot is not done again after a start, so the tokens that were given out before it are lost.
+    // A start does not repeat the writes before the last snapshot, so the tokens that were given out before it are lost.
     let servers: [Server; N] = Server::cluster_with(version, &[("snapshot-count", "10")]);
     with_users(&mut servers[0].client().await).await;
     let one = time_of_a_login(&servers[0]).await;

@@ -70,7 +70,7 @@ fn thirty_that_start_beside(each: usize) {
             (register_named(host, &server, &format!("h{n}-"), each), server)
         })
         .collect();
-    // What is announced again is over.
+    // The last announcement comes after 7 s.
     std::thread::sleep(Duration::from_secs(8));
     let readers: Vec<_> = (0..READERS).map(|_| registry(&reader)).collect();
     let began = Instant::now();

@@ -65,7 +65,7 @@ fn a_failed_call_removes_nobody_who_lives() {
     assert!(!events.during(Duration::from_secs(5)).iter().any(removed));
 }
 
-/// What some access points and switches do: multicast goes out, and none comes in.
+/// Some access points and switches let multicast out, and none in.
 #[test]
 fn where_no_multicast_comes_in_newcomers_are_found_all_the_same() {
     let lan = Lan::new();

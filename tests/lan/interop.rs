@@ -94,7 +94,7 @@ fn has(event: &Value, entry: &str) -> bool {
     entries.is_some_and(|entries| entries.iter().any(|known| known == entry))
 }
 
-/// Whoever browses with it sees what is there and what comes, and what leaves where it tells that.
+/// Its browser sees the instances that are there and that come, and those that leave where it tells that.
 fn lists_ours(peer: Peer) {
     let lan = Lan::new();
     let (a, b) = (lan.host(1), lan.host(2));

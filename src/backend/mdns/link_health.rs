@@ -28,9 +28,9 @@ struct Health {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// What is sent is heard by this host as well.
+    /// This host hears its own packets.
     Heard,
-    /// So many packets were sent since then, and none was heard back yet.
+    /// This host has sent this many packets since then, and has heard none of them.
     Unheard { since: Instant, packets: u32 },
     /// Nothing can be sent.
     Refused(String),

@@ -16,7 +16,7 @@ const MANY: usize = 200;
 /// Shorter than the life of a host's records, so that one that was cut off is seen again before others forget it.
 const LONGEST: Duration = Duration::from_secs(90);
 /// The interval for each known instance, so that known answers take about a kilobyte a second.
-const FOR_EACH: Duration = Duration::from_millis(60);
+pub(in super::super) const FOR_EACH: Duration = Duration::from_millis(60);
 /// Where nobody answers, nobody is asked too much by this.
 const LONGEST_ALONE: Duration = Duration::from_secs(20);
 /// Each question is asked once more after this time, since packets get lost; only those answer who were not heard.

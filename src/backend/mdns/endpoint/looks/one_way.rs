@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::super::super::proto::LinkId;
 use super::super::super::proto::message::{MAX_QUESTIONS, Question};
+use super::super::super::proto::querier::FOR_EACH;
 use super::super::Endpoint;
 
 /// How often it is tested whether multicast comes in, before it is taken for filtered. An answer can get lost, and whatever was
@@ -22,8 +23,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How often all are asked, and the part by which that differs.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const JITTER: f64 = 0.2;
-/// The interval for each known instance, so that known answers take about a kilobyte a second.
-const FOR_EACH: Duration = Duration::from_millis(60);
 /// Within this time each host on a link answers to this one alone, if nothing of it is heard otherwise: when nine tenths of a life are
 /// over. On a link where nobody has for longer, there is nobody.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(130);

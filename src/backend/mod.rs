@@ -16,7 +16,7 @@ pub mod memory;
 mod retry;
 mod update;
 #[cfg(any(feature = "etcd", feature = "mdns"))]
-mod worker;
+pub(crate) mod worker;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A thread with a runtime of its own.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     runtime: Handle,
     ended: CancellationToken,
     thread: Mutex<Option<Thread>>,
@@ -52,7 +52,7 @@ impl Worker {
     /// # Errors
     ///
     /// The system's, where there can be no further thread.
-    pub(super) fn start(name: &str, application: &Handle, waits: Duration) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, application: &Handle, waits: Duration) -> io::Result<Self> {
         let ended = CancellationToken::new();
         let (sender, receiver) = mpsc::sync_channel(1);
         let (finished, done) = oneshot::channel::<()>();
@@ -94,14 +94,14 @@ impl Worker {
     }
 
     /// Spawns a task that ends with the thread at the latest.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
     }
 
     /// Runs a future on the thread; none where the thread has ended. Dropping the future that this returns does not end
     /// the one that runs.
     #[cfg(feature = "etcd")]
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -116,17 +116,17 @@ impl Worker {
 
     /// Ends the thread when it is cancelled.
     #[cfg(feature = "mdns")]
-    pub(super) fn ender(&self) -> CancellationToken {
+    pub(crate) fn ender(&self) -> CancellationToken {
         self.ended.clone()
     }
 
     /// Ends the thread, and all tasks and connections with it, without waiting for that.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.ended.cancel();
     }
 
     /// Ends the thread, and waits until it has ended.
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.end();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Thread { handle, done }) = thread {

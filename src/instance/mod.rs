@@ -4,6 +4,8 @@
 //! [`Instance`] that exists fits every backend. This module depends on no other.
 
 mod address;
+#[cfg(feature = "mdns")]
+mod dns_sd;
 mod escape;
 mod generation;
 mod host_id;
@@ -19,6 +21,10 @@ mod state;
 mod written;
 
 pub use address::Address;
+#[cfg(feature = "mdns")]
+pub(crate) use dns_sd::SUB;
+#[cfg(feature = "mdns")]
+pub use dns_sd::{Advertisement, ServiceType};
 pub use escape::{Escaped, escaped};
 pub use generation::Generation;
 pub use host_id::HostId;

@@ -14,6 +14,10 @@ use super::name::{InstanceId, ServiceName};
 use super::ports::Ports;
 use super::state::State;
 
+/// The services of other types that an instance is published as, at most.
+#[cfg(feature = "mdns")]
+const MAX_ADVERTISEMENTS: usize = 16;
+
 /// The weight of an instance that says none.
 pub const DEFAULT_WEIGHT: u16 = 100;
 
@@ -38,8 +42,8 @@ pub const DEFAULT_WEIGHT: u16 = 100;
 pub struct Instance {
     key: Key,
     version: Arc<str>,
-    /// Few have one: what is found has none.
-    listen: Option<Box<Listen>>,
+    /// What only its owner knows: what is found has none.
+    own: Option<Box<Own>>,
     addresses: Vec<Address>,
     explicit: bool,
     ports: Ports,
@@ -48,6 +52,15 @@ pub struct Instance {
     state: State,
     generation: Generation,
     host: Option<HostId>,
+}
+
+/// What only the owner of an instance knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Own {
+    listen: Listen,
+    /// The services of other types that it is published as.
+    #[cfg(feature = "mdns")]
+    advertisements: Vec<super::dns_sd::Advertisement>,
 }
 
 impl Instance {
@@ -64,7 +77,11 @@ impl Instance {
     {
         let listen = listen.into().check()?;
         let mut instance = Self::found(name.try_into()?, InstanceId::random(), Vec::new());
-        instance.listen = Some(Box::new(listen));
+        instance.own = Some(Box::new(Own {
+            listen,
+            #[cfg(feature = "mdns")]
+            advertisements: Vec::new(),
+        }));
         instance.checked()
     }
 
@@ -78,7 +95,7 @@ impl Instance {
         Self {
             key: Key { service, id },
             version: Arc::default(),
-            listen: None,
+            own: None,
             addresses,
             explicit: false,
             ports: Ports::default(),
@@ -189,6 +206,78 @@ impl Instance {
         self.checked()
     }
 
+    /// Publishes it as a service of a type of DNS-SD, too, so that programs find it that know nothing of hereabouts:
+    /// `with_dns_sd("_http._tcp", "Front page")`. It has the port of the instance; for another one, for TXT entries and a
+    /// subtype see [`with_advertisement`](Self::with_advertisement).
+    ///
+    /// It is published on the LAN while the instance is registered and up, whatever the backend is, changes with it, and is withdrawn
+    /// before it. Whether it can be published is no matter of the registration:
+    /// [`Registration::dns_sd_names`](crate::Registration::dns_sd_names) tells the name that it got.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::Invalid) for a bad type or name, see [`Advertisement::new`](crate::dns_sd::Advertisement::new); for an instance that was found, and where there
+    /// are 16 already.
+    #[cfg(feature = "mdns")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
+    pub fn with_dns_sd<T>(self, service_type: T, name: impl Into<String>) -> Result<Self, Invalid>
+    where
+        T: TryInto<super::dns_sd::ServiceType>,
+        Invalid: From<T::Error>,
+    {
+        self.with_advertisement(super::dns_sd::Advertisement::new(service_type, name)?)
+    }
+
+    /// Publishes it as a service of a type of DNS-SD, too; see [`with_dns_sd`](Self::with_dns_sd). One of the same type and name is
+    /// replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::Invalid) for an instance that was found, and where there are 16 already.
+    #[cfg(feature = "mdns")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
+    pub fn with_advertisement(
+        mut self,
+        advertisement: super::dns_sd::Advertisement,
+    ) -> Result<Self, Invalid> {
+        let name = advertisement.name().to_owned();
+        let kind = advertisement.service_type().clone();
+        let invalid = |rule: String| Invalid::new("name of a DNS-SD service", name.clone(), rule);
+        let Some(own) = &mut self.own else {
+            return Err(invalid(
+                "it must be given to an instance of this program, not to one that was found".to_owned(),
+            ));
+        };
+        own.advertisements
+            .retain(|known| known.service_type() != &kind || known.name() != name);
+        if own.advertisements.len() >= MAX_ADVERTISEMENTS {
+            return Err(invalid(format!(
+                "there must be at most {MAX_ADVERTISEMENTS} of them"
+            )));
+        }
+        own.advertisements.push(advertisement);
+        Ok(self)
+    }
+
+    /// Is no longer published as a service of a type of DNS-SD with this name; nothing happens where there is none.
+    #[cfg(feature = "mdns")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
+    #[must_use]
+    pub fn without_dns_sd(mut self, name: &str) -> Self {
+        if let Some(own) = &mut self.own {
+            own.advertisements.retain(|known| known.name() != name);
+        }
+        self
+    }
+
+    /// The services of types of DNS-SD that it is published as; none for an instance that was found.
+    #[cfg(feature = "mdns")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
+    #[must_use]
+    pub fn advertisements(&self) -> &[super::dns_sd::Advertisement] {
+        self.own.as_ref().map_or(&[], |own| &own.advertisements)
+    }
+
     /// Sets its weight against other instances: 100 by default, 0 to be picked only if there is
     /// nothing else.
     #[must_use]
@@ -256,7 +345,7 @@ impl Instance {
     /// Where its owner said that it listens; none for an instance that was found.
     #[must_use]
     pub fn listen(&self) -> Option<Listen> {
-        self.listen.as_deref().copied()
+        self.own.as_ref().map(|own| own.listen)
     }
 
     /// Where it can be reached, the nearest address first once a registry has shown it.
@@ -318,7 +407,7 @@ impl Instance {
 
     /// The same instance as readers see it, without what only its owner knows.
     pub(crate) fn into_found(mut self) -> Self {
-        self.listen = None;
+        self.own = None;
         self.explicit = false;
         self
     }

@@ -159,14 +159,20 @@ impl Local {
         if self.is_here(instance) {
             keep_if_any(&mut addresses, |address| !address.is_loopback());
             addresses.sort_by_key(is_link_local_address);
-        } else {
-            if self.is_elsewhere(instance) {
-                // By its loopback addresses nobody but its own host reaches it.
-                addresses.retain(|address| !address.is_loopback());
-            }
-            keep_if_any(&mut addresses, |address| !self.leads_here(address));
-            addresses.sort_by_key(|address| (is_link_local_address(address), !self.is_near(address)));
+            remove_repeated(&mut addresses);
+            return addresses;
         }
+        if self.is_elsewhere(instance) {
+            // By its loopback addresses nobody but its own host reaches it.
+            addresses.retain(|address| !address.is_loopback());
+        }
+        self.most_promising_first(addresses)
+    }
+
+    /// Addresses of one server, of which it is not known on which host it is, the most promising first.
+    pub(crate) fn most_promising_first(&self, mut addresses: Vec<Address>) -> Vec<Address> {
+        keep_if_any(&mut addresses, |address| !self.leads_here(address));
+        addresses.sort_by_key(|address| (is_link_local_address(address), !self.is_near(address)));
         remove_repeated(&mut addresses);
         addresses
     }

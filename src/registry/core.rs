@@ -61,6 +61,9 @@ pub(crate) struct Shared {
     pub(crate) closed: CancellationToken,
     tasks: TaskTracker,
     keepers: TaskTracker,
+    /// Publishes instances as services of other types, too.
+    #[cfg(feature = "mdns")]
+    pub(super) dns_sd: crate::dns_sd::Publisher,
     outcome: watch::Sender<Option<Arc<Outcome>>>,
 }
 
@@ -112,6 +115,8 @@ impl Shared {
             runtime: runtime.clone(),
             all: Mutex::default(),
         });
+        #[cfg(feature = "mdns")]
+        let dns_sd = crate::dns_sd::Publisher::new(backend.interfaces(), runtime.clone());
         let shared = Arc::new(Self {
             backend,
             advertise,
@@ -126,6 +131,8 @@ impl Shared {
             closed,
             tasks,
             keepers: TaskTracker::new(),
+            #[cfg(feature = "mdns")]
+            dns_sd,
             outcome: watch::channel(None).0,
             runtime: runtime.clone(),
         });

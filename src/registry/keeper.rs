@@ -27,6 +27,9 @@ pub(super) struct Keeper {
     /// The generation that was published last.
     pub(super) confirmed: Arc<Mutex<Generation>>,
     pub(super) status: Arc<watch::Sender<Status>>,
+    /// The services of other types that it is published as.
+    #[cfg(feature = "mdns")]
+    pub(super) dns_sd: crate::dns_sd::Owner,
 }
 
 /// Why a keeper stops keeping.
@@ -344,6 +347,8 @@ impl Keeper {
         } else {
             tracing::debug!("updated {service} {id} with {with}");
         }
+        #[cfg(feature = "mdns")]
+        self.shared.dns_sd.publish(&self.dns_sd, located);
         progress.was_published = true;
         progress.last_error = None;
         let addresses = self.shared.local_now().addresses_for(&shown);

@@ -35,6 +35,8 @@ pub struct Registration {
     shown: Weak<watch::Sender<Status>>,
     /// The generation that was published last.
     confirmed: Arc<Mutex<Generation>>,
+    #[cfg(feature = "mdns")]
+    dns_sd: crate::dns_sd::Owner,
     over: bool,
 }
 
@@ -57,12 +59,16 @@ impl Registration {
         let keeper_status = Arc::new(keeper_status);
         let shown = Arc::downgrade(&keeper_status);
         let confirmed = Arc::default();
+        #[cfg(feature = "mdns")]
+        let dns_sd = core.0.dns_sd.owner();
         let keeper = Keeper {
             shared: core.0.clone(),
             wanted: wanted.clone(),
             commands: keeper_commands,
             confirmed: Arc::clone(&confirmed),
             status: keeper_status,
+            #[cfg(feature = "mdns")]
+            dns_sd: dns_sd.clone(),
         };
         core.0.spawn_keeper(keeper.run());
         Self {
@@ -75,6 +81,8 @@ impl Registration {
             status,
             shown,
             confirmed,
+            #[cfg(feature = "mdns")]
+            dns_sd,
             over: false,
         }
     }
@@ -182,6 +190,37 @@ impl Registration {
         match status.wait_for(wanted).await {
             Ok(status) => Ok(status.clone()),
             Err(_) => Err(Error::Closed),
+        }
+    }
+
+    /// The services of types of DNS-SD that it is published as, [where it is](Instance::with_dns_sd), with the names that they got.
+    #[cfg(feature = "mdns")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
+    #[must_use]
+    pub fn dns_sd_names(&self) -> Vec<crate::dns_sd::AdvertisedName> {
+        self.dns_sd.names().borrow().clone()
+    }
+
+    /// Waits until all services of types of DNS-SD have their names, which takes about a second, and longer after a conflict; forever
+    /// while the instance is not published, or not up.
+    ///
+    /// There is no deadline: wrap it in `tokio::time::timeout`. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] where the registration ends first.
+    #[cfg(feature = "mdns")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
+    pub async fn wait_for_dns_sd(&self) -> Result<Vec<crate::dns_sd::AdvertisedName>> {
+        let wanted = self.instance().advertisements().len();
+        let has_names = |names: &Vec<crate::dns_sd::AdvertisedName>| {
+            names.len() >= wanted && names.iter().all(|known| known.name.is_some())
+        };
+        let mut names = self.dns_sd.names();
+        tokio::select! {
+            biased;
+            () = self.core.0.closed.cancelled() => Err(Error::Closed),
+            names = names.wait_for(has_names) => names.map(|names| names.clone()).map_err(|_| Error::Closed),
         }
     }
 

@@ -11,6 +11,7 @@ mod cable;
 mod child;
 mod conformance;
 mod crash;
+mod dns_sd;
 mod events;
 mod examples;
 mod firewall;

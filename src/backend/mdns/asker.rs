@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use super::endpoint::Ask;
 use super::proto::LinkId;
 use super::proto::message::Response;
-use super::sockets::{Kind, Message, Sockets};
+use super::sockets::{Kind, Message, ServiceReader, Sockets};
 use crate::net::Interfaces;
 
 /// An answer to a question of ours.
@@ -22,13 +22,13 @@ pub(super) struct Answer {
 pub(super) struct Asker {
     id: u16,
     service_type: String,
-    sockets: Sockets,
+    sockets: Sockets<ServiceReader>,
 }
 
 impl Asker {
     /// Opens them; one that can't be opened is left out.
     pub(super) fn open(interfaces: &Interfaces, service_type: &str) -> Self {
-        let mut sockets = Sockets::new(service_type, Kind::Unicast);
+        let mut sockets = Sockets::new(ServiceReader::new(service_type), Kind::Unicast);
         sockets.follow(interfaces);
         Self {
             id: fastrand::u16(..),

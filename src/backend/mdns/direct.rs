@@ -62,7 +62,7 @@ impl Direct {
     }
 
     /// The queries that are there, up to a bound.
-    pub(super) fn poll_hear(&mut self, context: &mut Context<'_>) -> Vec<Heard> {
+    pub(super) fn poll_hear(&mut self, context: &mut Context<'_>) -> Vec<Heard<Message>> {
         let mut heard = Vec::new();
         for socket in [&self.v4, &self.v6].into_iter().flatten() {
             let mut packets = 0;

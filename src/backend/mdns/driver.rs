@@ -422,7 +422,7 @@ impl Drop for Driver {
 
 /// Whether so much more time has passed than this task ever sleeps, by one of the clocks. Where the wall's clock was set back,
 /// nobody has slept.
-fn has_slept(passed: Duration, wall_then: SystemTime, wall: SystemTime) -> bool {
+pub(crate) fn has_slept(passed: Duration, wall_then: SystemTime, wall: SystemTime) -> bool {
     passed.max(wall.duration_since(wall_then).unwrap_or_default()) > SLEPT
 }
 

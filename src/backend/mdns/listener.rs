@@ -8,13 +8,13 @@ use std::task::Poll;
 use super::counters::Counters;
 use super::direct::Direct;
 use super::proto::responder::{Destination, Transmit};
-use super::sockets::{Heard, Kind, Sockets};
+use super::sockets::{Heard, Kind, Message, ServiceReader, Sockets};
 use crate::net::Interfaces;
 
 /// A socket for each link, and one for each family.
 #[derive(Debug)]
 pub(super) struct Listener {
-    group: Sockets,
+    group: Sockets<ServiceReader>,
     direct: Direct,
     /// One could not be opened.
     is_deaf: bool,
@@ -23,7 +23,7 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new(service_type: &str) -> Self {
         Self {
-            group: Sockets::new(service_type, Kind::Group),
+            group: Sockets::new(ServiceReader::new(service_type), Kind::Group),
             direct: Direct::new(service_type),
             is_deaf: false,
         }
@@ -58,7 +58,7 @@ impl Listener {
     }
 
     /// Waits for packets, and takes all that are there, up to a bound. Dropping the future loses nothing.
-    pub(super) async fn hear(&mut self) -> Vec<Heard> {
+    pub(super) async fn hear(&mut self) -> Vec<Heard<Message>> {
         poll_fn(|context| {
             let mut heard = self.direct.poll_hear(context);
             if let Poll::Ready(group) = self.group.poll_hear(context) {

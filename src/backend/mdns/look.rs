@@ -15,7 +15,7 @@ use super::proto::message::{MAX_QUESTIONS, Question};
 
 /// Where a question is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Links {
+pub(crate) enum Links {
     /// On each interface by the first of its families.
     First,
     /// By the other one.

@@ -41,8 +41,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::counters::Counters;
+// For DNS-SD of other types, which speaks by sockets of its own.
+pub(crate) use self::driver::has_slept;
 use self::driver::{Command, Driver};
 use self::link_health::LinkHealth;
+pub(crate) use self::look::Links;
+pub(crate) use self::proto::LinkId;
+pub(crate) use self::proto::message::{MAX_QUERY, has_room, is_response};
+pub(crate) use self::sockets::{Heard, Kind, ReadPacket, Sockets};
 use super::worker::Worker;
 use super::{Backend, Feed, Limits, Published, Scope, Ticket, Update, Verdict};
 use crate::error::{Error, Result};

@@ -11,23 +11,62 @@ use tokio::net::UdpSocket;
 
 use super::look::Links;
 use super::proto::LinkId;
-use super::proto::message::{self, Response, Said, What};
+use super::proto::message::{self, Response, What};
 use super::proto::query::{self, Query};
 use super::socket::{self, GROUPS_ARE_BOUND, Link, PORT, SENDS_FROM_GROUP};
 use crate::net::{Interface, Interfaces, same_subnet};
 
-/// Sockets of one kind on each link.
+/// Sockets of one kind on each link, and the reader of what they hear.
 #[derive(Debug)]
-pub(super) struct Sockets {
-    service_type: String,
+pub(crate) struct Sockets<R> {
+    reader: R,
     kind: Kind,
     sockets: Vec<(UdpSocket, Link, Interface)>,
     buffer: Vec<u8>,
 }
 
+/// Reads the packets that are heard.
+pub(crate) trait ReadPacket {
+    /// What they say.
+    type Message;
+
+    /// Reads a query; none where it is something else, can't be read, or is of no interest.
+    fn read_query(&self, bytes: &[u8]) -> Option<Self::Message>;
+
+    /// Reads a response that is believed, and leaves out addresses that are not; none as for a query.
+    fn read_response(&self, bytes: &[u8], is_believed: impl Fn(IpAddr) -> bool) -> Option<Self::Message>;
+}
+
+/// Reads what concerns one type of services.
+#[derive(Debug)]
+pub(super) struct ServiceReader(String);
+
+impl ServiceReader {
+    pub(super) fn new(service_type: &str) -> Self {
+        Self(service_type.to_owned())
+    }
+}
+
+impl ReadPacket for ServiceReader {
+    type Message = Message;
+
+    fn read_query(&self, bytes: &[u8]) -> Option<Message> {
+        query::read(bytes, &self.0).map(Message::Query)
+    }
+
+    fn read_response(&self, bytes: &[u8], is_believed: impl Fn(IpAddr) -> bool) -> Option<Message> {
+        let mut response = message::read(bytes, &self.0)?;
+        response.records.retain(|said| match said.what {
+            What::Address { ip, .. } => is_believed(ip),
+            _ => true,
+        });
+        Some(Message::Response(response))
+    }
+}
+
 /// The purpose of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// They hear packets to everybody: one for each interface and family. A packet to the group is on the link whatever
     /// its source is (RFC 6762, 11), as that of a host in another subnet of the same link.
     Group,
@@ -38,14 +77,14 @@ pub(super) enum Kind {
 
 /// A packet that was heard.
 #[derive(Debug)]
-pub(super) struct Heard {
-    pub(super) link: LinkId,
+pub(crate) struct Heard<M> {
+    pub(crate) link: LinkId,
     pub(super) from: SocketAddr,
     /// It was sent to this host alone.
     pub(super) is_direct: bool,
     /// It was sent by another host.
-    pub(super) is_from_another_host: bool,
-    pub(super) message: Message,
+    pub(crate) is_from_another_host: bool,
+    pub(crate) message: M,
 }
 
 #[derive(Debug)]
@@ -54,10 +93,10 @@ pub(super) enum Message {
     Query(Query),
 }
 
-impl Sockets {
-    pub(super) fn new(service_type: &str, kind: Kind) -> Self {
+impl<R: ReadPacket> Sockets<R> {
+    pub(crate) fn new(reader: R, kind: Kind) -> Self {
         Self {
-            service_type: service_type.to_owned(),
+            reader,
             kind,
             sockets: Vec::new(),
             buffer: vec![0; MAX_PACKET],
@@ -66,7 +105,7 @@ impl Sockets {
 
     /// Opens those that are missing, closes those of links that are there no longer, and leaves the others as they
     /// are. One that can't be opened is left out. Whether all could.
-    pub(super) fn follow(&mut self, interfaces: &Interfaces) -> bool {
+    pub(crate) fn follow(&mut self, interfaces: &Interfaces) -> bool {
         let mut all = true;
         let before = std::mem::take(&mut self.sockets);
         let mut before: Vec<_> = before.into_iter().map(Some).collect();
@@ -94,8 +133,13 @@ impl Sockets {
         all
     }
 
+    /// Whether none is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
     /// Sends to everybody on these links. Returns how many packets were sent.
-    pub(super) fn send(&self, packet: &[u8], links: Links) -> usize {
+    pub(crate) fn send(&self, packet: &[u8], links: Links) -> usize {
         let mut sent = 0;
         for (n, (socket, link, at)) in self.sockets.iter().enumerate() {
             // The sockets of an interface stand one after the other.
@@ -134,7 +178,7 @@ impl Sockets {
     }
 
     /// Takes the packets that are there, up to a bound.
-    pub(super) fn poll_hear(&mut self, context: &mut Context<'_>) -> Poll<Vec<Heard>> {
+    pub(crate) fn poll_hear(&mut self, context: &mut Context<'_>) -> Poll<Vec<Heard<R::Message>>> {
         let mut heard = Vec::new();
         let mut is_more = false;
         for (socket, _, interface) in &self.sockets {
@@ -157,7 +201,7 @@ impl Sockets {
                 if bytes.len() >= MAX_PACKET {
                     continue;
                 }
-                let Some(message) = self.kind.read(bytes, from, interface, &self.service_type) else {
+                let Some(message) = self.kind.read(bytes, from, interface, &self.reader) else {
                     continue;
                 };
                 let ip = from.ip().to_canonical();
@@ -215,24 +259,21 @@ impl Kind {
     }
 
     /// Reads a packet; none where it can't be read, or is not believed.
-    fn read(
+    fn read<R: ReadPacket>(
         self,
         bytes: &[u8],
         from: SocketAddr,
         interface: &Interface,
-        service_type: &str,
-    ) -> Option<Message> {
+        reader: &R,
+    ) -> Option<R::Message> {
         if self == Self::Group
             && is_of_link(from, interface)
-            && let Some(query) = query::read(bytes, service_type)
+            && let Some(query) = reader.read_query(bytes)
         {
-            return Some(Message::Query(query));
+            return Some(query);
         }
-        let mut response = self
-            .believes(from, interface)
-            .then(|| message::read(bytes, service_type))??;
-        response.records.retain(|said| is_possible(said, interface));
-        Some(Message::Response(response))
+        let is_believed = self.believes(from, interface);
+        is_believed.then(|| reader.read_response(bytes, |ip| is_possible(ip, interface)))?
     }
 
     /// Whether a packet comes from the port of multicast DNS on this link (RFC 6762, 6 and 11).
@@ -264,13 +305,10 @@ fn id_of(link: &Link, at: &Interface) -> LinkId {
     }
 }
 
-/// Whether a record can be true on an interface: the loopback address of another host is no use to this one, which would
+/// Whether an address can be right on an interface: the loopback address of another host is no use to this one, which would
 /// connect to itself.
-fn is_possible(said: &Said, interface: &Interface) -> bool {
-    match &said.what {
-        What::Address { ip, .. } => interface.loopback || !ip.to_canonical().is_loopback(),
-        _ => true,
-    }
+fn is_possible(ip: IpAddr, interface: &Interface) -> bool {
+    interface.loopback || !ip.to_canonical().is_loopback()
 }
 
 /// Longer than any packet of multicast DNS (RFC 6762, 17).
@@ -324,17 +362,9 @@ mod tests {
             ("::1", false),
             ("::ffff:127.0.0.1", false),
         ] {
-            let what = What::Address {
-                host: "box.local".to_owned(),
-                ip: ip.parse().unwrap(),
-            };
-            let said = Said {
-                what,
-                ttl: 120,
-                flushes: true,
-            };
-            assert_eq!(is_possible(&said, &on(false)), wanted, "{ip}");
-            assert!(is_possible(&said, &on(true)), "{ip}");
+            let ip = ip.parse().unwrap();
+            assert_eq!(is_possible(ip, &on(false)), wanted, "{ip}");
+            assert!(is_possible(ip, &on(true)), "{ip}");
         }
     }
 }

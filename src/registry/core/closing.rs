@@ -35,6 +35,8 @@ impl Shared {
     async fn shut_down(&self) -> Outcome {
         self.keepers.close();
         let kept = tokio::time::timeout(KEEPERS_DEADLINE, self.keepers.wait()).await;
+        #[cfg(feature = "mdns")]
+        self.dns_sd.close().await;
         let why = match tokio::time::timeout(BACKEND_DEADLINE, self.backend.close()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),

@@ -22,6 +22,8 @@ impl Keeper {
         tracing::warn!(service = %wanted.service(), id = %wanted.id(), "superseded by a later owner of the id: {by}");
         self.shared.change_overlay(&key, |o| o.yield_to_later(&wanted));
         self.status.send_replace(Status::Superseded { by: by.clone() });
+        #[cfg(feature = "mdns")]
+        self.shared.dns_sd.withdraw(&self.dns_sd).await;
         if let Some(ticket) = progress.ticket {
             // Only what this ticket put; the later owner's stays.
             let _ = self.shared.backend.withdraw(ticket).await;
@@ -56,6 +58,8 @@ impl Keeper {
     pub(super) async fn leave(mut self, progress: Progress, mut reply: Option<Reply>) {
         let wanted = self.wanted();
         self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
+        #[cfg(feature = "mdns")]
+        self.shared.dns_sd.withdraw(&self.dns_sd).await;
         let result = self.withdraw(progress.ticket, &mut reply).await;
         self.status.send_replace(Status::Withdrawn);
         let (service, id) = (wanted.service(), wanted.id());

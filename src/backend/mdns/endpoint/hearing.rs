@@ -17,7 +17,7 @@ use super::Endpoint;
 
 impl Endpoint {
     /// Takes in a packet that came to port 5353.
-    pub(in super::super) fn handle_heard(&mut self, heard: sockets::Heard, now: Instant) {
+    pub(in super::super) fn handle_heard(&mut self, heard: sockets::Heard<Message>, now: Instant) {
         let is_about_us = match &heard.message {
             Message::Query(query) => query.is_for_type(),
             Message::Response(response) => !response.records.is_empty(),

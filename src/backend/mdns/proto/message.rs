@@ -68,12 +68,12 @@ pub(in super::super) fn read(bytes: &[u8], service_type: &str) -> Option<Respons
     })
 }
 
-fn is_response(bytes: &[u8]) -> bool {
+pub(crate) fn is_response(bytes: &[u8]) -> bool {
     bytes.get(2).is_some_and(|flags| flags & 0x80 != 0) && has_room(bytes)
 }
 
 /// Whether a packet has room for as many records as its header says: the library reserves memory for all of them.
-pub(super) fn has_room(bytes: &[u8]) -> bool {
+pub(crate) fn has_room(bytes: &[u8]) -> bool {
     let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
         return false;
     };
@@ -247,7 +247,7 @@ const LEAST_QUESTION: usize = 5;
 /// The same, a time to live and a length.
 const LEAST_RECORD: usize = 11;
 /// The size of a packet that passes Ethernet over IPv6 unfragmented.
-pub(super) const MAX_QUERY: usize = 1_452;
+pub(crate) const MAX_QUERY: usize = 1_452;
 /// The most room for a known answer: a name as a pointer, a type, a class, a time to live, a length, and a label of 63 bytes.
 const MAX_POINTER: usize = 12 + 64 + 2;
 /// Of labels of 63 bytes, in a packet of 1,452 bytes.

@@ -12,9 +12,9 @@ use crate::net::same_subnet;
 
 /// A link, as far as packets are concerned: an interface by its number, and a family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct LinkId {
-    pub(super) index: u32,
-    pub(super) is_ipv4: bool,
+pub(crate) struct LinkId {
+    pub(crate) index: u32,
+    pub(crate) is_ipv4: bool,
 }
 
 /// A link with what is known of its interface.

@@ -1,0 +1,375 @@
+//! Claiming a name: a state machine without I/O. It is asked whether somebody has it (RFC 6762, 8.1), of two that ask at the same time one gives way
+//! (8.2), and so does one that hears later that another one has it too (9).
+//!
+//! mdns-sd does this as well, but does not answer for a name that it has chosen itself where that has capital letters, announces it
+//! before it has asked for it, and says goodbye in the name of the one who has it.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use simple_dns::rdata::{RData, SRV, TXT};
+use simple_dns::{CLASS, Packet, QCLASS, QTYPE, Question, ResourceRecord};
+use tokio::time::Instant;
+
+use super::super::message::{self, Data, Record};
+use super::super::name::Name;
+use crate::backend::mdns::{ReadPacket, has_room, is_response};
+
+/// RFC 6762, 8.1: so often and in these intervals, the first after up to as long.
+const PROBES: u32 = 3;
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+/// RFC 6762, 8.2: the one who gives way asks again after this time, when the other one has the name.
+const GIVES_WAY: Duration = Duration::from_secs(1);
+/// RFC 6762, 8.1: after so many conflicts it is asked in these intervals only.
+const MANY_CONFLICTS: u32 = 15;
+const AFTER_MANY: Duration = Duration::from_secs(5);
+/// The time to live of the records in a probe, which nobody keeps.
+const TTL: u32 = 120;
+
+/// The claim to a name.
+#[derive(Debug)]
+pub(super) struct Claim {
+    full: Name,
+    /// The data of its records: the TXT record's, then the SRV record's.
+    text: Box<[u8]>,
+    host: Name,
+    port: u16,
+    state: State,
+    conflicts: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// It was asked for so often.
+    Probing {
+        asked: u32,
+        next: Instant,
+    },
+    Held,
+}
+
+/// What somebody says of names.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// They have records.
+    Have(Vec<Record>),
+    /// They would like to have these records.
+    Want(Vec<Record>),
+}
+
+/// Reads responses and probes.
+#[derive(Debug)]
+pub(super) struct Reader;
+
+impl ReadPacket for Reader {
+    type Message = Said;
+
+    fn read_query(&self, bytes: &[u8]) -> Option<Said> {
+        // Only a probe has records in its authority section.
+        let has_authorities = bytes.get(8..10).is_some_and(|count| count != [0, 0]);
+        if !has_authorities || is_response(bytes) || !has_room(bytes) {
+            return None;
+        }
+        let packet = Packet::parse(bytes).ok()?;
+        Some(Said::Want(
+            packet
+                .name_servers
+                .iter()
+                .filter_map(message::read_record)
+                .collect(),
+        ))
+    }
+
+    fn read_response(&self, bytes: &[u8], _: impl Fn(IpAddr) -> bool) -> Option<Said> {
+        Some(Said::Have(message::read(bytes)?.records))
+    }
+}
+
+impl Claim {
+    /// To a name that nobody was asked for yet.
+    pub(super) fn new(full: Name, text: Box<[u8]>, host: Name, port: u16, now: Instant) -> Self {
+        Self {
+            full,
+            text,
+            host,
+            port,
+            state: State::first(now),
+            conflicts: 0,
+        }
+    }
+
+    pub(super) fn full(&self) -> &Name {
+        &self.full
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state, State::Held)
+    }
+
+    /// When [`poll`](Self::poll) is to be called.
+    pub(super) fn next(&self) -> Option<Instant> {
+        match self.state {
+            State::Probing { next, .. } => Some(next),
+            State::Held => None,
+        }
+    }
+
+    /// Changes what is said under the name.
+    pub(super) fn set_data(&mut self, text: Box<[u8]>, port: u16) {
+        (self.text, self.port) = (text, port);
+    }
+
+    /// Claims another name, since somebody else has this one.
+    pub(super) fn rename(&mut self, full: Name, now: Instant) {
+        self.full = full;
+        self.conflicts += 1;
+        self.state = match self.conflicts {
+            ..=MANY_CONFLICTS => State::first(now),
+            _ => State::Probing {
+                asked: 0,
+                next: now + AFTER_MANY,
+            },
+        };
+    }
+
+    /// Does what is due. Returns a packet to send to everybody.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let State::Probing { asked, next } = &mut self.state else {
+            return None;
+        };
+        if *next > now {
+            return None;
+        }
+        if *asked >= PROBES {
+            self.state = State::Held;
+            return None;
+        }
+        *asked += 1;
+        *next = now + PROBE_EVERY;
+        self.probe()
+    }
+
+    /// Takes in what somebody says. Returns whether the name is another one's.
+    pub(super) fn handle(&mut self, said: &Said, now: Instant) -> bool {
+        let (is_had, records) = match said {
+            Said::Have(records) => (true, records),
+            Said::Want(records) => (false, records),
+        };
+        let of_name = records
+            .iter()
+            .filter(|record| record.name == self.full && record.ttl > 0);
+        let theirs: BTreeSet<(u16, Vec<u8>)> = of_name.filter_map(|record| data_of(&record.data)).collect();
+        // By the SRV record, since no two have the same host.
+        let ours = self.data();
+        let server_of =
+            |of: &BTreeSet<(u16, Vec<u8>)>| of.iter().find(|(kind, _)| *kind == SRV_TYPE).cloned();
+        let (Some(mine), Some(other)) = (server_of(&ours), server_of(&theirs)) else {
+            return false;
+        };
+        if mine == other || self.is_of_us(&other) {
+            return false;
+        }
+        match &mut self.state {
+            State::Probing { .. } if is_had => true,
+            State::Probing { asked, next } => {
+                if *asked > 0 && ours.cmp(&theirs) == Ordering::Less {
+                    (*asked, *next) = (0, now + GIVES_WAY);
+                }
+                false
+            }
+            // Of two who have it the one gives way that would have then: both know that. One who only wants it is told by the daemon.
+            State::Held => is_had && mine < other,
+        }
+    }
+
+    /// Whether an SRV record is an earlier one of ours.
+    fn is_of_us(&self, (_, data): &(u16, Vec<u8>)) -> bool {
+        data.get(6..)
+            .is_some_and(|host| host.eq_ignore_ascii_case(&wire(&self.host)))
+    }
+
+    /// The types and data of its records, which are compared (RFC 6762, 8.2).
+    fn data(&self) -> BTreeSet<(u16, Vec<u8>)> {
+        let server = Data::Server {
+            host: self.host.clone(),
+            port: self.port,
+        };
+        let all = [Data::Text(self.text.clone()), server];
+        all.iter().filter_map(data_of).collect()
+    }
+
+    fn probe(&self) -> Option<Vec<u8>> {
+        let mut packet = Packet::new_query(0);
+        let name = self.full.to_dns();
+        packet.questions.push(Question::new(
+            name.clone(),
+            QTYPE::ANY,
+            QCLASS::CLASS(CLASS::IN),
+            false,
+        ));
+        let mut text = TXT::new();
+        let mut rest = &*self.text;
+        while let Some((length, after)) = rest.split_first() {
+            let (string, after) = after.split_at_checked(usize::from(*length))?;
+            text.add_char_string(simple_dns::CharacterString::new(string).ok()?);
+            rest = after;
+        }
+        let server = SRV {
+            priority: 0,
+            weight: 0,
+            port: self.port,
+            target: self.host.to_dns(),
+        };
+        for data in [RData::TXT(text), RData::SRV(server)] {
+            packet
+                .name_servers
+                .push(ResourceRecord::new(name.clone(), CLASS::IN, TTL, data));
+        }
+        // A name that was checked can always be written.
+        packet.build_bytes_vec_compressed().ok()
+    }
+}
+
+impl State {
+    fn first(now: Instant) -> Self {
+        Self::Probing {
+            asked: 0,
+            next: now + PROBE_EVERY.mul_f64(fastrand::f64()),
+        }
+    }
+}
+
+const TXT_TYPE: u16 = 16;
+const SRV_TYPE: u16 = 33;
+
+/// The type of a record, and its data without compression.
+fn data_of(data: &Data) -> Option<(u16, Vec<u8>)> {
+    match data {
+        // One without strings has an empty one (RFC 6763, 6.1).
+        Data::Text(strings) if strings.is_empty() => Some((TXT_TYPE, vec![0])),
+        Data::Text(strings) => Some((TXT_TYPE, strings.to_vec())),
+        Data::Server { host, port } => {
+            // Priority and weight, which nobody sets here.
+            let mut bytes = vec![0; 4];
+            bytes.extend(port.to_be_bytes());
+            bytes.extend(wire(host));
+            Some((SRV_TYPE, bytes))
+        }
+        Data::Pointer(_) | Data::Address(_) => None,
+    }
+}
+
+/// A name as it stands in a packet, without compression.
+fn wire(name: &Name) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for label in name.labels() {
+        bytes.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
+        bytes.extend(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(name: &str) -> Name {
+        Name::of([name, "_http", "_tcp", "local"])
+    }
+
+    fn claim(host: &str, now: Instant) -> Claim {
+        Claim::new(
+            full("page"),
+            (*b"\x03a=b").into(),
+            Name::of([host, "local"]),
+            80,
+            now,
+        )
+    }
+
+    /// The next packet of a claim, as others read it, and when it is sent.
+    fn next(claim: &mut Claim) -> Option<(Instant, Said)> {
+        let at = claim.next()?;
+        let packet = claim.poll(at)?;
+        Some((at, Reader.read_query(&packet).unwrap()))
+    }
+
+    fn has(host: &str) -> Said {
+        let data = Data::Server {
+            host: Name::of([host, "local"]),
+            port: 80,
+        };
+        Said::Have(vec![Record {
+            name: full("PAGE"),
+            ttl: 120,
+            flushes: true,
+            data,
+        }])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_nobody_has_is_held_after_three_questions() {
+        let now = Instant::now();
+        let mut claim = claim("a", now);
+        let mut asked = Vec::new();
+        while let Some((at, said)) = next(&mut claim) {
+            assert!(
+                matches!(&said, Said::Want(records) if records.len() == 2),
+                "{said:?}"
+            );
+            // It hears itself, too.
+            assert!(!claim.handle(&said, at));
+            asked.push(at - now);
+        }
+        assert!(claim.is_held() && asked.len() == 3 && asked[0] < PROBE_EVERY);
+        assert_eq!(asked[2] - asked[0], 2 * PROBE_EVERY);
+        assert!(!claim.handle(&has("a"), now));
+        // Somebody else has it: the one with the later data keeps it.
+        assert!(!claim.handle(&has("0"), now));
+        assert!(claim.handle(&has("b"), now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_ask_at_the_same_time_one_gets_it() {
+        for _ in 0..20 {
+            let now = Instant::now();
+            let mut both = [claim("a", now), claim("b", now)];
+            let mut taken = [false, false];
+            while both
+                .iter()
+                .zip(taken)
+                .any(|(claim, taken)| !claim.is_held() && !taken)
+            {
+                let due = |at: usize| both[at].next().filter(|_| !taken[at]);
+                let at = usize::from(due(0).is_none_or(|first| due(1).is_some_and(|second| second < first)));
+                let Some(when) = both[at].next() else { break };
+                let said = both[at]
+                    .poll(when)
+                    .map(|packet| Reader.read_query(&packet).unwrap());
+                let Some(said) = said else { continue };
+                // The daemon of one who has it answers.
+                let answer = both[1 - at].is_held().then(|| has(["b", "a"][at]));
+                both[1 - at].handle(&said, when);
+                taken[at] |= answer.is_some_and(|answer| both[at].handle(&answer, when));
+            }
+            let held = both.iter().filter(|claim| claim.is_held()).count();
+            assert_eq!((held, taken.iter().filter(|taken| **taken).count()), (1, 1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_had_is_given_up_and_the_next_one_claimed() {
+        let now = Instant::now();
+        let mut claim = claim("a", now);
+        assert!(claim.handle(&has("A-host"), now));
+        claim.rename(full("page (2)"), now);
+        assert!(!claim.handle(&has("b"), now), "it is no longer of this name");
+        for n in 0..MANY_CONFLICTS {
+            claim.rename(full(&format!("page ({})", n + 3)), now);
+        }
+        assert_eq!(claim.next(), Some(now + AFTER_MANY));
+    }
+}

@@ -1,0 +1,445 @@
+//! The task that claims names, and tells a daemon of mdns-sd what to publish.
+//!
+//! What a daemon keeps of what strangers say has no bound, so it is counted, and the daemon is replaced where that is too much.
+
+use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
+use std::time::Duration;
+
+use mdns_sd::{IfKind, ServiceDaemon};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::claim::{Claim, Reader, Said};
+use super::{AdvertisedName, Command, GOODBYE_TIME, Owner, Wanted};
+use crate::backend::mdns::{Heard, Kind, Links, Sockets};
+use crate::dns_sd::name::Name;
+use crate::error::Result;
+use crate::instance::escaped;
+use crate::net::{Interfaces, Selection};
+
+/// How long the daemon's queue of commands may be full.
+const QUEUE_TIME: Duration = Duration::from_secs(2);
+/// A goodbye is repeated by then, and the daemon has nothing left to say.
+const ENDS_AFTER: Duration = Duration::from_millis(300);
+/// How often what the daemon keeps is counted, and the interfaces are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The records of others, and the timers for them, that the daemon may keep.
+const MAX_KEPT: i64 = 20_000;
+/// A service is announced a second time after this (RFC 6762, 8.3): the daemon forgets that for a name with capital letters.
+const ANNOUNCED_AGAIN: Duration = Duration::from_secs(1);
+/// The last number that a name gets; with it a name of the greatest length is still a label.
+const LAST_NUMBER: u32 = 999;
+/// Names of others that are known to be taken, at most.
+const MAX_TAKEN: usize = 1000;
+
+/// A service that is published, or is to be once it has its name.
+struct Active {
+    owner: Owner,
+    wanted: Wanted,
+    /// A host of its own, since its addresses are withdrawn with it.
+    host: String,
+    claim: Claim,
+    published: Published,
+}
+
+/// Whether the daemon publishes a service.
+enum Published {
+    No,
+    /// It is to announce it again.
+    Once {
+        again: Instant,
+    },
+    Twice,
+}
+
+/// What is there while something is published.
+struct Open {
+    daemon: ServiceDaemon,
+    /// The interfaces on which the daemon publishes.
+    names: Vec<String>,
+    /// By which names are claimed.
+    sockets: Sockets<Reader>,
+    looked: Instant,
+    /// When there was nothing to publish any more.
+    idle_since: Option<Instant>,
+}
+
+pub(super) struct Task {
+    interfaces: Selection,
+    open: Option<Open>,
+    active: Vec<Active>,
+    /// Full names that others have.
+    taken: HashSet<Name>,
+}
+
+impl Task {
+    pub(super) fn new(interfaces: Selection) -> Self {
+        Self {
+            interfaces,
+            open: None,
+            active: Vec::new(),
+            taken: HashSet::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let wake = self.next_wake();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Set { owner, wanted, done }) => {
+                        self.set(&owner, wanted).await;
+                        // Nobody may wait for it.
+                        let _ = done.send(());
+                    }
+                    Some(Command::Close(done)) => {
+                        self.close().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    None => return self.close().await,
+                },
+                heard = hear(&mut self.open) => self.take_heard(heard).await,
+                () = sleep_until(wake) => {}
+            }
+            self.act(Instant::now()).await;
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        let of_active = self.active.iter().flat_map(|active| {
+            let again = match active.published {
+                Published::Once { again } => Some(again),
+                Published::No | Published::Twice => None,
+            };
+            [active.claim.next(), again]
+        });
+        let idle_ends = open.idle_since.map(|since| since + ENDS_AFTER);
+        let all = of_active.chain([idle_ends, Some(open.looked + LOOK_EVERY)]);
+        all.flatten().min()
+    }
+
+    /// Does what is due.
+    async fn act(&mut self, now: Instant) {
+        let idle_since = self.open.as_ref().and_then(|open| open.idle_since);
+        if idle_since.is_some_and(|since| since + ENDS_AFTER <= now) {
+            self.close().await;
+        }
+        for at in 0..self.active.len() {
+            let active = &mut self.active[at];
+            if let Some(probe) = active.claim.poll(now)
+                && let Some(open) = &self.open
+            {
+                open.sockets.send(&probe, Links::All);
+            }
+            let next = match active.published {
+                Published::No if active.claim.is_held() => Published::Once {
+                    again: now + ANNOUNCED_AGAIN,
+                },
+                Published::Once { again } if again <= now => Published::Twice,
+                _ => continue,
+            };
+            self.register(at).await;
+            let is_new = matches!(self.active[at].published, Published::No);
+            self.active[at].published = next;
+            if is_new {
+                self.note_published(at);
+            }
+        }
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.looked + LOOK_EVERY <= now)
+        {
+            self.look(now).await;
+        }
+    }
+
+    /// Publishes these services of an owner, and no others.
+    async fn set(&mut self, owner: &Owner, wanted: Vec<Wanted>) {
+        let is_gone = |active: &Active| {
+            active.owner.id == owner.id && !wanted.iter().any(|wanted| wanted.is_same_service(&active.wanted))
+        };
+        let (gone, stays): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active).into_iter().partition(is_gone);
+        self.active = stays;
+        for active in gone {
+            self.unregister(&active).await;
+        }
+        for wanted in wanted {
+            let is_same =
+                |active: &Active| active.owner.id == owner.id && active.wanted.is_same_service(&wanted);
+            match self.active.iter().position(is_same) {
+                Some(at) if self.active[at].wanted == wanted => {}
+                Some(at) => {
+                    let active = &mut self.active[at];
+                    active.claim.set_data(wanted.strings(), wanted.port);
+                    active.wanted = wanted;
+                    if !matches!(active.published, Published::No) {
+                        self.register(at).await;
+                    }
+                }
+                None => self.add(owner, wanted),
+            }
+        }
+        if let Some(open) = &mut self.open {
+            open.idle_since = self.active.is_empty().then(Instant::now);
+        }
+        self.tell_names(owner);
+    }
+
+    fn add(&mut self, owner: &Owner, wanted: Wanted) {
+        if let Err(error) = self.open() {
+            let (name, kind) = (wanted.advertisement.name(), wanted.advertisement.service_type());
+            let why = error.to_string();
+            tracing::warn!("can't publish \"{}\" {kind}: {}", escaped(name), escaped(&why));
+            return;
+        }
+        let host = format!("hereabouts-{:08x}", fastrand::u32(..));
+        let target = Name::of([&*host, "local"]);
+        let full = self.free_name(&wanted);
+        let claim = Claim::new(full, wanted.strings(), target, wanted.port, Instant::now());
+        self.active.push(Active {
+            owner: owner.clone(),
+            wanted,
+            host: format!("{host}.local."),
+            claim,
+            published: Published::No,
+        });
+    }
+
+    /// The name to ask for: the first that no other one is known to have.
+    fn free_name(&self, wanted: &Wanted) -> Name {
+        let advertisement = &wanted.advertisement;
+        let full = |name: &str| Name::of_service(name, advertisement.service_type());
+        let is_free = |full: &Name| {
+            let is_own = self.active.iter().any(|active| active.claim.full() == full);
+            !is_own && !self.taken.contains(full)
+        };
+        let numbered = (2..=LAST_NUMBER).map(|n| full(&format!("{} ({n})", advertisement.name())));
+        let mut all = [full(advertisement.name())].into_iter().chain(numbered);
+        // Where all are taken, some may be free again.
+        all.find(is_free).unwrap_or_else(|| full(advertisement.name()))
+    }
+
+    async fn take_heard(&mut self, heard: Vec<Heard<Said>>) {
+        let now = Instant::now();
+        for Heard { message, .. } in heard {
+            for at in 0..self.active.len() {
+                if self.active[at].claim.handle(&message, now) {
+                    self.rename(at, now).await;
+                }
+            }
+        }
+    }
+
+    /// Takes another name for a service, since somebody else on the link has this one.
+    async fn rename(&mut self, at: usize, now: Instant) {
+        if self.taken.len() >= MAX_TAKEN {
+            self.taken.clear();
+        }
+        self.taken.insert(self.active[at].claim.full().clone());
+        if !matches!(self.active[at].published, Published::No) {
+            // The other one announces itself again, as its own record is said to end (RFC 6762, 9).
+            self.unregister(&self.active[at]).await;
+        }
+        let full = self.free_name(&self.active[at].wanted);
+        let active = &mut self.active[at];
+        let [before, after] = [active.claim.full(), &full].map(|name| name.labels().swap_remove(0));
+        tracing::warn!(
+            "\"{}\" {} is there already; trying \"{}\"",
+            escaped(&before),
+            active.wanted.advertisement.service_type(),
+            escaped(&after)
+        );
+        active.claim.rename(full, now);
+        active.published = Published::No;
+        self.tell_names(&self.active[at].owner);
+    }
+
+    async fn register(&self, at: usize) {
+        let Some(open) = &self.open else { return };
+        let active = &self.active[at];
+        let name = active.name();
+        let registered = match active.wanted.to_info(&name, &active.host) {
+            Ok(info) => ask(|| open.daemon.register(info.clone())).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = registered {
+            tracing::warn!(
+                "can't publish \"{}\": {}",
+                escaped(&name),
+                escaped(&error.to_string())
+            );
+        }
+    }
+
+    async fn unregister(&self, active: &Active) {
+        let full = format!("{}.", active.claim.full().as_str());
+        if let Some(open) = &self.open
+            && !matches!(active.published, Published::No)
+            && let Ok(said) = ask(|| open.daemon.unregister(&full)).await
+        {
+            // Where it takes longer it is said later.
+            let _ = tokio::time::timeout(GOODBYE_TIME, said.recv_async()).await;
+        }
+    }
+
+    fn note_published(&self, at: usize) {
+        let active = &self.active[at];
+        let kind = active.wanted.advertisement.service_type();
+        tracing::info!("published \"{}\" {kind}", escaped(&active.name()));
+        self.tell_names(&active.owner);
+    }
+
+    fn tell_names(&self, owner: &Owner) {
+        let of_owner = self.active.iter().filter(|active| active.owner.id == owner.id);
+        let names = of_owner.map(|active| AdvertisedName {
+            name: (!matches!(active.published, Published::No)).then(|| active.name()),
+            ..active.wanted.as_unnamed()
+        });
+        owner.names.send_replace(names.collect());
+    }
+
+    /// Starts the daemon, and opens the sockets, where that is not done.
+    fn open(&mut self) -> Result<(), mdns_sd::Error> {
+        if self.open.is_none() {
+            let mut open = Open {
+                daemon: ServiceDaemon::new()?,
+                names: Vec::new(),
+                sockets: Sockets::new(Reader, Kind::Group),
+                looked: Instant::now(),
+                idle_since: None,
+            };
+            open.daemon.disable_interface(IfKind::All)?;
+            open.follow(&self.interfaces);
+            self.open = Some(open);
+        }
+        Ok(())
+    }
+
+    /// Follows the interfaces, and replaces a daemon that keeps too much.
+    async fn look(&mut self, now: Instant) {
+        let Some(open) = &mut self.open else { return };
+        open.looked = now;
+        open.follow(&self.interfaces);
+        let Ok(metrics) = open.daemon.get_metrics() else {
+            return;
+        };
+        let Ok(Ok(metrics)) = tokio::time::timeout(GOODBYE_TIME, metrics.recv_async()).await else {
+            return;
+        };
+        let kept = kept(&metrics);
+        if kept <= MAX_KEPT {
+            return;
+        }
+        tracing::debug!("the daemon of mdns-sd keeps {kept} records of others: replacing it");
+        self.end_daemon().await;
+        if let Err(error) = self.open() {
+            tracing::warn!("can't publish by another daemon: {}", escaped(&error.to_string()));
+            return;
+        }
+        // Who has heard the goodbye takes the service back within the second for which it is not believed (RFC 6762, 10.1).
+        for at in 0..self.active.len() {
+            if !matches!(self.active[at].published, Published::No) {
+                self.register(at).await;
+            }
+        }
+    }
+
+    /// Says goodbye for all that is published, and ends.
+    async fn close(&mut self) {
+        self.end_daemon().await;
+        // Others may have gone, when there is something to publish again.
+        self.taken.clear();
+    }
+
+    async fn end_daemon(&mut self) {
+        if let Some(Open { daemon, .. }) = self.open.take()
+            && let Ok(ended) = ask(|| daemon.shutdown()).await
+        {
+            // It ends later otherwise.
+            let _ = tokio::time::timeout(GOODBYE_TIME, ended.recv_async()).await;
+        }
+    }
+}
+
+impl Drop for Task {
+    /// With the runtime: says goodbye all the same.
+    fn drop(&mut self) {
+        if let Some(Open { daemon, .. }) = self.open.take()
+            && let Ok(ended) = daemon.shutdown()
+        {
+            // It is said within a few milliseconds; the process may end right after.
+            let _ = ended.recv_timeout(ENDS_AFTER);
+        }
+    }
+}
+
+impl Active {
+    /// Its name as it is now.
+    fn name(&self) -> String {
+        self.claim.full().labels().swap_remove(0)
+    }
+}
+
+impl Open {
+    /// Publishes on the interfaces that are used: on loopback only where there is no other, since others of this host hear what is sent to
+    /// a link, too.
+    fn follow(&mut self, selection: &Selection) {
+        let Ok(interfaces) = Interfaces::read() else {
+            return;
+        };
+        let used = interfaces.used(selection);
+        self.sockets.follow(&used);
+        let reach_others = used.iter().any(|interface| !interface.loopback);
+        let names = used.iter().filter(|interface| interface.loopback != reach_others);
+        let names: Vec<String> = names.map(|interface| interface.name.clone()).collect();
+        let kinds = |names: &[String], others: &[String]| -> Vec<IfKind> {
+            let names = names.iter().filter(|name| !others.contains(name));
+            names.map(|name| IfKind::Name(name.clone())).collect()
+        };
+        let (gone, new) = (kinds(&self.names, &names), kinds(&names, &self.names));
+        // Where its queue is full it is tried again at the next look.
+        let is_told = (gone.is_empty() || self.daemon.disable_interface(gone).is_ok())
+            && (new.is_empty() || self.daemon.enable_interface(new).is_ok());
+        if is_told {
+            self.names = names;
+        }
+    }
+}
+
+/// Gives the daemon a command, again while its queue is full.
+async fn ask<T>(mut command: impl FnMut() -> Result<T, mdns_sd::Error>) -> Result<T, mdns_sd::Error> {
+    let ends = Instant::now() + QUEUE_TIME;
+    loop {
+        match command() {
+            Err(mdns_sd::Error::Again) if Instant::now() < ends => {
+                tokio::time::sleep(Duration::from_millis(1)).await
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The records of others and the timers that a daemon keeps.
+fn kept(metrics: &HashMap<String, i64>) -> i64 {
+    let is_kept = |name: &str| name.starts_with("cached-") || name == "timer";
+    let kept = metrics.iter().filter(|(name, _)| is_kept(name));
+    kept.map(|(_, count)| count).sum()
+}
+
+async fn hear(open: &mut Option<Open>) -> Vec<Heard<Said>> {
+    match open {
+        Some(open) => poll_fn(|context| open.sockets.poll_hear(context)).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

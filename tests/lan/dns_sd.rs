@@ -1,0 +1,328 @@
+//! DNS-SD services of other types: what others publish is found, and what ours publish is found by others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hereabouts::dns_sd::{Advertisement, Browse, DnsSd, Event, Service, ServiceType, Services};
+use hereabouts::{Instance, Registration, State};
+use mdns_sd::{ServiceDaemon, ServiceInfo};
+use serde_json::Value;
+
+use crate::lab::{Avahi, Host, Lan, Process, zeroconf_browser};
+use crate::support::{SOON, instance, register, registry};
+
+/// Browses a type on a host.
+fn browse(host: &Host, dns_sd: &DnsSd, service_type: &'static str) -> Browse {
+    let dns_sd = dns_sd.clone();
+    host.run(async move { dns_sd.browse(service_type).await.unwrap() })
+}
+
+fn dns_sd(host: &Host) -> DnsSd {
+    host.run(async { DnsSd::new().unwrap() })
+}
+
+/// Waits until the services are as wanted.
+#[track_caller]
+fn await_services(
+    host: &Host,
+    browse: &Arc<Browse>,
+    what: &str,
+    wanted: impl Fn(&Services) -> bool + Send + 'static,
+) -> Arc<Services> {
+    let known = browse.clone();
+    let state = host.run(async move { tokio::time::timeout(SOON, known.until(wanted)).await });
+    match state {
+        Ok(state) => state.unwrap(),
+        Err(_) => panic!("{what}: {:#?}", browse.services()),
+    }
+}
+
+fn named(services: &Services, name: &str) -> Option<Arc<Service>> {
+    services.iter().find(|service| service.name == name).cloned()
+}
+
+/// Publishes many services of a type by mdns-sd, without probing for their names.
+fn publish_many(host: &Host, count: usize, service_type: &str) -> ServiceDaemon {
+    let daemon = host.in_namespace(ServiceDaemon::new).unwrap();
+    for n in 0..count {
+        let name = format!("other {n:03}");
+        let target = format!("{service_type}.local.");
+        let info = ServiceInfo::new(&target, &name, "others.local.", (), 8000, &[("n", "1")][..]);
+        let mut info = info.unwrap().enable_addr_auto();
+        info.set_requires_probe(false);
+        while let Err(mdns_sd::Error::Again) = daemon.register(info.clone()) {
+            std::thread::yield_now();
+        }
+    }
+    daemon
+}
+
+#[test]
+fn what_others_publish_is_listed_with_types_and_subtypes() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let avahi = Avahi::start(&a);
+    let subtype = "--subtype=_color._sub._ipp._tcp";
+    let printer = avahi.publish(&[
+        "-s",
+        subtype,
+        "Printer v1.2 \"hall\"",
+        "_ipp._tcp",
+        "631",
+        "rp=q",
+        "flag",
+        "n=ü",
+    ]);
+    let _page = avahi.publish(&["-s", "front", "_http._tcp", "8000", "path=/"]);
+    let _others = publish_many(&c, 100, "_http._tcp");
+    // Once all of theirs is announced.
+    let finder = dns_sd(&b);
+    let first = Arc::new(browse(&b, &finder, "_http._tcp"));
+    await_services(&b, &first, "all 101", |state| state.len() == 101);
+    drop(first);
+
+    let began = Instant::now();
+    let late = dns_sd(&b);
+    let pages = Arc::new(browse(&b, &late, "_http._tcp"));
+    let state = await_services(&b, &pages, "synced", Services::is_synced);
+    println!("{} services listed after {:?}", state.len(), began.elapsed());
+    assert_eq!(state.len(), 101);
+    let front = named(&state, "front").unwrap();
+    assert_eq!((front.port, front.txt.get_str("PATH")), (8000, Some("/")));
+    assert_eq!(front.host, format!("{}.local", a.name()));
+    assert_eq!(front.addresses[0].to_string(), format!("{}:8000", a.address()));
+    assert_eq!(front.interfaces, ["eth0"]);
+
+    let began = Instant::now();
+    let of_late = late.clone();
+    let types = b.run(async move { of_late.types().await.unwrap() });
+    println!("types listed after {:?}", began.elapsed());
+    let wanted = ["_http._tcp", "_ipp._tcp"].map(|text| ServiceType::new(text).unwrap());
+    assert!(wanted.iter().all(|kind| types.contains(kind)), "{types:?}");
+
+    // By its subtype, by its name, and by its type from before it announced itself.
+    let coloured = Arc::new(browse(&b, &late, "_color._sub._ipp._tcp"));
+    let state = await_services(&b, &coloured, "synced", Services::is_synced);
+    let found = named(&state, "Printer v1.2 \"hall\"").unwrap();
+    assert_eq!(found.subtypes, ["_color"]);
+    assert_eq!(found.service_type, wanted[1]);
+    let pairs: BTreeMap<&str, Option<&[u8]>> = found.txt.iter().collect();
+    assert_eq!(
+        pairs,
+        BTreeMap::from([
+            ("rp", Some(&b"q"[..])),
+            ("flag", None),
+            ("n", Some("ü".as_bytes()))
+        ])
+    );
+    let of_late = late.clone();
+    let resolved = b.run(async move {
+        of_late
+            .resolve("printer V1.2 \"hall\"", "_ipp._tcp")
+            .await
+            .unwrap()
+    });
+    assert_eq!((resolved.port, &resolved.addresses), (631, &found.addresses));
+    let of_late = late.clone();
+    let missing = b.run(async move { of_late.resolve("nobody", "_ipp._tcp").await.unwrap_err() });
+    assert!(missing.to_string().contains("nobody"), "{missing}");
+
+    // It leaves, and another one comes.
+    let mut printers = browse(&b, &late, "_ipp._tcp");
+    let (mut printers, events) = b.run(async move {
+        let mut events = Vec::new();
+        while events.last() != Some(&Event::Synced) {
+            events.push(printers.next().await.unwrap());
+        }
+        (printers, events)
+    });
+    assert!(
+        matches!(&events[0], Event::Added(service) if service.name == found.name),
+        "{events:?}"
+    );
+    drop(printer);
+    let gone = b.run(async move {
+        let gone = tokio::time::timeout(SOON, printers.next())
+            .await
+            .unwrap()
+            .unwrap();
+        (printers, gone)
+    });
+    assert!(
+        matches!(&gone.1, Event::Removed(service) if service.name == found.name),
+        "{:?}",
+        gone.1
+    );
+    let mut printers = gone.0;
+    let _second = avahi.publish(&["-s", subtype, "second", "_ipp._tcp", "632"]);
+    let event = b.run(async move {
+        tokio::time::timeout(SOON, printers.next())
+            .await
+            .unwrap()
+            .unwrap()
+    });
+    assert!(
+        matches!(&event, Event::Added(service) if service.name == "second" && service.port == 632),
+        "{event:?}"
+    );
+}
+
+/// An instance that is published as a service of another type, too.
+fn shop(id: &str, advertisement: Advertisement) -> Instance {
+    instance("shop", id).with_advertisement(advertisement).unwrap()
+}
+
+fn page(name: &str) -> Advertisement {
+    Advertisement::new("_http._tcp", name)
+        .and_then(|page| page.with_txt("path", "/shop"))
+        .and_then(|page| page.with_txt("raw", [0xff, 0]))
+        .and_then(|page| page.with_flag("flag"))
+        .and_then(|page| page.with_subtype("_shop"))
+        .unwrap()
+}
+
+/// Waits until all names of a registration are known.
+#[track_caller]
+fn names(host: &Host, registration: &Arc<Registration>) -> Vec<String> {
+    let known = registration.clone();
+    let registration = registration.clone();
+    let names = host.run(async move { tokio::time::timeout(SOON, registration.wait_for_dns_sd()).await });
+    let names = names
+        .unwrap_or_else(|_| panic!("no names: {:?}", known.dns_sd_names()))
+        .unwrap();
+    names.into_iter().filter_map(|known| known.name).collect()
+}
+
+/// Waits for a line of JSON of a browser.
+#[track_caller]
+fn event(browser: &mut Process, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let mut found = Value::Null;
+    let line = browser.line_within(2 * SOON, |line| {
+        found = serde_json::from_str(line).unwrap_or_default();
+        found["event"] == kind && wanted(&found)
+    });
+    assert!(line.is_some(), "no {kind}: {}", browser.log());
+    found
+}
+
+#[test]
+fn others_find_what_an_instance_is_published_as() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let server = registry(&a);
+    let ours = Arc::new(register(&a, &server, shop("one", page("Front page v1.2"))));
+    let finder = dns_sd(&b);
+    let found = Arc::new(browse(&b, &finder, "_shop._sub._http._tcp"));
+    let is_named = |name: &'static str| move |state: &Services| named(state, name).is_some();
+    let state = await_services(&b, &found, "found", is_named("Front page v1.2"));
+    let service = named(&state, "Front page v1.2").unwrap();
+    assert_eq!(
+        (service.port, service.txt.get_str("path"), service.txt.get("raw")),
+        (8080, Some("/shop"), Some(&[0xff, 0][..]))
+    );
+    assert!(
+        service.txt.contains("flag") && service.subtypes == ["_shop"],
+        "{service:?}"
+    );
+    assert_eq!(service.addresses[0].to_string(), format!("{}:8080", a.address()));
+    assert_eq!(names(&a, &ours), ["Front page v1.2"]);
+
+    let avahi = Avahi::start(&c);
+    let listed = avahi.browse(&["-rpt", "_http._tcp"]);
+    for wanted in [
+        "Front\\032page\\032v1\\.2",
+        "8080",
+        "\"path=/shop\"",
+        &a.address().to_string(),
+    ] {
+        assert!(listed.contains(wanted), "{wanted}: {listed}");
+    }
+    let mut browser = zeroconf_browser(&b, "_http._tcp", 60.0);
+    let is_ours = |event: &Value| event["name"] == "Front page v1.2._http._tcp.local.";
+    let seen = event(&mut browser, "added", is_ours);
+    assert_eq!(
+        (&seen["port"], &seen["txt"]["path"]),
+        (&8080.into(), &"/shop".into())
+    );
+
+    // It changes in place.
+    let changed = ours.clone();
+    a.run(async move {
+        let page = page("Front page v1.2")
+            .with_port(8081)
+            .unwrap()
+            .with_txt("more", "1")
+            .unwrap();
+        changed
+            .update(|instance| instance.with_advertisement(page))
+            .await
+            .unwrap();
+    });
+    let has_changed = |event: &Value| is_ours(event) && event["port"] == 8081 && event["txt"]["more"] == "1";
+    event(&mut browser, "updated", has_changed);
+    await_services(&b, &found, "changed", |state| {
+        named(state, "Front page v1.2")
+            .is_some_and(|service| service.port == 8081 && service.txt.contains("more"))
+    });
+
+    // While it is draining nobody is sent there.
+    let drained = ours.clone();
+    a.run(async move { drained.set_state(State::Draining).await.unwrap() });
+    event(&mut browser, "removed", is_ours);
+    await_services(&b, &found, "drained", |state| state.is_empty());
+    let back = ours.clone();
+    a.run(async move { back.set_state(State::Up).await.unwrap() });
+    event(&mut browser, "added", is_ours);
+    await_services(&b, &found, "back", is_named("Front page v1.2"));
+
+    // It leaves with its registration.
+    let ours = Arc::into_inner(ours).unwrap();
+    a.run(async move { ours.deregister().await.unwrap() });
+    event(&mut browser, "removed", is_ours);
+    await_services(&b, &found, "gone", |state| state.is_empty());
+}
+
+#[test]
+fn a_name_that_another_one_has_gets_a_number() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let avahi = Avahi::start(&b);
+    let _theirs = avahi.publish(&["-s", "Front page", "_http._tcp", "80", "path=/theirs"]);
+    let server = registry(&a);
+    let ours = Arc::new(register(&a, &server, shop("one", page("Front page"))));
+    assert_eq!(names(&a, &ours), ["Front page (2)"]);
+    // Another one of the same process, and of another process on the same host, as it is for the network.
+    let second = Arc::new(register(&a, &server, shop("two", page("Front page"))));
+    let other = registry(&a);
+    let third = Arc::new(register(&a, &other, shop("three", page("Front page"))));
+    let all = [names(&a, &ours), names(&a, &second), names(&a, &third)].concat();
+    let different: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!(different.len(), 3, "{all:?}");
+    assert!(!all.contains(&"Front page".to_owned()), "{all:?}");
+
+    let finder = dns_sd(&b);
+    let found = Arc::new(browse(&b, &finder, "_http._tcp"));
+    let state = await_services(&b, &found, "all four", |state| state.len() == 4);
+    let theirs = named(&state, "Front page").unwrap();
+    assert_eq!((theirs.port, theirs.txt.get_str("path")), (80, Some("/theirs")));
+    for name in &all {
+        let service = named(&state, name).unwrap_or_else(|| panic!("{name}: {state:?}"));
+        assert_eq!((service.port, service.txt.get_str("path")), (8080, Some("/shop")));
+    }
+    // A change keeps the name, and a goodbye takes that one.
+    let changed = ours.clone();
+    a.run(async move {
+        let page = page("Front page").with_port(9000).unwrap();
+        changed
+            .update(|instance| instance.with_advertisement(page))
+            .await
+            .unwrap();
+    });
+    let kept = all[0].clone();
+    let is_changed = move |state: &Services| named(state, &kept).is_some_and(|service| service.port == 9000);
+    await_services(&b, &found, "changed", is_changed);
+    drop((ours, second, third));
+    let state = await_services(&b, &found, "gone", |state| state.len() == 1);
+    assert_eq!(state.iter().next().unwrap().txt.get_str("path"), Some("/theirs"));
+}

@@ -58,6 +58,8 @@ struct Open {
     awake: (Instant, SystemTime),
     /// One could not be opened.
     is_deaf: bool,
+    /// There was an interface that reaches other hosts.
+    has_reached_others: bool,
 }
 
 impl Driver {
@@ -163,6 +165,7 @@ impl Driver {
             looked: now,
             awake: (now, SystemTime::now()),
             is_deaf: true,
+            has_reached_others: false,
         });
         self.look(now);
     }
@@ -182,7 +185,10 @@ impl Driver {
         }
         let was_deaf = std::mem::replace(&mut open.is_deaf, !open.group.follow(&interfaces));
         open.asker.follow(&interfaces);
-        let trouble = if interfaces.iter().next().is_none() {
+        open.has_reached_others |= interfaces.reach_others();
+        // A machine that never had a network finds what runs on itself.
+        let is_cut_off = open.has_reached_others && !interfaces.reach_others();
+        let trouble = if is_cut_off || interfaces.iter().next().is_none() {
             Some("no usable interface is up".to_owned())
         } else if open.group.is_empty() {
             Some("UDP port 5353 can't be opened on any interface".to_owned())

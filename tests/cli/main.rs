@@ -4,6 +4,8 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+#[cfg(feature = "mdns")]
+mod browse;
 mod codes;
 mod doctor;
 #[cfg(feature = "etcd-tls")]

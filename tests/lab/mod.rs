@@ -23,6 +23,6 @@ pub(crate) use host::Host;
 pub(crate) use lan::Lan;
 pub(crate) use load::Burn;
 pub(crate) use netns::wait_until;
-pub(crate) use peers::{Avahi, Resolved, zeroconf_browser};
+pub(crate) use peers::{Avahi, Resolved, zeroconf_browser, zeroconf_publisher};
 pub(crate) use process::{Process, example};
 pub(crate) use router::Router;

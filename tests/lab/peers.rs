@@ -170,6 +170,25 @@ fn start_bus(host: &Host) -> Process {
 
 /// Browses a type such as `_demo._tcp` with python-zeroconf for that long: one JSON line per event.
 pub(crate) fn zeroconf_browser(host: &Host, service_type: &str, seconds: f32) -> Process {
+    let mut command = zeroconf(host, "zeroconf_browse.py");
+    Process::spawn(command.arg(service_type).arg(seconds.to_string()))
+}
+
+/// Publishes services, each by its type and its name, with python-zeroconf, until it is dropped.
+pub(crate) fn zeroconf_publisher(host: &Host, port: u16, pair: &str, services: &[(&str, &str)]) -> Process {
+    let mut command = zeroconf(host, "zeroconf_publish.py");
+    command.args([&host.address().to_string(), &port.to_string(), pair]);
+    for (service_type, name) in services {
+        command.args([service_type, name]);
+    }
+    let mut process = Process::spawn(&mut command);
+    let is_ready = process.line_within(START, |line| line == "ready");
+    assert!(is_ready.is_some(), "python-zeroconf: {}", process.log());
+    process
+}
+
+/// A script of python-zeroconf on a host, without arguments.
+fn zeroconf(host: &Host, script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/venv/bin/python");
     assert!(
@@ -178,11 +197,8 @@ pub(crate) fn zeroconf_browser(host: &Host, service_type: &str, seconds: f32) ->
         python.display()
     );
     let mut command = host.command(&python.to_string_lossy());
+    command.arg(root.join("tests/lab").join(script));
     command
-        .arg(root.join("tests/lab/zeroconf_browse.py"))
-        .arg(service_type)
-        .arg(seconds.to_string());
-    Process::spawn(&mut command)
 }
 
 /// A command in the mount and network namespaces of a host's message bus.

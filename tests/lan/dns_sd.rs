@@ -1,15 +1,19 @@
 //! DNS-SD services of other types: what others publish is found, and what ours publish is found by others.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hereabouts::dns_sd::{Advertisement, Browse, DnsSd, Event, Service, ServiceType, Services};
-use hereabouts::{Instance, Registration, State};
+use hereabouts::{Instance, Limits, Registration, State};
 use mdns_sd::{ServiceDaemon, ServiceInfo};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::lab::{Avahi, Host, Lan, Process, zeroconf_browser};
+use crate::firewall;
+use crate::lab::{Avahi, Host, Lan, Process, example, wait_until, zeroconf_browser, zeroconf_publisher};
+use crate::raw::{PTR, Response, SRV, Stranger, TXT, name, packed};
 use crate::support::{SOON, instance, register, registry};
 
 /// Browses a type on a host.
@@ -325,4 +329,260 @@ fn a_name_that_another_one_has_gets_a_number() {
     drop((ours, second, third));
     let state = await_services(&b, &found, "gone", |state| state.len() == 1);
     assert_eq!(state.iter().next().unwrap().txt.get_str("path"), Some("/theirs"));
+}
+
+#[test]
+fn what_python_zeroconf_publishes_is_listed_until_its_goodbye() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let services = [("_http._tcp", "Front page"), ("_color._sub._ipp._tcp", "Printer")];
+    let theirs = zeroconf_publisher(&a, 8000, "path=/", &services);
+    let finder = dns_sd(&b);
+    let [pages, printers] =
+        ["_http._tcp", "_color._sub._ipp._tcp"].map(|kind| Arc::new(browse(&b, &finder, kind)));
+    let state = await_services(&b, &pages, "the page", Services::is_synced);
+    let found = named(&state, "Front page").unwrap();
+    assert_eq!((found.port, found.txt.get_str("path")), (8000, Some("/")));
+    assert_eq!(found.addresses[0].to_string(), format!("{}:8000", a.address()));
+    let state = await_services(&b, &printers, "the printer", Services::is_synced);
+    assert_eq!(named(&state, "Printer").unwrap().subtypes, ["_color"]);
+    drop(theirs);
+    for browse in [&pages, &printers] {
+        await_services(&b, browse, "gone", Services::is_empty);
+    }
+}
+
+/// A service of any type that somebody has made up.
+fn made_up(service_type: &[&str], label: &str, host: &str) -> Response {
+    let kind: Vec<&str> = service_type.iter().copied().chain(["local"]).collect();
+    let full: Vec<&str> = [label].into_iter().chain(kind.iter().copied()).collect();
+    let mut server = vec![0, 0, 0, 0, 0, 80];
+    server.extend(name(&[host, "local"]));
+    Response::new()
+        .record(&name(&kind), PTR, false, &name(&full))
+        .record(&name(&full), SRV, true, &server)
+        .record(&name(&full), TXT, true, b"\x03a=b")
+        .a(host, Ipv4Addr::new(10, 77, 0, 200))
+}
+
+#[test]
+fn a_flood_of_made_up_types_and_names_stays_within_bounds() {
+    const ROOM: usize = 2000;
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let server = registry(&a);
+    let ours = Arc::new(register(&a, &server, shop("one", page("Front page"))));
+    names(&a, &ours);
+    let finder = b.run(async {
+        let mut limits = Limits::default();
+        limits.instances = ROOM;
+        DnsSd::builder().limits(limits).build().unwrap()
+    });
+    let found = Arc::new(browse(&b, &finder, "_http._tcp"));
+    await_services(&b, &found, "ours", |state| state.len() == 1 && state.is_synced());
+    // Also where instances are published, and what is published keeps nothing of it.
+    let publisher = registry(&b);
+    let beside = Arc::new(register(&b, &publisher, shop("two", page("Beside"))));
+    names(&b, &beside);
+
+    let of_types = (0..5_000).map(|n| {
+        let kind = format!("_type{n}");
+        let meta = name(&["_services", "_dns-sd", "_udp", "local"]);
+        Response::new().record(&meta, PTR, false, &name(&[&kind, "_tcp", "local"]))
+    });
+    let types = finder.clone();
+    let asked = b.spawn(async move { types.types().await.unwrap() });
+    let of_names = (0..10_000).map(|n| made_up(&["_http", "_tcp"], &format!("name {n}"), &format!("h-{n}")));
+    // Nobody tells where these are.
+    let unresolved = (0..5_000).map(|n| {
+        let label = format!("nowhere {n}");
+        Response::new().record(
+            &name(&["_http", "_tcp", "local"]),
+            PTR,
+            false,
+            &name(&[&label, "_http", "_tcp", "local"]),
+        )
+    });
+    let packets = [packed(of_types), packed(unresolved), packed(of_names)].concat();
+    let in_time = Stranger::on(&c).send_all(&b, &packets);
+    println!("{in_time} of {} packets were waited for", packets.len());
+    let types = b.run(asked).unwrap();
+    let stats = finder.stats();
+    println!("{stats:?}, {} types", types.len());
+    assert!(types.len() <= 1024);
+    let state = found.services();
+    assert!(
+        state.len() <= ROOM && stats.known <= (ROOM + 1024) as u64,
+        "{} {stats:?}",
+        state.len()
+    );
+    assert!(stats.refused + stats.evicted > 5_000, "{stats:?}");
+    for name in ["Front page", "Beside"] {
+        assert!(named(&state, name).is_some(), "{name} is there no longer");
+    }
+    // What is not flooded is found as ever, and what is published is found by others.
+    let theirs = zeroconf_publisher(&c, 9000, "a=b", &[("_ipp._tcp", "Printer")]);
+    let printers = Arc::new(browse(&b, &finder, "_ipp._tcp"));
+    await_services(&b, &printers, "the printer", |state| {
+        named(state, "Printer").is_some()
+    });
+    let other = dns_sd(&a);
+    let resolved = a.run(async move { other.resolve("Beside", "_http._tcp").await });
+    assert_eq!(resolved.unwrap().addresses[0].ip().unwrap(), b.address());
+    drop((theirs, ours, beside));
+}
+
+#[test]
+fn a_forged_goodbye_removes_nothing_that_answers() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let avahi = Avahi::start(&a);
+    let theirs = avahi.publish(&["-s", "front", "_http._tcp", "8000", "path=/"]);
+    let finder = dns_sd(&b);
+    let mut events = browse(&b, &finder, "_http._tcp");
+    let mut events = b.run(async move {
+        while events.next().await.unwrap() != Event::Synced {}
+        events
+    });
+    assert_eq!(events.services().len(), 1);
+    let kind = name(&["_http", "_tcp", "local"]);
+    let full = name(&["front", "_http", "_tcp", "local"]);
+    let stranger = Stranger::on(&c);
+    for _ in 0..3 {
+        stranger.send(&Response::new().record_for(0, &kind, PTR, false, &full).bytes());
+        let quiet = b.run(async move {
+            // The time after which a goodbye is believed, and half as long again.
+            let event = tokio::time::timeout(Duration::from_millis(1500), events.next()).await;
+            (events, event)
+        });
+        assert!(quiet.1.is_err(), "{:?}", quiet.1);
+        events = quiet.0;
+    }
+    drop(theirs);
+    let gone = b.run(async move { tokio::time::timeout(SOON, events.next()).await.unwrap() });
+    assert!(matches!(gone, Some(Event::Removed(_))), "{gone:?}");
+}
+
+#[test]
+fn behind_a_firewall_that_keeps_state_all_are_listed_before_it_is_synced() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let _others = publish_many(&a, 30, "_http._tcp");
+    let before = dns_sd(&b);
+    let all = Arc::new(browse(&b, &before, "_http._tcp"));
+    await_services(&b, &all, "all", |state| state.len() == 30);
+    drop(all);
+    b.firewall(firewall::RULES);
+    let late = dns_sd(&b);
+    let began = Instant::now();
+    let pages = Arc::new(browse(&b, &late, "_http._tcp"));
+    let state = await_services(&b, &pages, "synced", Services::is_synced);
+    println!("{} listed after {:?}", state.len(), began.elapsed());
+    assert_eq!(state.len(), 30);
+}
+
+#[test]
+fn nothing_ends_while_the_cable_is_out() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let server = registry(&a);
+    let ours = Arc::new(register(&a, &server, shop("one", page("Front page"))));
+    names(&a, &ours);
+    let finder = dns_sd(&b);
+    let events = browse(&b, &finder, "_http._tcp");
+    let (events, event) = next(&b, events);
+    assert!(matches!(event, Event::Added(_)), "{event:?}");
+    let (events, event) = next(&b, events);
+    assert_eq!(event, Event::Synced);
+    b.link_down();
+    let (events, event) = next(&b, events);
+    assert!(matches!(event, Event::Stale(_)), "{event:?}");
+    assert_eq!(events.services().len(), 1);
+    b.link_up();
+    let (events, event) = next(&b, events);
+    assert_eq!(event, Event::Fresh);
+    drop(ours);
+    let (_, event) = next(&b, events);
+    assert!(matches!(event, Event::Removed(_)), "{event:?}");
+}
+
+/// The next event that is no change of a service: its addresses of one family come before those of the other.
+#[track_caller]
+fn next(host: &Host, mut browse: Browse) -> (Browse, Event) {
+    let (browse, event) = host.run(async move {
+        let event = async {
+            loop {
+                match browse.next().await {
+                    Some(Event::Updated { .. }) => {}
+                    event => return event,
+                }
+            }
+        };
+        let event = tokio::time::timeout(SOON, event).await;
+        (browse, event)
+    });
+    let event = event.unwrap_or_else(|_| panic!("no event: {:#?}", browse.services()));
+    (browse, event.unwrap())
+}
+
+#[test]
+fn who_does_not_use_it_has_no_thread_of_it() {
+    let host = Host::alone();
+    let mut greeter = Process::spawn(&mut host.command(&example("greeter")));
+    let threads = || {
+        let tasks = format!("/proc/{}/task", greeter.id());
+        let tasks = std::fs::read_dir(tasks)
+            .unwrap()
+            .map(|task| task.unwrap().path().join("comm"));
+        tasks
+            .map(|name| std::fs::read_to_string(name).unwrap_or_default())
+            .collect::<String>()
+    };
+    wait_until("its backend runs", SOON, || threads().contains("hereabouts-mdns"));
+    let threads = threads();
+    assert!(
+        !threads.contains("mDNS_daemon") && !threads.contains("hereabouts-dns"),
+        "{threads}"
+    );
+    greeter.stop();
+}
+
+#[test]
+fn the_example_finds_an_http_service_and_calls_it() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let server = registry(&a);
+    let port = a.run(async {
+        let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 1024];
+                let length = stream.read(&mut asked).await.unwrap();
+                let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+                let status = if asked.starts_with("GET /shop ") {
+                    "200 OK"
+                } else {
+                    "404 Not Found"
+                };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        port
+    });
+    let wanted =
+        Advertisement::new("_ollama._tcp", "models").and_then(|models| models.with_txt("path", "/shop"));
+    let wanted = wanted.and_then(|models| models.with_port(port)).unwrap();
+    let ours = Arc::new(register(&a, &server, shop("one", wanted)));
+    assert_eq!(names(&a, &ours), ["models"]);
+    let mut finder = Process::spawn(&mut b.command(&example("http_finder")));
+    let called = finder.line_within(SOON, |line| line.starts_with("called"));
+    assert_eq!(
+        called.as_deref(),
+        Some("called \"models\": HTTP/1.1 200 OK"),
+        "{}",
+        finder.log()
+    );
 }

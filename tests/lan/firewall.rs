@@ -11,7 +11,7 @@ use crate::responder::Announcements;
 use crate::support::*;
 
 /// The rules of ufw and of others, as far as they matter here.
-const RULES: &str = "table inet firewall {
+pub(crate) const RULES: &str = "table inet firewall {
     chain input {
         type filter hook input priority 0; policy drop;
         iif lo accept

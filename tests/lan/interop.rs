@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hereabouts::dns_sd::{Advertisement, DnsSd};
 use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
 use serde_json::Value;
 
@@ -170,6 +171,36 @@ fn lives_beside_ours<P>(publish: impl FnOnce(&Host) -> P) {
     });
     drop(other);
     near.until(SOON, "removed away");
+}
+
+#[test]
+#[ignore = "it needs a package of npm: scripts/test --interop"]
+fn bonjour_service_and_ours_find_each_others_services_of_other_types() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let server = registry(&a);
+    let page = Advertisement::new("_http._tcp", "Shop").and_then(|page| page.with_txt("path", "/shop"));
+    let shop = instance("shop", "one").with_advertisement(page.unwrap()).unwrap();
+    let mut browser = Peer::Node.browse(&b, "_http._tcp");
+    let ours = register(&a, &server, shop);
+    let is_ours = |event: &Value| event["name"] == "Shop" && event["port"] == 8080;
+    let seen = event(&mut browser, "added", |event| {
+        is_ours(event) && has(event, "path=/shop")
+    });
+    let addresses = seen["addresses"].as_array().unwrap();
+    assert!(addresses.contains(&a.address().to_string().into()), "{seen}");
+
+    let _theirs = Peer::Node.publish_front(&b);
+    let found = a.run(async {
+        let dns_sd = DnsSd::new().unwrap();
+        let pages = dns_sd.browse("_http._tcp").await.unwrap();
+        pages.synced().await.unwrap()
+    });
+    let front = found.iter().find(|service| service.name == "front").unwrap();
+    assert_eq!((front.port, front.txt.get_str("path")), (8000, Some("/")));
+    assert_eq!(front.addresses[0].ip().unwrap(), b.address());
+    drop(ours);
+    event(&mut browser, "removed", |event| event["name"] == "Shop");
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Watch(Scoped),
     /// One address of a service, for a shell: curl http://$(hereabouts resolve greeter)/
     Resolve(Resolve),
+    /// What else is on the LAN: the types of DNS-SD, with how many services each has, or the services of one type
+    #[cfg(feature = "mdns")]
+    Browse(Browse),
     /// Publish an instance while this runs, or while a command runs
     Register(Register),
     /// What would be used and who said so, and whether it works
@@ -89,6 +92,18 @@ pub(crate) struct Resolve {
     /// As a URL, with http://
     #[arg(long)]
     pub(crate) url: bool,
+}
+
+#[cfg(feature = "mdns")]
+#[derive(Debug, Args)]
+pub(crate) struct Browse {
+    /// A type, or a subtype of one: _ipp._tcp, _color._sub._ipp._tcp; all types where it is left out
+    #[arg(required_if_eq("watch", "true"))]
+    pub(crate) service_type: Option<hereabouts::dns_sd::ServiceType>,
+
+    /// Then what changes, until ^C
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +145,11 @@ pub(crate) struct Register {
     /// A further port by its name
     #[arg(long, value_name = "NAME=PORT", value_parser = named_port)]
     pub(crate) named_port: Vec<(String, u16)>,
+
+    /// Publish it as a service of a type of DNS-SD, too: _http._tcp="Front page"
+    #[cfg(feature = "mdns")]
+    #[arg(long, value_name = "TYPE=NAME", value_parser = pair)]
+    pub(crate) dns_sd: Vec<(String, String)>,
 
     /// Publish it as starting until its port accepts connections
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! The command-line tool: what runs hereabouts?
 
 mod args;
+#[cfg(feature = "mdns")]
+mod browse;
 mod doctor;
 mod exit;
 mod list;
@@ -42,6 +44,8 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::List(what) => list::run(&Session::open(cli).await?, what).await,
         Command::Watch(what) => watch::run(&Session::open(cli).await?, what).await,
         Command::Resolve(what) => resolve::run(&Session::open(cli).await?, what).await,
+        #[cfg(feature = "mdns")]
+        Command::Browse(what) => browse::run(cli, what).await,
         Command::Register(what) => register::run(&Session::open(cli).await?, what).await,
         Command::Doctor(what) => doctor::run(cli, what).await,
         Command::Completions { shell } => {

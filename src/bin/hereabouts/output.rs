@@ -36,6 +36,19 @@ struct Line<'a> {
     since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[cfg(feature = "mdns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Advertised<'a>>,
+}
+
+/// A service of another type, as JSON has it.
+#[cfg(feature = "mdns")]
+#[derive(Serialize)]
+struct Advertised<'a> {
+    #[serde(rename = "type")]
+    service_type: String,
+    wanted: &'a str,
+    name: Option<&'a str>,
 }
 
 /// What happens to a registration, or to a watch.
@@ -44,6 +57,9 @@ pub(crate) enum Happening<'a> {
     Registered(&'a Instance),
     Pending(String),
     Superseded(&'a Instance),
+    /// It has its name as a service of another type.
+    #[cfg(feature = "mdns")]
+    Advertised(&'a hereabouts::dns_sd::AdvertisedName),
 }
 
 impl Session {
@@ -111,6 +127,15 @@ impl Session {
                 ..bare("pending")
             },
             Happening::Superseded(by) => of("superseded", by),
+            #[cfg(feature = "mdns")]
+            Happening::Advertised(known) => Line {
+                service: Some(Advertised {
+                    service_type: known.service_type.to_string(),
+                    wanted: &known.wanted,
+                    name: known.name.as_deref(),
+                }),
+                ..bare("advertised")
+            },
         }
     }
 }
@@ -145,6 +170,15 @@ fn plain_line(happening: &Happening<'_>) -> Option<String> {
         Happening::Seen(_) => return None,
         Happening::Registered(instance) => format!("{GREEN}registered{RESET} {instance}"),
         Happening::Pending(error) => format!("{YELLOW}pending{RESET}: {}", escaped(error)),
+        #[cfg(feature = "mdns")]
+        Happening::Advertised(known) => {
+            let name = known.name.as_deref().unwrap_or(&known.wanted);
+            format!(
+                "{GREEN}advertised{RESET} as \"{}\" {}",
+                escaped(name),
+                known.service_type
+            )
+        }
         Happening::Superseded(by) => format!("{RED}superseded{RESET} by a later owner of the id: {by}"),
     })
 }
@@ -234,7 +268,7 @@ fn time_of(time: SystemTime) -> String {
 }
 
 /// The time of day here.
-fn clock() -> String {
+pub(crate) fn clock() -> String {
     Timestamp::now()
         .to_zoned(TimeZone::system())
         .strftime("%H:%M:%S")

@@ -74,6 +74,10 @@ async fn publish(
     }
     let mut is_published = true;
     let mut is_starting = what.wait_port;
+    #[cfg(feature = "mdns")]
+    let mut is_named = what.dns_sd.is_empty();
+    #[cfg(not(feature = "mdns"))]
+    let is_named = true;
     loop {
         let has_changed = |status: &Status| match status {
             Status::Published => !is_published,
@@ -100,6 +104,17 @@ async fn publish(
                     Ok(()) | Err(Error::Timeout { .. } | Error::Superseded { .. }) => {}
                     Err(why) => return Err(why.into()),
                 }
+            }
+            names = names_of(&registration), if !is_named => {
+                #[cfg(feature = "mdns")]
+                {
+                    is_named = true;
+                    for name in names? {
+                        tell(&Happening::Advertised(&name))?;
+                    }
+                }
+                #[cfg(not(feature = "mdns"))]
+                let () = names;
             }
             status = registration.wait_for(has_changed) => match status? {
                 Status::Published => {
@@ -145,6 +160,20 @@ async fn accepting(registration: &Registration) {
     }
 }
 
+/// The names that it has as services of other types, once it has them.
+#[cfg(feature = "mdns")]
+async fn names_of(
+    registration: &Registration,
+) -> hereabouts::Result<Vec<hereabouts::dns_sd::AdvertisedName>> {
+    registration.wait_for_dns_sd().await
+}
+
+/// It is no service of another type.
+#[cfg(not(feature = "mdns"))]
+async fn names_of(_: &Registration) {
+    std::future::pending().await
+}
+
 fn instance_of(what: &Register) -> Result<Instance, Invalid> {
     let mut instance = Instance::new(what.service.clone(), what.port)?;
     for text in &what.address {
@@ -168,6 +197,10 @@ fn instance_of(what: &Register) -> Result<Instance, Invalid> {
     }
     for (name, port) in &what.named_port {
         instance = instance.with_port(name, *port)?;
+    }
+    #[cfg(feature = "mdns")]
+    for (service_type, name) in &what.dns_sd {
+        instance = instance.with_dns_sd(service_type.as_str(), name)?;
     }
     if what.wait_port {
         instance = instance.with_state(State::Starting)?;

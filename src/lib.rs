@@ -74,6 +74,9 @@ pub use args::RegistryArgs;
 #[cfg(feature = "etcd")]
 #[cfg_attr(docsrs, doc(cfg(feature = "etcd")))]
 pub use backend::etcd;
+#[cfg(all(feature = "go-micro", feature = "mdns"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "go-micro")))]
+pub use backend::go_micro;
 #[cfg(feature = "mdns")]
 pub use backend::mdns;
 pub use backend::{

@@ -8,7 +8,11 @@ pub mod etcd;
 #[cfg(test)]
 mod fed;
 mod feed;
+#[cfg(any(feature = "etcd", all(feature = "go-micro", feature = "mdns")))]
+mod feeds;
 pub mod fixed;
+#[cfg(all(feature = "go-micro", feature = "mdns"))]
+pub mod go_micro;
 mod limits;
 #[cfg(feature = "mdns")]
 pub mod mdns;

@@ -6,6 +6,7 @@ use super::plan::{Details, EtcdPlan, Plan};
 use super::said::Origin;
 #[cfg(feature = "etcd")]
 use super::said::Secret;
+use super::url::Dialect;
 use super::values::show_interfaces;
 use super::vars::REGISTRY;
 use crate::backend::fixed::Fixed;
@@ -33,7 +34,10 @@ pub(super) fn connect(plan: &Plan) -> Result<Registry> {
 
 fn builder(plan: &Plan) -> Result<RegistryBuilder> {
     match &plan.details {
-        Details::Mdns { .. } => mdns(plan),
+        Details::Mdns { dialect, .. } => match dialect.value() {
+            Dialect::DnsSd => mdns(plan),
+            Dialect::GoMicro => go_micro(plan),
+        },
         Details::Memory => Ok(Registry::builder(Memory::new())),
         Details::Static(list) => Ok(Registry::builder(list.parse::<Fixed>()?)),
         Details::Etcd(details) => etcd(plan, details),
@@ -45,7 +49,10 @@ fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
     let mut mdns = crate::backend::mdns::Mdns::builder()
         .namespace(plan.namespace.value().clone())
         .interfaces(plan.interfaces.value().clone());
-    if let Details::Mdns { probe: Some(probe) } = &plan.details {
+    if let Details::Mdns {
+        probe: Some(probe), ..
+    } = &plan.details
+    {
         mdns = mdns.probe(*probe.value());
     }
     Ok(Registry::builder(mdns.build()?))
@@ -54,6 +61,18 @@ fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
 #[cfg(not(feature = "mdns"))]
 fn mdns(plan: &Plan) -> Result<RegistryBuilder> {
     Err(not_compiled(plan, "mdns").into())
+}
+
+#[cfg(all(feature = "go-micro", feature = "mdns"))]
+fn go_micro(plan: &Plan) -> Result<RegistryBuilder> {
+    let interfaces = plan.interfaces.value().clone();
+    let backend = crate::backend::go_micro::GoMicro::builder().interfaces(interfaces);
+    Ok(Registry::builder(backend.build()?))
+}
+
+#[cfg(not(all(feature = "go-micro", feature = "mdns")))]
+fn go_micro(plan: &Plan) -> Result<RegistryBuilder> {
+    Err(not_compiled(plan, "go-micro").into())
 }
 
 #[cfg(feature = "etcd")]

@@ -66,6 +66,7 @@ pub async fn connect() -> Result<Registry> {
 /// | registry | |
 /// | --- | --- |
 /// | `mdns`, `mdns:///team-a?interfaces=lo&probe=1s` | multicast DNS; `probe`: how often a TCP connection to each instance is tried, 100ms to 1h |
+/// | `mdns:///?dialect=go-micro` | go-micro's own form of multicast DNS, to join a LAN of go-micro programs (feature `go-micro`) |
 /// | `memory` | this registry alone, for tests |
 /// | `static:greeter=10.0.0.1:8080,clock=10.0.0.2:80` | a list, read-only |
 /// | `etcd` | etcd at the given addresses, or at 127.0.0.1:2379 |

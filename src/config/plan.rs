@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Config;
 use super::choose::{Chosen, choose};
 use super::said::{Layers, Origin, Said, Secret, Text, merge};
-use super::url::{EtcdUrl, Target, TlsFiles};
+use super::url::{Dialect, EtcdUrl, Target, TlsFiles};
 use super::values::{self, show_addresses, show_duration, show_interfaces};
 use super::vars::{ETCD_PASSWORD, ETCD_PASSWORD_FILE, ETCD_USERNAME};
 use crate::error::ConfigError;
@@ -47,7 +47,10 @@ pub struct Plan {
 /// What only one backend takes.
 #[derive(Clone, Debug)]
 pub(super) enum Details {
-    Mdns { probe: Option<Said<Duration>> },
+    Mdns {
+        probe: Option<Said<Duration>>,
+        dialect: Said<Dialect>,
+    },
     Memory,
     Static(String),
     Etcd(Box<EtcdPlan>),
@@ -190,8 +193,12 @@ impl Plan {
         };
         let mdns = matches!(chosen.target, Target::Mdns(_));
         let etcd = matches!(chosen.target, Target::Etcd(_));
+        let has_namespaces = match &chosen.target {
+            Target::Mdns(mdns) => mdns.dialect == Dialect::DnsSd,
+            target => matches!(target, Target::Etcd(_)),
+        };
         idle(
-            mdns || etcd,
+            has_namespaces,
             "namespace",
             shown(namespace.as_ref(), Namespace::to_string),
         );
@@ -200,7 +207,7 @@ impl Plan {
         Ok(Self {
             backend: Said::new(backend, chosen.origin.clone()),
             namespace: namespace
-                .filter(|_| mdns || etcd)
+                .filter(|_| has_namespaces)
                 .unwrap_or_else(|| Said::default(Namespace::default())),
             interfaces: interfaces
                 .filter(|_| mdns)
@@ -218,7 +225,10 @@ impl Plan {
         let mut lines = vec![("backend", self.backend.to_string())];
         let mut line = |name, text| lines.push((name, text));
         let mdns = match &self.details {
-            Details::Mdns { probe } => {
+            Details::Mdns { probe, dialect } => {
+                if *dialect.value() == Dialect::GoMicro {
+                    line("dialect", with(dialect, |_| "go-micro".to_owned()));
+                }
                 line("interfaces", with(&self.interfaces, show_interfaces));
                 if let Some(probe) = probe {
                     line("probe", with(probe, show_duration));
@@ -312,6 +322,7 @@ fn details(
         }
         Target::Mdns(mdns) => Details::Mdns {
             probe: mdns.probe.map(|probe| Said::new(probe, url.clone())),
+            dialect: Said::new(mdns.dialect, url.clone()),
         },
         Target::Static(list) => Details::Static(list.clone()),
         Target::Memory => Details::Memory,

@@ -22,6 +22,15 @@ pub(super) struct MdnsUrl {
     pub(super) namespace: Option<Namespace>,
     pub(super) interfaces: Option<Selection>,
     pub(super) probe: Option<Duration>,
+    pub(super) dialect: Dialect,
+}
+
+/// The form of multicast DNS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dialect {
+    #[default]
+    DnsSd,
+    GoMicro,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +55,8 @@ pub(super) struct TlsFiles {
 }
 
 /// Every key of every scheme: their values are no secrets.
-pub(super) const KEYS: [&str; 8] = [
+pub(super) const KEYS: [&str; 9] = [
+    "dialect",
     "interfaces",
     "probe",
     "ca",
@@ -56,7 +66,7 @@ pub(super) const KEYS: [&str; 8] = [
     "password-file",
     "ttl",
 ];
-const MDNS_KEYS: &[&str] = &["interfaces", "probe"];
+const MDNS_KEYS: &[&str] = &["dialect", "interfaces", "probe"];
 const ETCD_KEYS: &[&str] = &["ca", "cert", "grace", "key", "password-file", "ttl"];
 
 impl Target {
@@ -152,9 +162,13 @@ fn parse_mdns(rest: &str) -> Result<MdnsUrl, String> {
     };
     for (key, value) in parts.pairs("mdns", MDNS_KEYS)? {
         match key {
+            "dialect" => url.dialect = named(key, values::dialect(&value))?,
             "interfaces" => url.interfaces = Some(named(key, values::interfaces(&value))?),
             _ => url.probe = Some(named(key, values::probe(&value))?),
         }
+    }
+    if url.dialect == Dialect::GoMicro && (url.namespace.is_some() || url.probe.is_some()) {
+        return Err("go-micro's dialect has neither namespaces nor a probe; leave them out".to_owned());
     }
     Ok(url)
 }

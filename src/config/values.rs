@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::url::Dialect;
 use crate::instance::{Address, Namespace, escaped};
 use crate::net::{Advertise, Selection};
 
@@ -83,6 +84,15 @@ pub(super) fn deadline(text: &str) -> Result<Duration, String> {
         }
         Some(deadline) => Ok(deadline),
         None => Err("it must be a time with its unit, as 500ms or 5s".to_owned()),
+    }
+}
+
+/// The form of multicast DNS.
+pub(super) fn dialect(text: &str) -> Result<Dialect, String> {
+    match text {
+        "dns-sd" => Ok(Dialect::DnsSd),
+        "go-micro" => Ok(Dialect::GoMicro),
+        _ => Err("it must be dns-sd, the default, or go-micro".to_owned()),
     }
 }
 

@@ -15,6 +15,7 @@ mod dns_sd;
 mod events;
 mod examples;
 mod firewall;
+mod go_micro;
 mod hostile;
 mod hosts;
 mod interop;

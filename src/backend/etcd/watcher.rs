@@ -1,7 +1,6 @@
 //! The task that follows the store: what is observed and our own keys are read, and their changes followed on one stream from there;
 //! both again after every loss.
 
-mod feeds;
 mod range;
 mod stream;
 
@@ -15,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::feeds::Feeds;
 use self::range::Range;
 pub(super) use self::range::SHORT_GRACE;
 use self::stream::Stream;
+use super::super::feeds::Feeds;
 use super::cluster::{Cluster, Failure};
 use super::counters::Counters;
 use super::fault::{self, Remedy};

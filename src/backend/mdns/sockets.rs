@@ -79,7 +79,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Heard<M> {
     pub(crate) link: LinkId,
-    pub(super) from: SocketAddr,
+    pub(crate) from: SocketAddr,
     /// It was sent to this host alone.
     pub(super) is_direct: bool,
     /// It was sent by another host.
@@ -161,7 +161,7 @@ impl<R: ReadPacket> Sockets<R> {
     /// # Errors
     ///
     /// The system's, and where there is no such link.
-    pub(super) fn send_on(&self, id: LinkId, to: Option<SocketAddr>, packet: &[u8]) -> io::Result<()> {
+    pub(crate) fn send_on(&self, id: LinkId, to: Option<SocketAddr>, packet: &[u8]) -> io::Result<()> {
         let mut sockets = self.sockets.iter();
         let Some((socket, link, _)) = sockets.find(|(_, link, at)| id_of(link, at) == id) else {
             return Err(io::Error::from(io::ErrorKind::NotConnected));

@@ -18,6 +18,7 @@ fn names_and_urls_without_a_store() {
             interfaces: interfaces
                 .map(|names| Selection::Only(names.iter().map(ToString::to_string).collect())),
             probe: probe.map(Duration::from_millis),
+            dialect: Dialect::DnsSd,
         }))
     };
     for text in ["mdns", "mdns:", "mdns://", "mdns:///", "MDNS"] {
@@ -36,6 +37,14 @@ fn names_and_urls_without_a_store() {
         Target::parse("mdns://?interfaces=eth0,wlan0"),
         mdns(None, Some(&["eth0", "wlan0"]), None)
     );
+    for (text, dialect) in [("go-micro", Dialect::GoMicro), ("dns-sd", Dialect::DnsSd)] {
+        let url = MdnsUrl {
+            dialect,
+            ..MdnsUrl::default()
+        };
+        let parsed = Target::parse(&format!("mdns:///?dialect={text}"));
+        assert_eq!(parsed, Ok(Target::Mdns(url)));
+    }
     assert_eq!(Target::parse("memory"), Ok(Target::Memory));
     assert_eq!(Target::parse("memory:"), Ok(Target::Memory));
     let list = "greeter=10.0.0.1:8080,clock=[::1]:80";
@@ -80,11 +89,20 @@ fn what_can_not_be_read_says_what_would_be_right() {
         ("mdns:///a#b", "no part after #"),
         (
             "mdns:///a?",
-            "mdns does not know the key \"\"; its keys are interfaces, probe",
+            "mdns does not know the key \"\"; its keys are dialect, interfaces, probe",
         ),
         (
             "mdns:///a?ttl=15s",
-            "mdns does not know the key \"ttl\"; its keys are interfaces, probe",
+            "mdns does not know the key \"ttl\"; its keys are dialect, interfaces, probe",
+        ),
+        (
+            "mdns:///?dialect=x",
+            "dialect: it must be dns-sd, the default, or go-micro",
+        ),
+        ("mdns:///a?dialect=go-micro", "neither namespaces nor a probe"),
+        (
+            "mdns:///?dialect=go-micro&probe=1s",
+            "neither namespaces nor a probe",
         ),
         ("mdns:///a?probe", "probe has no value"),
         ("mdns:///a?probe=", "probe has no value"),

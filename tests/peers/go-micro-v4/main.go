@@ -1,4 +1,5 @@
-// A go-micro v4 peer: one command on standard input, one line or more of output.
+// A go-micro v4 peer, over etcd at the address that it is given, or over its own multicast DNS (mdns): one command on
+// standard input, one line or more of output.
 //
 //	register <service> <id> <address> <version> <ttl in s>
 //	deregister <service> <id> <address>
@@ -20,7 +21,10 @@ import (
 )
 
 func main() {
-	r := etcd.NewRegistry(registry.Addrs(os.Args[1]))
+	r := registry.NewRegistry()
+	if os.Args[1] != "mdns" {
+		r = etcd.NewRegistry(registry.Addrs(os.Args[1]))
+	}
 	fmt.Println("ready")
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_core::stream::BoxStream;
 
-use crate::backend::{Feed, Outage, Scope, Update};
+use super::{Feed, Outage, Scope, Update};
 
 /// The states of the scopes that are observed.
 #[derive(Debug, Default)]
-pub(in super::super) struct Feeds(Mutex<State>);
+pub(super) struct Feeds(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -19,7 +19,7 @@ struct State {
 
 impl Feeds {
     /// Observes a scope, as a part of everything where that is observed already.
-    pub(in super::super) fn observe(&self, scope: Scope) -> BoxStream<'static, Update> {
+    pub(super) fn observe(&self, scope: Scope) -> BoxStream<'static, Update> {
         let mut state = self.lock();
         if let Some(all) = state.by_scope.get(&Scope::All) {
             return all.subscribe(scope);
@@ -58,7 +58,7 @@ impl Feeds {
     }
 
     /// Ends every stream of updates.
-    pub(in super::super) fn close(&self) {
+    pub(super) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
         for feed in state.by_scope.values() {
@@ -67,7 +67,7 @@ impl Feeds {
     }
 
     /// How many instances are known.
-    pub(in super::super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.lock().by_scope.values().map(Feed::len).sum()
     }
 

@@ -1,0 +1,389 @@
+//! Which instances of others there are: services are asked for again and again, and what did not answer for a while is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::feeds::Feeds;
+use super::super::{Feed, Limits, Outage, Scope};
+use super::Counters;
+use super::message::Found;
+use super::wire::{self, DOMAIN, LISTED, SERVICES};
+use crate::instance::{Instance, InstanceId, ServiceName, escaped};
+
+/// How often a service is asked for: go-micro announces no changes.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// A second question after the first one, since packets are lost; and where an instance has not answered.
+const ASK_AGAIN: Duration = Duration::from_millis(150);
+/// All answer at once; so long they are waited for.
+const ANSWER_TIME: Duration = Duration::from_millis(350);
+/// Questions in a row that an instance may leave unanswered.
+const UNANSWERED: u32 = 3;
+/// Services that are followed, at most, where all are: far more than a LAN has.
+const MAX_SERVICES: usize = 1024;
+
+/// A round of questions for a name.
+#[derive(Debug)]
+struct Round {
+    asks: [Option<Instant>; 2],
+    ends: Instant,
+}
+
+/// A name that is asked for: that of a service, or of the list of services.
+#[derive(Debug)]
+struct Polled {
+    round: Option<Round>,
+    next: Instant,
+    /// Whether a round is over.
+    is_known: bool,
+    instances: BTreeMap<InstanceId, Seen>,
+}
+
+/// An instance, and the rounds in a row in which it was not heard.
+#[derive(Debug)]
+struct Seen {
+    instance: Arc<Instance>,
+    is_heard: bool,
+    unanswered: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Polls {
+    feeds: Arc<Feeds>,
+    counters: Arc<Counters>,
+    limits: Limits,
+    scopes: Vec<(Scope, Feed)>,
+    services: BTreeMap<ServiceName, Polled>,
+    /// The list of services, where all are observed.
+    list: Option<Polled>,
+    /// The services of that list, and when they were heard of.
+    listed: BTreeMap<ServiceName, Instant>,
+    /// There is no link.
+    is_cut_off: bool,
+}
+
+impl Polled {
+    fn new(now: Instant) -> Self {
+        Self {
+            round: None,
+            next: now,
+            is_known: false,
+            instances: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it is to be asked for now.
+    fn take_due(&mut self, now: Instant) -> bool {
+        if self.next <= now {
+            self.round = Some(Round {
+                asks: [Some(now), Some(now + ASK_AGAIN)],
+                ends: now + ANSWER_TIME,
+            });
+            self.next = now + ASK_EVERY.mul_f64(0.9 + 0.2 * fastrand::f64());
+            for seen in self.instances.values_mut() {
+                seen.is_heard = false;
+            }
+        }
+        let Some(round) = &mut self.round else {
+            return false;
+        };
+        let is_complete = self.is_known && self.instances.values().all(|seen| seen.is_heard);
+        let due = round.asks.iter_mut().find(|at| at.is_some_and(|at| at <= now));
+        // Where all have answered there is no second question.
+        due.is_some_and(|due| {
+            due.take()
+                .is_some_and(|at| !is_complete || at + ASK_AGAIN > round.ends - ASK_AGAIN)
+        })
+    }
+
+    /// Ends a round that is over. Returns whether it has.
+    fn end_round(&mut self, now: Instant) -> bool {
+        let is_over = self.round.take_if(|round| round.ends <= now).is_some();
+        if is_over {
+            self.is_known = true;
+            for seen in self.instances.values_mut() {
+                seen.unanswered = if seen.is_heard { 0 } else { seen.unanswered + 1 };
+            }
+        }
+        is_over
+    }
+
+    fn next(&self) -> Instant {
+        let round = self.round.as_ref();
+        let of_round = round.map(|round| {
+            round
+                .asks
+                .iter()
+                .flatten()
+                .copied()
+                .fold(round.ends, Instant::min)
+        });
+        of_round.unwrap_or(self.next).min(self.next)
+    }
+}
+
+impl Polls {
+    pub(super) fn new(feeds: Arc<Feeds>, counters: Arc<Counters>, limits: Limits) -> Self {
+        Self {
+            feeds,
+            counters,
+            limits,
+            scopes: Vec::new(),
+            services: BTreeMap::new(),
+            list: None,
+            listed: BTreeMap::new(),
+            is_cut_off: false,
+        }
+    }
+
+    /// Follows what is observed now.
+    pub(super) fn follow(&mut self, now: Instant) {
+        let observed = self.feeds.all();
+        for (scope, feed) in &observed {
+            let is_new = !self
+                .scopes
+                .iter()
+                .any(|(known, other)| known == scope && other.is_same(feed));
+            match scope {
+                Scope::All => {
+                    self.list.get_or_insert_with(|| Polled::new(now));
+                }
+                Scope::Service(service) => {
+                    let polled = self.services.entry(service.clone());
+                    polled.or_insert_with(|| Polled::new(now));
+                }
+            }
+            if is_new {
+                // What is known of it already is told at once.
+                let services = self.services.iter().filter(|(service, _)| scope.covers(service));
+                for seen in services.flat_map(|(_, polled)| polled.instances.values()) {
+                    feed.upsert(seen.instance.clone());
+                }
+            }
+        }
+        self.scopes = observed;
+        let follows_all = self.scopes.iter().any(|(scope, _)| *scope == Scope::All);
+        if !follows_all {
+            self.list = None;
+            self.listed.clear();
+        }
+        self.services.retain(|service, _| {
+            self.listed.contains_key(service)
+                || self
+                    .scopes
+                    .iter()
+                    .any(|(scope, _)| *scope == Scope::Service(service.clone()))
+        });
+        self.tell_synced();
+    }
+
+    /// Forgets what nobody reads any longer.
+    pub(super) fn forget_unread(&mut self, now: Instant) {
+        if self.feeds.forget_unread() {
+            self.follow(now);
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.scopes.is_empty()
+    }
+
+    /// Takes note of which links there are: everything is asked for again there. In an outage nothing is asked for, and nothing ends.
+    pub(super) fn note_links(&mut self, outage: Option<Outage>, now: Instant) {
+        self.is_cut_off = outage.is_some();
+        for polled in self.services.values_mut().chain(&mut self.list) {
+            (polled.next, polled.round) = (now, None);
+            polled.is_known &= !self.is_cut_off;
+        }
+        if let Some(outage) = outage {
+            self.feeds.stale(&outage);
+        }
+    }
+
+    /// The names that are to be asked for now. Ends what did not answer.
+    pub(super) fn poll(&mut self, now: Instant) -> Vec<String> {
+        let mut names = Vec::new();
+        if self.is_cut_off {
+            return names;
+        }
+        let mut gone = Vec::new();
+        let mut has_ended = false;
+        for (service, polled) in &mut self.services {
+            if polled.take_due(now) {
+                names.push(wire::name_of_service(service.as_str()));
+            }
+            has_ended |= polled.end_round(now);
+            let silent = polled
+                .instances
+                .iter()
+                .filter(|(_, seen)| seen.unanswered >= UNANSWERED);
+            gone.extend(silent.map(|(id, _)| (service.clone(), id.clone())));
+        }
+        if let Some(list) = &mut self.list {
+            if list.take_due(now) {
+                names.push(SERVICES.to_owned());
+            }
+            has_ended |= list.end_round(now);
+        }
+        for (service, id) in gone {
+            self.remove(&service, &id);
+        }
+        if has_ended {
+            self.forget_unlisted(now);
+            self.tell_synced();
+        }
+        names
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        let polled = self
+            .services
+            .values()
+            .chain(&self.list)
+            .filter(|_| !self.is_cut_off);
+        polled.map(Polled::next).min()
+    }
+
+    /// Takes in an instance or a service that was heard of.
+    pub(super) fn take(&mut self, found: &Found, now: Instant) {
+        if let Some(service) = found.name.strip_suffix(&format!(".{LISTED}.{DOMAIN}")) {
+            return self.take_listed(service, found.leaves, now);
+        }
+        if found.leaves {
+            return self.take_goodbye(&found.name, now);
+        }
+        let instance = match wire::read(&found.name, &found.strings, &found.addresses) {
+            Ok(instance) => Arc::new(instance),
+            Err(why) => {
+                self.counters.bad_records.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!("skipped {}: {why}", escaped(&found.name));
+                return;
+            }
+        };
+        let service = instance.service();
+        if self.list.is_some() && !self.services.contains_key(service) {
+            // It was announced, and is not in the list that was read.
+            self.take_listed(service.as_str(), false, now);
+        }
+        let count: usize = self.services.values().map(|polled| polled.instances.len()).sum();
+        let Some(polled) = self.services.get_mut(service) else {
+            return;
+        };
+        let seen = Seen {
+            instance: instance.clone(),
+            is_heard: true,
+            unanswered: 0,
+        };
+        match polled.instances.get_mut(instance.id()) {
+            Some(known) if known.instance == instance => {
+                *known = seen;
+                return;
+            }
+            Some(known) => *known = seen,
+            None if count >= self.limits.instances => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            None => drop(polled.instances.insert(instance.id().clone(), seen)),
+        }
+        for (_, feed) in self
+            .scopes
+            .iter()
+            .filter(|(scope, _)| scope.covers(instance.service()))
+        {
+            feed.upsert(instance.clone());
+        }
+    }
+
+    fn take_listed(&mut self, service: &str, leaves: bool, now: Instant) {
+        let Ok(service) = ServiceName::new(service) else {
+            return;
+        };
+        if leaves || self.list.is_none() {
+            return;
+        }
+        if !self.listed.contains_key(&service) && self.listed.len() >= MAX_SERVICES {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.listed.insert(service.clone(), now);
+        self.services.entry(service).or_insert_with(|| Polled::new(now));
+    }
+
+    /// An instance says that it leaves. Somebody else may say so, too, so it is asked for at once.
+    fn take_goodbye(&mut self, name: &str, now: Instant) {
+        let suffix_of = |service: &ServiceName| format!(".{}", wire::name_of_service(service.as_str()));
+        let of_name = self.services.iter().find_map(|(service, polled)| {
+            let id = InstanceId::new(name.strip_suffix(&suffix_of(service))?).ok()?;
+            polled.instances.contains_key(&id).then(|| (service.clone(), id))
+        });
+        if let Some((service, id)) = of_name {
+            self.remove(&service, &id);
+            if let Some(polled) = self.services.get_mut(&service) {
+                polled.next = now;
+            }
+        }
+    }
+
+    fn remove(&mut self, service: &ServiceName, id: &InstanceId) {
+        if let Some(polled) = self.services.get_mut(service)
+            && polled.instances.remove(id).is_some()
+        {
+            for (_, feed) in self.scopes.iter().filter(|(scope, _)| scope.covers(service)) {
+                feed.remove(service, id);
+            }
+        }
+    }
+
+    /// Forgets services that are listed no longer, and have no instance.
+    fn forget_unlisted(&mut self, now: Instant) {
+        let is_old = |at: &Instant| now.saturating_duration_since(*at) > ASK_EVERY * (UNANSWERED + 1);
+        let services = &self.services;
+        let is_empty = |service: &ServiceName| {
+            services
+                .get(service)
+                .is_none_or(|polled| polled.instances.is_empty())
+        };
+        let unlisted: BTreeSet<ServiceName> = self
+            .listed
+            .iter()
+            .filter(|(service, at)| is_old(at) && is_empty(service))
+            .map(|(service, _)| service.clone())
+            .collect();
+        for service in unlisted {
+            self.listed.remove(&service);
+            if !self
+                .scopes
+                .iter()
+                .any(|(scope, _)| *scope == Scope::Service(service.clone()))
+            {
+                self.services.remove(&service);
+            }
+        }
+    }
+
+    /// Tells which scopes are known as a whole.
+    fn tell_synced(&self) {
+        for (scope, feed) in &self.scopes {
+            let is_known = match scope {
+                Scope::Service(service) => self.services.get(service).is_some_and(|polled| polled.is_known),
+                Scope::All => {
+                    let list = self.list.as_ref();
+                    list.is_some_and(|list| list.is_known)
+                        && self.services.values().all(|polled| polled.is_known)
+                }
+            };
+            if is_known && feed.is_stale() {
+                let services = self.services.iter().filter(|(service, _)| scope.covers(service));
+                let seen = services.flat_map(|(_, polled)| polled.instances.values());
+                feed.reset(seen.map(|seen| seen.instance.clone()));
+            }
+            if is_known {
+                feed.synced();
+            }
+        }
+    }
+}

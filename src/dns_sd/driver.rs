@@ -41,11 +41,14 @@ pub(super) struct Driver {
     querier: Querier,
     sockets: Option<Open>,
     /// Those who wait for the list of types, and its state.
-    types: Option<(
-        Vec<oneshot::Sender<Vec<ServiceType>>>,
-        watch::Receiver<Arc<Services>>,
-    )>,
+    types: Option<Types>,
 }
+
+/// The callers that wait for the list of types, and its state.
+type Types = (
+    Vec<oneshot::Sender<Vec<ServiceType>>>,
+    watch::Receiver<Arc<Services>>,
+);
 
 /// The sockets while they are open.
 struct Open {

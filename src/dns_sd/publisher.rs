@@ -1,9 +1,10 @@
 //! Publishing services of other types.
 //!
-//! Names are claimed by code of our own (`claim`); `mdns-sd` announces, answers and says goodbye (`task`). A daemon of it, and sockets, are there
-//! only while something is published.
+//! Names are claimed by code of our own (`claim`); `mdns-sd` announces, answers and says goodbye (`daemon`). The `task` has both, and only while
+//! something is published.
 
 mod claim;
+mod daemon;
 mod task;
 
 use std::net::IpAddr;
@@ -11,12 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mdns_sd::{ServiceInfo, TxtProperty};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::task::Task;
-use crate::error::Result;
 use crate::instance::{Advertisement, Instance, ServiceType, escaped};
 use crate::net::Selection;
 
@@ -179,7 +178,7 @@ impl Wanted {
                 .collect()
         });
         let of_first = instance.explicit_addresses().first().map(crate::Address::port);
-        let port = advertisement.port().or(of_first).unwrap_or(listen.port());
+        let port = advertisement.port().or(of_first).unwrap_or_else(|| listen.port());
         if addresses.as_ref().is_some_and(Vec::is_empty) {
             tracing::warn!(
                 "{} {} has no IP address to be published with as \"{}\"",
@@ -227,26 +226,5 @@ impl Wanted {
             }
         }
         strings.into()
-    }
-
-    fn to_info(&self, name: &str, host: &str) -> Result<ServiceInfo, mdns_sd::Error> {
-        let advertisement = &self.advertisement;
-        let base = format!("{}.local.", advertisement.service_type());
-        let kind = match advertisement.subtype() {
-            Some(subtype) => format!("{subtype}._sub.{base}"),
-            None => base,
-        };
-        let txt = advertisement.txt().map(|(key, value)| match value {
-            Some(value) => TxtProperty::from((key, value)),
-            None => TxtProperty::from(key),
-        });
-        let addresses = self.addresses.as_deref().unwrap_or_default();
-        let mut info = ServiceInfo::new(&kind, name, host, addresses, self.port, txt.collect::<Vec<_>>())?;
-        if self.addresses.is_none() {
-            info = info.enable_addr_auto();
-        }
-        // Its name is claimed already, and its host has a name that nobody else has.
-        info.set_requires_probe(false);
-        Ok(info)
     }
 }

@@ -5,9 +5,11 @@
 
 mod asking;
 mod cache;
+mod hearing;
+mod schedule;
+mod showing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,33 +17,20 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use self::asking::{Budget, Schedule, Tries};
 use self::cache::{Entry, Host};
+use self::schedule::{Budget, Schedule, Tries};
 use super::counters::{Counters, count};
-use super::life::{GOODBYE, Life};
-use super::message::{self, Asked, Known, Response};
+use super::life::Life;
 use super::name::Name;
-use super::service::{Service, Services, Txt};
+use super::service::{Service, Services};
 use crate::backend::Limits;
-use crate::backend::mdns::LinkId;
-use crate::instance::{Address, ServiceType};
+use crate::instance::ServiceType;
 use crate::net::Local;
 
 /// All of it is looked at no more often than this, so that a flood of packets does not make it look at everything for each.
 const SCAN_EVERY: Duration = Duration::from_millis(20);
 /// The types that are kept, at most: far more than a LAN has.
 const MAX_TYPES: usize = 1024;
-/// How long a service is waited for that was never heard of, before a browse is synced.
-const SYNCED_AT_LAST: Duration = Duration::from_secs(3);
-/// All have answered by then where answers to a single address come through: a third of a second after the first question, and
-/// half as long after the second one.
-const SYNCED_BY_UNICAST: Duration = Duration::from_millis(300);
-/// Where they do not: after the second question to all, whose answers may take 120 ms (RFC 6762, 6).
-const SYNCED_BY_MULTICAST: Duration = Duration::from_millis(1300);
-/// As long as nothing new was heard.
-const QUIET: Duration = Duration::from_millis(100);
-/// Questions for one service, before the list is said to be complete without it.
-const TRIES: u32 = 3;
 /// What is known stays so long at least once something can be heard again.
 const COMES_BACK: Duration = Duration::from_secs(3);
 
@@ -220,238 +209,6 @@ impl Querier {
         pointers.chain(of_entries).chain(of_hosts).for_each(&mut act);
     }
 
-    /// Takes in a response: first its pointers, then what they lead to, whatever their order in the packet is.
-    pub(super) fn handle(
-        &mut self,
-        response: &Response,
-        link: LinkId,
-        is_unicast_of_other: bool,
-        now: Instant,
-    ) {
-        self.has_unicast |= is_unicast_of_other;
-        for record in &response.records {
-            if let message::Data::Pointer(target) = &record.data {
-                self.take_pointer(&record.name, target, record.ttl, now);
-            }
-        }
-        for record in &response.records {
-            match &record.data {
-                message::Data::Server { host, port } => {
-                    self.take_server(&record.name, host, *port, record.ttl, now)
-                }
-                message::Data::Text(strings) => self.take_text(&record.name, strings, record.ttl, now),
-                message::Data::Pointer(_) | message::Data::Address(_) => {}
-            }
-        }
-        for record in &response.records {
-            if let message::Data::Address(ip) = record.data
-                && let Some(host) = self.hosts.get_mut(&record.name)
-                && host.take(ip, link.index, record.ttl, record.flushes, now)
-            {
-                self.changed.extend(host.services.iter().cloned());
-            }
-        }
-        // What is complete now is shown at once.
-        self.show_changed(now);
-        self.scan_at = self.scan_at.min(now + SCAN_EVERY);
-    }
-
-    fn take_pointer(&mut self, name: &Name, target: &Name, ttl: u32, now: Instant) {
-        self.take_subtype(name, target, ttl, now);
-        let Some(browsed) = self.browsed.get_mut(name) else {
-            return;
-        };
-        if ttl == 0 {
-            let Some(life) = browsed.pointers.get_mut(target) else {
-                return;
-            };
-            life.say_goodbye(now);
-            // Somebody else may have said it.
-            if let Some(entry) = self.entries.get_mut(target) {
-                entry.left = Some(now);
-                entry.tries = Tries::first(now);
-            }
-            return;
-        }
-        let is_right = match browsed.is_of_types {
-            true => target.service_type().is_some_and(|kind| kind.subtype().is_none()),
-            // That of a subtype leads to a service of its type.
-            false => name
-                .service_type()
-                .is_some_and(|kind| target.is_below(&Name::of_type(&kind.base()))),
-        };
-        if !is_right {
-            return;
-        }
-        if let Some(life) = browsed.pointers.get_mut(target) {
-            *life = Life::new(ttl, now);
-            return;
-        }
-        if !self.make_room(name) {
-            return;
-        }
-        let Some(browsed) = self.browsed.get_mut(name) else {
-            return;
-        };
-        browsed.pointers.insert(target.clone(), Life::new(ttl, now));
-        browsed.news = now;
-        if browsed.is_of_types {
-            return;
-        }
-        let entry = self
-            .entries
-            .entry(target.clone())
-            .or_insert_with(|| Entry::new(now));
-        entry.browsed.insert(name.clone());
-        if let Some(subtype) = name.service_type().as_ref().and_then(ServiceType::subtype) {
-            entry.add_subtype(subtype);
-        }
-        if entry.shown.is_none() {
-            browsed.unresolved.push_back(target.clone());
-            if browsed.unresolved.len() > 2 * browsed.pointers.len() {
-                let pointers = &browsed.pointers;
-                browsed.unresolved.retain(|name| pointers.contains_key(name));
-            }
-        }
-        self.changed.insert(target.clone());
-    }
-
-    /// Takes note of a subtype of a service of a type that is browsed.
-    fn take_subtype(&mut self, name: &Name, target: &Name, ttl: u32, now: Instant) {
-        let Some(entry) = self.entries.get_mut(target) else {
-            return;
-        };
-        let kind = name
-            .service_type()
-            .filter(|kind| target.is_below(&Name::of_type(&kind.base())));
-        let Some(subtype) = kind.as_ref().and_then(ServiceType::subtype) else {
-            return;
-        };
-        if ttl > 0 {
-            if entry.add_subtype(subtype) {
-                self.changed.insert(target.clone());
-            }
-        } else if let Some(ends) = entry.subtypes.get_mut(subtype) {
-            // With the service itself, which mostly leaves too.
-            *ends = Some(now + GOODBYE);
-        }
-    }
-
-    /// Makes room for another pointer of a name, for which one that was not resolved yet gives way. Returns whether there is room.
-    fn make_room(&mut self, name: &Name) -> bool {
-        let Some(browsed) = self.browsed.get_mut(name) else {
-            return false;
-        };
-        let most = if browsed.is_of_types {
-            MAX_TYPES
-        } else {
-            self.limits.instances
-        };
-        if browsed.pointers.len() < most {
-            return true;
-        }
-        while let Some(oldest) = browsed.unresolved.pop_front() {
-            let is_unresolved = self
-                .entries
-                .get(&oldest)
-                .is_some_and(|entry| entry.shown.is_none());
-            if is_unresolved && browsed.pointers.remove(&oldest).is_some() {
-                count(&self.counters.evicted, 1);
-                self.drop_pointer(name, &oldest);
-                return true;
-            }
-        }
-        count(&self.counters.refused, 1);
-        false
-    }
-
-    fn take_server(&mut self, name: &Name, host: &Name, port: u16, ttl: u32, now: Instant) {
-        let Some(entry) = self.entries.get_mut(name) else {
-            return;
-        };
-        if ttl == 0 {
-            if let Some((.., life)) = &mut entry.server {
-                life.say_goodbye(now);
-            }
-            return;
-        }
-        if entry.left.take().is_some() {
-            // It answers, so the goodbye was not its own, or is over.
-            for browsed in &entry.browsed {
-                let pointer = self
-                    .browsed
-                    .get_mut(browsed)
-                    .and_then(|browsed| browsed.pointers.get_mut(name));
-                if let Some(life) = pointer {
-                    *life = Life::new(ttl, now);
-                }
-            }
-        }
-        let before = entry.server.replace((host.clone(), port, Life::new(ttl, now)));
-        let is_same = before
-            .as_ref()
-            .is_some_and(|(known, at, _)| known == host && *at == port);
-        if is_same {
-            return;
-        }
-        if let Some((before, ..)) = before.filter(|(before, ..)| before != host) {
-            self.leave_host(&before, name);
-        }
-        self.hosts
-            .entry(host.clone())
-            .or_default()
-            .services
-            .insert(name.clone());
-        self.changed.insert(name.clone());
-    }
-
-    fn take_text(&mut self, name: &Name, strings: &[u8], ttl: u32, now: Instant) {
-        let Some(entry) = self.entries.get_mut(name) else {
-            return;
-        };
-        if ttl == 0 {
-            if let Some((_, life)) = &mut entry.text {
-                life.say_goodbye(now);
-            }
-            return;
-        }
-        let life = Life::new(ttl, now);
-        match &mut entry.text {
-            Some((text, known)) if text.as_bytes() == strings => *known = life,
-            text => {
-                *text = Some((Txt::of(strings.into()), life));
-                self.changed.insert(name.clone());
-            }
-        }
-    }
-
-    fn leave_host(&mut self, host: &Name, service: &Name) {
-        if let Some(known) = self.hosts.get_mut(host) {
-            known.services.remove(service);
-            if known.services.is_empty() {
-                self.hosts.remove(host);
-            }
-        }
-    }
-
-    /// A pointer is gone: the service is shown there no longer, and forgotten where nothing else leads to it.
-    fn drop_pointer(&mut self, browsed: &Name, target: &Name) {
-        if let Some(browsed) = self.browsed.get(browsed) {
-            browsed.show(target, None);
-        }
-        let Some(entry) = self.entries.get_mut(target) else {
-            return;
-        };
-        entry.browsed.remove(browsed);
-        let is_wanted = !entry.browsed.is_empty() || self.resolving.iter().any(|(name, _)| name == target);
-        if !is_wanted
-            && let Some(entry) = self.entries.remove(target)
-            && let Some((host, ..)) = entry.server
-        {
-            self.leave_host(&host, target);
-        }
-    }
-
     /// Ends what is over, asks for what is due, and tells what has changed.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if now < self.scan_at {
@@ -525,165 +282,6 @@ impl Querier {
         }
     }
 
-    /// Asks for what is due.
-    fn ask_due(&mut self, now: Instant) {
-        let (mut unicast, mut multicast) = (BTreeSet::new(), BTreeSet::new());
-        for (name, browsed) in &mut self.browsed {
-            let ways = browsed.schedule.take_due(now);
-            let is_due = browsed
-                .pointers
-                .values_mut()
-                .fold(false, |due, life| life.take_due(now) | due);
-            if ways.by_unicast {
-                unicast.insert((name.clone(), Asked::Pointers));
-            }
-            if ways.by_multicast || is_due {
-                multicast.insert((name.clone(), Asked::Pointers));
-            }
-        }
-        for (name, entry) in &mut self.entries {
-            let host = entry.server.as_ref().map(|(host, ..)| host.clone());
-            let addresses = host.as_ref().and_then(|host| self.hosts.get_mut(host));
-            let has_addresses = addresses.as_ref().is_some_and(|host| !host.addresses.is_empty());
-            let is_due = entry.take_due(now);
-            let host_is_due = addresses.is_some_and(|host| host.take_due(now));
-            if is_due {
-                multicast.insert((name.clone(), Asked::Service));
-            }
-            if let Some(host) = host.as_ref().filter(|_| host_is_due) {
-                multicast.insert((host.clone(), Asked::Addresses));
-            }
-            let lacks_records = entry.server.is_none() || entry.text.is_none() || entry.left.is_some();
-            if !(lacks_records || !has_addresses) || !entry.tries.is_due(now) {
-                continue;
-            }
-            if !self.budget.take(now) {
-                entry.tries.wait(now);
-                continue;
-            }
-            let ways = entry.tries.take(now);
-            let question = match host {
-                Some(host) if !lacks_records => (host, Asked::Addresses),
-                _ => (name.clone(), Asked::Service),
-            };
-            if ways.by_unicast {
-                unicast.insert(question.clone());
-            }
-            if ways.by_multicast {
-                multicast.insert(question);
-            }
-        }
-        let known = self.known(&multicast, now);
-        for (is_multicast, questions, known) in [(false, unicast, &[][..]), (true, multicast, &known)] {
-            let id = if is_multicast { 0 } else { self.id };
-            let packets = message::queries(id, &questions, known);
-            self.transmits
-                .extend(packets.into_iter().map(|bytes| Transmit { is_multicast, bytes }));
-        }
-    }
-
-    /// The answers that are known to these questions.
-    fn known(&self, questions: &BTreeSet<(Name, Asked)>, now: Instant) -> Vec<Known> {
-        let asked = questions.iter().filter(|(_, asked)| *asked == Asked::Pointers);
-        let browsed = asked.filter_map(|(name, _)| Some((name, self.browsed.get(name)?)));
-        let pointers =
-            browsed.flat_map(|(name, browsed)| browsed.pointers.iter().map(move |pointer| (name, pointer)));
-        pointers
-            .filter_map(|(name, (target, life))| {
-                Some(Known {
-                    of: name.clone(),
-                    target: target.clone(),
-                    ttl: life.known_for(now)?,
-                })
-            })
-            .collect()
-    }
-
-    /// Shows what has changed.
-    fn show_changed(&mut self, now: Instant) {
-        for name in std::mem::take(&mut self.changed) {
-            let service = self.service(&name);
-            let Some(entry) = self.entries.get_mut(&name) else {
-                continue;
-            };
-            let is_same = entry.shown.as_deref() == service.as_ref();
-            if !is_same {
-                entry.shown = service.map(Arc::new);
-                if entry.shown.is_none() {
-                    entry.tries = Tries::first(now);
-                }
-            }
-            for browsed in &entry.browsed {
-                if let Some(browsed) = self.browsed.get_mut(browsed)
-                    && browsed.show(&name, entry.shown.as_ref())
-                {
-                    browsed.news = now;
-                }
-            }
-            if let Some(service) = &entry.shown {
-                for (_, reply) in self.resolving.extract_if(.., |(wanted, _)| *wanted == name) {
-                    // A caller that no longer waits need not know.
-                    let _ = reply.send(service.clone());
-                }
-            }
-        }
-    }
-
-    /// A service as it is known; none while its place or its text is not.
-    fn service(&self, name: &Name) -> Option<Service> {
-        let entry = self.entries.get(name)?;
-        let ((host, port, _), (txt, _)) = (entry.server.as_ref()?, entry.text.as_ref()?);
-        let known = self.hosts.get(host)?;
-        let addresses = known
-            .addresses
-            .keys()
-            .map(|(ip, index)| address(*ip, *index, *port));
-        let addresses = self.local.most_promising_first(addresses.collect());
-        if addresses.is_empty() {
-            return None;
-        }
-        let interfaces = self.local.interfaces().iter();
-        let heard_on = |index: u32| known.addresses.keys().any(|(_, heard)| *heard == index);
-        Some(Service {
-            name: name.labels().swap_remove(0),
-            service_type: Name::of(name.labels().iter().skip(1).map(String::as_str)).service_type()?,
-            subtypes: entry.subtypes.keys().cloned().collect(),
-            host: host.as_str().to_owned(),
-            addresses,
-            port: *port,
-            txt: txt.clone(),
-            interfaces: interfaces
-                .filter(|interface| heard_on(interface.index))
-                .map(|interface| interface.name.clone())
-                .collect(),
-        })
-    }
-
-    /// Tells which lists are complete.
-    fn tell_synced(&mut self, now: Instant) {
-        if self.stale.is_some() {
-            return;
-        }
-        let has_unicast = self.has_unicast;
-        for browsed in self
-            .browsed
-            .values_mut()
-            .filter(|browsed| !browsed.told.borrow().is_synced)
-        {
-            let is_waiting = |name: &Name| {
-                let entry = self.entries.get(name);
-                entry.is_some_and(|entry| entry.shown.is_none() && entry.tries.count() < TRIES)
-            };
-            browsed.is_waiting = browsed.unresolved.iter().any(is_waiting);
-            if now >= browsed.synced_at(has_unicast) {
-                browsed.told.send_modify(|told| {
-                    let told = Arc::make_mut(told);
-                    told.is_synced = true;
-                });
-            }
-        }
-    }
-
     fn next_scan(&self, now: Instant) -> Instant {
         let lives = self
             .browsed
@@ -730,36 +328,6 @@ impl Querier {
     }
 }
 
-impl Browsed {
-    /// Shows a service as it is now, or no longer. Returns whether that is a change.
-    fn show(&self, name: &Name, service: Option<&Arc<Service>>) -> bool {
-        self.told.send_if_modified(|told| {
-            let known = told.by_name.get(name);
-            if known.map(Arc::as_ptr) == service.map(Arc::as_ptr) || known == service {
-                return false;
-            }
-            let told = Arc::make_mut(told);
-            match service {
-                Some(service) => drop(told.by_name.insert(name.clone(), service.clone())),
-                None => drop(told.by_name.remove(name)),
-            }
-            true
-        })
-    }
-
-    /// When its list is complete, as far as is known.
-    fn synced_at(&self, has_unicast: bool) -> Instant {
-        let least = if has_unicast {
-            SYNCED_BY_UNICAST
-        } else {
-            SYNCED_BY_MULTICAST
-        };
-        let least = (self.began + least).max(self.news + QUIET);
-        let last = self.began + SYNCED_AT_LAST;
-        if self.is_waiting { last } else { least.min(last) }
-    }
-}
-
 fn count_now(counters: &Counters, querier: &Querier) {
     let pointers = querier.browsed.values().map(|browsed| browsed.pointers.len());
     counters
@@ -770,13 +338,8 @@ fn count_now(counters: &Counters, querier: &Querier) {
         .store(querier.browsed.len() as u64, Ordering::Relaxed);
 }
 
-/// An address with a port; a link-local one with its interface.
-fn address(ip: IpAddr, index: u32, port: u16) -> Address {
-    Address::Ip(match ip {
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => SocketAddrV6::new(v6, port, 0, index).into(),
-        ip => SocketAddr::new(ip, port),
-    })
-}
-
 /// How often it is looked whether somebody still reads, at least.
 const UNREAD: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

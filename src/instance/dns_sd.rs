@@ -233,7 +233,7 @@ impl Advertisement {
     /// [`Invalid`] for a key that is empty, not printable ASCII, has `=`, or is there already; for a pair of more than 254 bytes; and
     /// where all are more than 1,024 bytes.
     pub fn with_txt(self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Result<Self, Invalid> {
-        self.with_entry(key.into(), Some(value.into()))
+        self.with_entry(&key.into(), Some(value.into()))
     }
 
     /// Says a key without a value.
@@ -242,24 +242,24 @@ impl Advertisement {
     ///
     /// As for [`with_txt`](Self::with_txt).
     pub fn with_flag(self, key: impl Into<String>) -> Result<Self, Invalid> {
-        self.with_entry(key.into(), None)
+        self.with_entry(&key.into(), None)
     }
 
-    fn with_entry(mut self, key: String, value: Option<Vec<u8>>) -> Result<Self, Invalid> {
-        let invalid = |rule: String| Err(Invalid::new("TXT key", key.clone(), rule));
+    fn with_entry(mut self, key: &str, value: Option<Vec<u8>>) -> Result<Self, Invalid> {
+        let invalid = |rule: String| Err(Invalid::new("TXT key", key, rule));
         let is_printable = key
             .bytes()
             .all(|byte| (0x20..0x7f).contains(&byte) && byte != b'=');
         if key.is_empty() || !is_printable {
             return invalid("it must be printable ASCII without '='".to_owned());
         }
-        if self.txt.iter().any(|(known, _)| known.eq_ignore_ascii_case(&key)) {
+        if self.txt.iter().any(|(known, _)| known.eq_ignore_ascii_case(key)) {
             return invalid("it must not be there twice".to_owned());
         }
         let length = |(key, value): &(String, Option<Vec<u8>>)| {
             key.len() + value.as_ref().map_or(0, |value| 1 + value.len())
         };
-        let entry = (key.clone(), value);
+        let entry = (key.to_owned(), value);
         if length(&entry) > MAX_STRING {
             return invalid(format!("with its value it must fit into {MAX_STRING} bytes"));
         }

@@ -2,24 +2,21 @@
 //!
 //! What a daemon keeps of what strangers say has no bound, so it is counted, and the daemon is replaced where that is too much.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::time::Duration;
 
-use mdns_sd::{IfKind, ServiceDaemon};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::claim::{Claim, Reader, Said};
-use super::{AdvertisedName, Command, GOODBYE_TIME, Owner, Wanted};
+use super::daemon::Daemon;
+use super::{AdvertisedName, Command, Owner, Wanted};
 use crate::backend::mdns::{Heard, Kind, Links, Sockets};
 use crate::dns_sd::name::Name;
-use crate::error::Result;
 use crate::instance::escaped;
 use crate::net::{Interfaces, Selection};
 
-/// How long the daemon's queue of commands may be full.
-const QUEUE_TIME: Duration = Duration::from_secs(2);
 /// A goodbye is repeated by then, and the daemon has nothing left to say.
 const ENDS_AFTER: Duration = Duration::from_millis(300);
 /// How often what the daemon keeps is counted, and the interfaces are looked at.
@@ -55,9 +52,7 @@ enum Published {
 
 /// What is there while something is published.
 struct Open {
-    daemon: ServiceDaemon,
-    /// The interfaces on which the daemon publishes.
-    names: Vec<String>,
+    daemon: Daemon,
     /// By which names are claimed.
     sockets: Sockets<Reader>,
     looked: Instant,
@@ -262,10 +257,7 @@ impl Task {
         let Some(open) = &self.open else { return };
         let active = &self.active[at];
         let name = active.name();
-        let registered = match active.wanted.to_info(&name, &active.host) {
-            Ok(info) => ask(|| open.daemon.register(info.clone())).await,
-            Err(error) => Err(error),
-        };
+        let registered = open.daemon.register(&active.wanted, &name, &active.host).await;
         if let Err(error) = registered {
             tracing::warn!(
                 "can't publish \"{}\": {}",
@@ -276,13 +268,10 @@ impl Task {
     }
 
     async fn unregister(&self, active: &Active) {
-        let full = format!("{}.", active.claim.full().as_str());
         if let Some(open) = &self.open
             && !matches!(active.published, Published::No)
-            && let Ok(said) = ask(|| open.daemon.unregister(&full)).await
         {
-            // Where it takes longer it is said later.
-            let _ = tokio::time::timeout(GOODBYE_TIME, said.recv_async()).await;
+            open.daemon.unregister(active.claim.full()).await;
         }
     }
 
@@ -306,13 +295,11 @@ impl Task {
     fn open(&mut self) -> Result<(), mdns_sd::Error> {
         if self.open.is_none() {
             let mut open = Open {
-                daemon: ServiceDaemon::new()?,
-                names: Vec::new(),
+                daemon: Daemon::start()?,
                 sockets: Sockets::new(Reader, Kind::Group),
                 looked: Instant::now(),
                 idle_since: None,
             };
-            open.daemon.disable_interface(IfKind::All)?;
             open.follow(&self.interfaces);
             self.open = Some(open);
         }
@@ -324,16 +311,9 @@ impl Task {
         let Some(open) = &mut self.open else { return };
         open.looked = now;
         open.follow(&self.interfaces);
-        let Ok(metrics) = open.daemon.get_metrics() else {
+        let Some(kept) = open.daemon.kept().await.filter(|kept| *kept > MAX_KEPT) else {
             return;
         };
-        let Ok(Ok(metrics)) = tokio::time::timeout(GOODBYE_TIME, metrics.recv_async()).await else {
-            return;
-        };
-        let kept = kept(&metrics);
-        if kept <= MAX_KEPT {
-            return;
-        }
         tracing::debug!("the daemon of mdns-sd keeps {kept} records of others: replacing it");
         self.end_daemon().await;
         if let Err(error) = self.open() {
@@ -356,11 +336,8 @@ impl Task {
     }
 
     async fn end_daemon(&mut self) {
-        if let Some(Open { daemon, .. }) = self.open.take()
-            && let Ok(ended) = ask(|| daemon.shutdown()).await
-        {
-            // It ends later otherwise.
-            let _ = tokio::time::timeout(GOODBYE_TIME, ended.recv_async()).await;
+        if let Some(open) = self.open.take() {
+            open.daemon.shut_down().await;
         }
     }
 }
@@ -368,11 +345,8 @@ impl Task {
 impl Drop for Task {
     /// With the runtime: says goodbye all the same.
     fn drop(&mut self) {
-        if let Some(Open { daemon, .. }) = self.open.take()
-            && let Ok(ended) = daemon.shutdown()
-        {
-            // It is said within a few milliseconds; the process may end right after.
-            let _ = ended.recv_timeout(ENDS_AFTER);
+        if let Some(open) = self.open.take() {
+            open.daemon.shut_down_now();
         }
     }
 }
@@ -385,49 +359,13 @@ impl Active {
 }
 
 impl Open {
-    /// Publishes on the interfaces that are used: on loopback only where there is no other, since others of this host hear what is sent to
-    /// a link, too.
     fn follow(&mut self, selection: &Selection) {
-        let Ok(interfaces) = Interfaces::read() else {
-            return;
-        };
-        let used = interfaces.used(selection);
-        self.sockets.follow(&used);
-        let reach_others = used.iter().any(|interface| !interface.loopback);
-        let names = used.iter().filter(|interface| interface.loopback != reach_others);
-        let names: Vec<String> = names.map(|interface| interface.name.clone()).collect();
-        let kinds = |names: &[String], others: &[String]| -> Vec<IfKind> {
-            let names = names.iter().filter(|name| !others.contains(name));
-            names.map(|name| IfKind::Name(name.clone())).collect()
-        };
-        let (gone, new) = (kinds(&self.names, &names), kinds(&names, &self.names));
-        // Where its queue is full it is tried again at the next look.
-        let is_told = (gone.is_empty() || self.daemon.disable_interface(gone).is_ok())
-            && (new.is_empty() || self.daemon.enable_interface(new).is_ok());
-        if is_told {
-            self.names = names;
+        if let Ok(interfaces) = Interfaces::read() {
+            let used = interfaces.used(selection);
+            self.sockets.follow(&used);
+            self.daemon.follow(&used);
         }
     }
-}
-
-/// Gives the daemon a command, again while its queue is full.
-async fn ask<T>(mut command: impl FnMut() -> Result<T, mdns_sd::Error>) -> Result<T, mdns_sd::Error> {
-    let ends = Instant::now() + QUEUE_TIME;
-    loop {
-        match command() {
-            Err(mdns_sd::Error::Again) if Instant::now() < ends => {
-                tokio::time::sleep(Duration::from_millis(1)).await
-            }
-            result => return result,
-        }
-    }
-}
-
-/// The records of others and the timers that a daemon keeps.
-fn kept(metrics: &HashMap<String, i64>) -> i64 {
-    let is_kept = |name: &str| name.starts_with("cached-") || name == "timer";
-    let kept = metrics.iter().filter(|(name, _)| is_kept(name));
-    kept.map(|(_, count)| count).sum()
 }
 
 async fn hear(open: &mut Option<Open>) -> Vec<Heard<Said>> {

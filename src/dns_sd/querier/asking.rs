@@ -1,166 +1,86 @@
-//! When a question is asked, and in which way.
+//! Asking for what is due.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-/// The ways of a question.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ways {
-    /// From a port of its own, for an answer at once and to this host alone.
-    pub(super) by_unicast: bool,
-    /// To everybody, from port 5353.
-    pub(super) by_multicast: bool,
-}
+use super::{Querier, Transmit};
+use crate::dns_sd::message::{self, Asked, Known};
+use crate::dns_sd::name::Name;
 
-const UNICAST: Ways = Ways {
-    by_unicast: true,
-    by_multicast: false,
-};
-const MULTICAST: Ways = Ways {
-    by_unicast: false,
-    by_multicast: true,
-};
-const BOTH: Ways = Ways {
-    by_unicast: true,
-    by_multicast: true,
-};
-
-/// The first questions for a browsed name, each after the one before: at first everybody answers at once and to this host alone;
-/// who can't be heard so answers to all, and who was heard is among the known answers.
-const FIRST: [(u64, Ways); 4] = [(0, UNICAST), (60, MULTICAST), (100, UNICAST), (900, BOTH)];
-/// The pause after those, which doubles (RFC 6762, 5.2).
-const PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause: RFC 6762 lets it be an hour, but who was cut off for longer than the time to live of its records is seen
-/// again only so, where it does not announce itself.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Pauses before each question for a service that is not resolved; the last one from then on. Before the first its records
-/// may come by themselves, as most send them along.
-const TRIES_AFTER: [(u64, Ways); 6] = [
-    (20, UNICAST),
-    (150, BOTH),
-    (900, BOTH),
-    (3_000, MULTICAST),
-    (10_000, MULTICAST),
-    (60_000, MULTICAST),
-];
-/// Questions for services that are not resolved: a second, and at once, at most. Anybody can make up their names.
-const QUESTIONS_A_SECOND: f64 = 200.0;
-const QUESTIONS_AT_ONCE: f64 = 500.0;
-/// A question that may not be asked yet waits about so long.
-const WAITS: Duration = Duration::from_millis(250);
-
-/// When a browsed name is asked for.
-#[derive(Debug)]
-pub(super) struct Schedule {
-    asked: usize,
-    next: Instant,
-    pause: Duration,
-}
-
-impl Schedule {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            asked: 0,
-            next: now,
-            pause: PAUSE,
-        }
-    }
-
-    pub(super) fn next(&self) -> Instant {
-        self.next
-    }
-
-    /// The ways in which it is to be asked for now.
-    pub(super) fn take_due(&mut self, now: Instant) -> Ways {
-        if now < self.next {
-            return Ways::default();
-        }
-        let ways = FIRST.get(self.asked).map_or(MULTICAST, |(_, ways)| *ways);
-        self.asked += 1;
-        let pause = match FIRST.get(self.asked) {
-            Some((millis, _)) => Duration::from_millis(*millis),
-            None => {
-                let pause = self.pause;
-                self.pause = (pause * 2).min(LONGEST_PAUSE);
-                pause
+impl Querier {
+    /// Asks for what is due.
+    pub(super) fn ask_due(&mut self, now: Instant) {
+        let (mut unicast, mut multicast) = (BTreeSet::new(), BTreeSet::new());
+        for (name, browsed) in &mut self.browsed {
+            let ways = browsed.schedule.take_due(now);
+            let is_due = browsed
+                .pointers
+                .values_mut()
+                .fold(false, |due, life| life.take_due(now) | due);
+            if ways.by_unicast {
+                unicast.insert((name.clone(), Asked::Pointers));
             }
-        };
-        // Many may have begun at the same moment.
-        self.next = now + pause.mul_f64(1.0 + 0.2 * fastrand::f64());
-        ways
-    }
-}
-
-/// Questions for a service that lacks a record.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tries {
-    count: u32,
-    next: Instant,
-}
-
-impl Tries {
-    /// None yet; the first is soon.
-    pub(super) fn first(now: Instant) -> Self {
-        Self {
-            count: 0,
-            next: now + Duration::from_millis(TRIES_AFTER[0].0),
+            if ways.by_multicast || is_due {
+                multicast.insert((name.clone(), Asked::Pointers));
+            }
+        }
+        for (name, entry) in &mut self.entries {
+            let host = entry.server.as_ref().map(|(host, ..)| host.clone());
+            let addresses = host.as_ref().and_then(|host| self.hosts.get_mut(host));
+            let has_addresses = addresses.as_ref().is_some_and(|host| !host.addresses.is_empty());
+            let is_due = entry.take_due(now);
+            let host_is_due = addresses.is_some_and(|host| host.take_due(now));
+            if is_due {
+                multicast.insert((name.clone(), Asked::Service));
+            }
+            if let Some(host) = host.as_ref().filter(|_| host_is_due) {
+                multicast.insert((host.clone(), Asked::Addresses));
+            }
+            let lacks_records = entry.server.is_none() || entry.text.is_none() || entry.left.is_some();
+            let is_whole = !lacks_records && has_addresses;
+            if is_whole || !entry.tries.is_due(now) {
+                continue;
+            }
+            if !self.budget.take(now) {
+                entry.tries.wait(now);
+                continue;
+            }
+            let ways = entry.tries.take(now);
+            let question = match host {
+                Some(host) if !lacks_records => (host, Asked::Addresses),
+                _ => (name.clone(), Asked::Service),
+            };
+            if ways.by_unicast {
+                unicast.insert(question.clone());
+            }
+            if ways.by_multicast {
+                multicast.insert(question);
+            }
+        }
+        let known = self.known(&multicast, now);
+        for (is_multicast, questions, known) in [(false, unicast, &[][..]), (true, multicast, &known)] {
+            let id = if is_multicast { 0 } else { self.id };
+            let packets = message::queries(id, &questions, known);
+            self.transmits
+                .extend(packets.into_iter().map(|bytes| Transmit { is_multicast, bytes }));
         }
     }
 
-    pub(super) fn count(&self) -> u32 {
-        self.count
-    }
-
-    pub(super) fn next(&self) -> Instant {
-        self.next
-    }
-
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.next <= now
-    }
-
-    /// Waits, since there are too many questions.
-    pub(super) fn wait(&mut self, now: Instant) {
-        self.next = now + WAITS.mul_f64(0.5 + fastrand::f64());
-    }
-
-    /// The ways in which it is asked now.
-    pub(super) fn take(&mut self, now: Instant) -> Ways {
-        let last = TRIES_AFTER.len() - 1;
-        let at = |count: u32| TRIES_AFTER[usize::try_from(count).unwrap_or(last).min(last)];
-        let (_, ways) = at(self.count);
-        self.count = self.count.saturating_add(1);
-        let (millis, _) = at(self.count);
-        self.next = now + Duration::from_millis(millis).mul_f64(1.0 + 0.2 * fastrand::f64());
-        ways
-    }
-}
-
-/// Questions that may be asked.
-#[derive(Debug)]
-pub(super) struct Budget {
-    left: f64,
-    at: Instant,
-}
-
-impl Budget {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            left: QUESTIONS_AT_ONCE,
-            at: now,
-        }
-    }
-
-    /// Whether one may be asked now.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        let more = now.saturating_duration_since(self.at).as_secs_f64() * QUESTIONS_A_SECOND;
-        self.left = (self.left + more).min(QUESTIONS_AT_ONCE);
-        self.at = now;
-        let may_ask = self.left >= 1.0;
-        if may_ask {
-            self.left -= 1.0;
-        }
-        may_ask
+    /// The answers that are known to these questions.
+    fn known(&self, questions: &BTreeSet<(Name, Asked)>, now: Instant) -> Vec<Known> {
+        let asked = questions.iter().filter(|(_, asked)| *asked == Asked::Pointers);
+        let browsed = asked.filter_map(|(name, _)| Some((name, self.browsed.get(name)?)));
+        let pointers =
+            browsed.flat_map(|(name, browsed)| browsed.pointers.iter().map(move |pointer| (name, pointer)));
+        pointers
+            .filter_map(|(name, (target, life))| {
+                Some(Known {
+                    of: name.clone(),
+                    target: target.clone(),
+                    ttl: life.known_for(now)?,
+                })
+            })
+            .collect()
     }
 }

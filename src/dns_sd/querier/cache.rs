@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::life::Life;
 use super::super::name::Name;
 use super::super::service::{Service, Txt};
-use super::asking::Tries;
+use super::schedule::Tries;
 
 /// The subtypes of a service that are kept, at most.
 const MAX_SUBTYPES: usize = 16;

@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use hereabouts::dns_sd::{DnsSd, Service};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// Types whose services speak HTTP.
 const TYPES: [&str; 3] = ["_http._tcp", "_ollama._tcp", "_a2a._tcp"];
+/// The longest first line of an answer that is read, in bytes.
+const MAX_LINE: u64 = 1024;
 /// How long a service may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
@@ -48,7 +50,10 @@ async fn main() -> hereabouts::Result<()> {
 
 /// Asks a service for the page that it names, by each of its addresses in turn. Returns the first line of the answer.
 async fn call(service: &Service) -> std::io::Result<String> {
-    let path = service.txt.get_str("path").unwrap_or("/");
+    let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    // It comes from a stranger, and must not add lines to the request.
+    let path = service.txt.get_str("path").filter(is_plain).unwrap_or("/");
+    let host = Some(&*service.host).filter(is_plain).unwrap_or("service.local");
     let mut last = std::io::Error::other("it has no IP address");
     for address in service
         .addresses
@@ -57,11 +62,10 @@ async fn call(service: &Service) -> std::io::Result<String> {
     {
         let asked = tokio::time::timeout(ANSWER_TIME, async {
             let mut stream = TcpStream::connect(address).await?;
-            let host = &service.host;
             let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
             let mut line = String::new();
-            BufReader::new(stream).read_line(&mut line).await?;
+            BufReader::new(stream.take(MAX_LINE)).read_line(&mut line).await?;
             Ok(line.trim_end().to_owned())
         });
         match asked.await {

@@ -29,6 +29,7 @@
 //! | leave before a server ends | [`Registry::shutdown_on`] |
 //! | follow what changes | [`Registry::watch`] -> [`Watch`] of [`Event`]s |
 //! | call by name | [`Registry::resolver`] -> [`Resolver`] -> [`Pick`] |
+//! | find services of other types, or be found as one | [`dns_sd`], [`Instance::with_dns_sd`] |
 //! | choose the backend | [`connect`], [`Config`] |
 //! | find out why it does not work here | `doctor::Doctor` (feature `doctor`) |
 //! | test your program without a network | [`memory::World`] |

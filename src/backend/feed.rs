@@ -178,13 +178,13 @@ impl Feed {
     }
 
     /// Whether they share the state.
-    #[cfg(feature = "etcd")]
+    #[cfg(any(feature = "etcd", all(feature = "go-micro", feature = "mdns")))]
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Whether nobody observes it.
-    #[cfg(feature = "etcd")]
+    #[cfg(any(feature = "etcd", all(feature = "go-micro", feature = "mdns")))]
     pub(super) fn is_unread(&self) -> bool {
         self.lock().readers.is_empty()
     }

@@ -3,6 +3,8 @@
 //! A [`Backend`] only puts, withdraws and observes. Publishing again what was lost, telling the
 //! owner, making snapshots of updates and sharing them are the registry's, once for all.
 
+#[cfg(feature = "mdns")]
+pub(crate) mod bucket;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 #[cfg(test)]
@@ -17,6 +19,8 @@ mod limits;
 #[cfg(feature = "mdns")]
 pub mod mdns;
 pub mod memory;
+#[cfg(any(feature = "etcd", all(feature = "go-micro", feature = "mdns")))]
+mod ours;
 mod retry;
 mod update;
 #[cfg(any(feature = "etcd", feature = "mdns"))]

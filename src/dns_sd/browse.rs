@@ -17,8 +17,8 @@ use crate::instance::ServiceType;
 
 /// A stream of [`Event`]s: all services of a type first, then what changes.
 ///
-/// A slow reader loses states in between, never the last one. It never ends by itself, and it keeps the thread of its
-/// [`DnsSd`](super::DnsSd) running; once it is dropped, and nobody else browses the type, nothing is asked any more.
+/// A slow reader loses states in between, never the last one. It ends with the runtime in which its [`DnsSd`](super::DnsSd) was made, and
+/// keeps the thread of that running; once it is dropped, and nobody else browses the type, nothing is asked any more.
 pub struct Browse {
     service_type: ServiceType,
     now: watch::Receiver<Arc<Services>>,
@@ -53,7 +53,11 @@ impl Browse {
         }
     }
 
-    /// The next event. Dropping the future loses nothing.
+    /// The next event; none where the thread has ended, as with the runtime that it was started in.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Event> {
         StreamExt::next(self).await
     }
@@ -66,11 +70,15 @@ impl Browse {
 
     /// Waits for a state that `wanted` accepts, the present one first. It takes no event away.
     ///
-    /// There is no deadline: wrap it in `tokio::time::timeout`. Dropping the future loses nothing.
+    /// There is no deadline: wrap it in `tokio::time::timeout`.
     ///
     /// # Errors
     ///
     /// [`Error::Closed`] where the thread has ended, as with the runtime that it was started in.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn until(&self, mut wanted: impl FnMut(&Services) -> bool) -> Result<Arc<Services>> {
         let mut now = self.now.clone();
         let state = now.wait_for(|state| wanted(state)).await;
@@ -82,7 +90,12 @@ impl Browse {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] where nothing can be heard; [`Error::Closed`] where the thread has ended.
+    /// [`Error::Unavailable`] where nothing can be heard, though [`services`](Self::services) may have some that were; [`Error::Closed`]
+    /// where the thread has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn synced(&self) -> Result<Arc<Services>> {
         let state = self
             .until(|state| state.is_synced() || state.stale().is_some())

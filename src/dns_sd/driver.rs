@@ -15,6 +15,7 @@ use super::name::Name;
 use super::querier::Querier;
 use super::service::{Service, Services};
 use crate::backend::mdns::{Heard, Kind, Links, Sockets, has_slept};
+use crate::error::{Error, Result};
 use crate::instance::ServiceType;
 use crate::net::{Interfaces, Local};
 
@@ -28,10 +29,10 @@ pub(super) enum Command {
         reply: oneshot::Sender<watch::Receiver<Arc<Services>>>,
     },
     /// To tell the types, once all are known.
-    Types(oneshot::Sender<Vec<ServiceType>>),
+    Types(oneshot::Sender<Result<Vec<ServiceType>>>),
     Resolve {
         name: Name,
-        reply: oneshot::Sender<Arc<Service>>,
+        reply: oneshot::Sender<Result<Arc<Service>>>,
     },
 }
 
@@ -40,13 +41,16 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     querier: Querier,
     sockets: Option<Open>,
-    /// Those who wait for the list of types, and its state.
     types: Option<Types>,
+    /// There was an interface that reaches other hosts, also before the sockets were opened last.
+    has_reached_others: bool,
+    /// Why nothing can be heard.
+    trouble: Option<&'static str>,
 }
 
 /// The callers that wait for the list of types, and its state.
 type Types = (
-    Vec<oneshot::Sender<Vec<ServiceType>>>,
+    Vec<oneshot::Sender<Result<Vec<ServiceType>>>>,
     watch::Receiver<Arc<Services>>,
 );
 
@@ -61,8 +65,6 @@ struct Open {
     awake: (Instant, SystemTime),
     /// One could not be opened.
     is_deaf: bool,
-    /// There was an interface that reaches other hosts.
-    has_reached_others: bool,
 }
 
 impl Driver {
@@ -77,6 +79,8 @@ impl Driver {
             commands,
             sockets: None,
             types: None,
+            has_reached_others: false,
+            trouble: None,
         }
     }
 
@@ -140,10 +144,14 @@ impl Driver {
             state.is_synced() || state.stale().is_some()
         };
         if let Some((waiting, _)) = self.types.take_if(is_synced) {
-            let types = self.querier.types(&super::types_name());
+            let is_stale = self.trouble.map(|why| why.to_owned());
             for reply in waiting {
+                let types = match &is_stale {
+                    Some(why) => Err(Error::unavailable("dns-sd", why.clone())),
+                    None => Ok(self.querier.types(&super::types_name())),
+                };
                 // A caller that no longer waits need not know.
-                let _ = reply.send(types.clone());
+                let _ = reply.send(types);
             }
         }
         while let Some(transmit) = self.querier.poll_transmit() {
@@ -168,7 +176,6 @@ impl Driver {
             looked: now,
             awake: (now, SystemTime::now()),
             is_deaf: true,
-            has_reached_others: false,
         });
         self.look(now);
     }
@@ -186,26 +193,27 @@ impl Driver {
         if is_same && !open.is_deaf {
             return;
         }
-        let was_deaf = std::mem::replace(&mut open.is_deaf, !open.group.follow(&interfaces));
+        open.is_deaf = !open.group.follow(&interfaces);
         open.asker.follow(&interfaces);
-        open.has_reached_others |= interfaces.reach_others();
+        self.has_reached_others |= interfaces.reach_others();
         // A machine that never had a network finds what runs on itself.
-        let is_cut_off = open.has_reached_others && !interfaces.reach_others();
+        let is_cut_off = self.has_reached_others && !interfaces.reach_others();
         let trouble = if is_cut_off || interfaces.iter().next().is_none() {
-            Some("no usable interface is up".to_owned())
+            Some("no usable interface is up")
         } else if open.group.is_empty() {
-            Some("UDP port 5353 can't be opened on any interface".to_owned())
+            Some("UDP port 5353 can't be opened on any interface")
         } else {
             None
         };
-        if !is_same || was_deaf != open.is_deaf {
-            self.querier
-                .handle_links(Local::of_interfaces(interfaces), trouble, now);
+        let has_changed = std::mem::replace(&mut self.trouble, trouble) != trouble;
+        if !is_same || has_changed {
+            let local = Local::of_interfaces(interfaces);
+            self.querier.handle_links(local, trouble.map(str::to_owned), now);
         }
     }
 }
 
-/// What was heard next, and whether it was an answer to a question from a port of its own.
+/// The packets that were heard next, and whether they were answers to a question from a port of its own.
 async fn hear(sockets: &mut Option<Open>) -> (Vec<Heard<Response>>, bool) {
     let Some(open) = sockets else {
         return std::future::pending().await;

@@ -59,9 +59,14 @@ impl Life {
         self.heard
     }
 
-    /// Whether it is to be asked for now; once for each time.
+    /// Whether it is to be asked for now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Takes note that it is asked for, if it is due. Returns whether it was.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
-        let is_due = self.due.is_some_and(|due| due <= now);
+        let is_due = self.is_due(now);
         if is_due {
             self.asked += 1;
             self.set_due();

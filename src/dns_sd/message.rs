@@ -13,6 +13,8 @@ use crate::backend::mdns::{MAX_QUERY, ReadPacket, has_room, is_response};
 const MAX_QUESTIONS: usize = 8;
 /// The most room of a known answer: a pointer to the name that is asked for, ten bytes of a record's head, and a label.
 const MAX_KNOWN: usize = 12 + 64 + 2;
+/// Packets of known answers, at most: further ones are told again.
+const MAX_KNOWN_PACKETS: usize = 64;
 /// Above what a sensible TXT record has (RFC 6763, 6.2), and below what a flood of them may take.
 const MAX_TEXT: usize = 4096;
 
@@ -158,8 +160,12 @@ pub(super) fn queries(id: u16, questions: &BTreeSet<(Name, Asked)>, known: &[Kno
         };
         // The length of the packet without them is known only once it is written.
         let mut room = MAX_QUERY.saturating_sub(some.len() * 2 * (MAX_KNOWN + 4) / 2);
+        let first = packets.len();
         for known in known.iter().filter(of_these) {
             if room < MAX_KNOWN {
+                if packets.len() - first >= MAX_KNOWN_PACKETS {
+                    break;
+                }
                 packet.set_flags(PacketFlag::TRUNCATION);
                 packets.push(std::mem::replace(&mut packet, Packet::new_query(id)));
                 room = MAX_QUERY - known.of.as_str().len();

@@ -20,10 +20,15 @@
 //!
 //! # Who does what
 //!
-//! Services are found by code of our own, by the same sockets as the [`mdns`](crate::mdns) backend has: what strangers can make it keep is
-//! bounded, a list is said to be complete only once that is known, and a reader that is slow loses no service. Services are
-//! published by the crate `mdns-sd`, which probes for a name that is free and takes another one after a conflict. Neither has a thread or a
+//! Services are found by code of our own, with sockets like those of the [`mdns`](crate::mdns) backend: what strangers can make it keep is
+//! bounded, a list is said to be complete only once that is known, and a reader that is slow loses no service. The names of services that are
+//! published are claimed by code of our own, too; the crate `mdns-sd` announces them, answers and says goodbye. Neither half has a thread or a
 //! socket before it is used.
+//!
+//! # Limits
+//!
+//! A published service has one subtype at most. Whether a service is still there is known by its goodbye and by its times to live, which most
+//! choose as 75 minutes and, for its place, two minutes: one that crashed stays listed for two minutes.
 //!
 //! # Trust
 //!
@@ -61,6 +66,8 @@ pub use crate::instance::{Advertisement, ServiceType};
 use crate::instance::{Invalid, escaped};
 use crate::net::Selection;
 
+/// The longest label of a name (RFC 1035, 2.3.4).
+const MAX_LABEL: usize = 63;
 /// How long a service is looked for by its name.
 const RESOLVE_TIME: Duration = Duration::from_secs(3);
 
@@ -151,13 +158,15 @@ impl DnsSd {
 
     /// The types of services that there are on the LAN, in order. It takes as long as [`Browse::synced`] does.
     ///
-    /// Dropping the future loses nothing.
-    ///
     /// # Errors
     ///
-    /// [`Error::Closed`] where the thread has ended, as with the runtime that it was started in.
+    /// [`Error::Unavailable`] where nothing can be heard; [`Error::Closed`] where the thread has ended, as with the runtime that it was started in.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn types(&self) -> Result<Vec<ServiceType>> {
-        self.ask(Command::Types).await
+        self.ask(Command::Types).await?
     }
 
     /// Browses a type, or a subtype of one: `_ipp._tcp`, `_color._sub._ipp._tcp`. Nothing of it is asked any more once the stream is
@@ -166,6 +175,10 @@ impl DnsSd {
     /// # Errors
     ///
     /// [`Error::Invalid`] for what is no type; [`Error::Closed`] where the thread has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     pub async fn browse<T>(&self, service_type: T) -> Result<Browse>
     where
         T: TryInto<ServiceType>,
@@ -179,22 +192,28 @@ impl DnsSd {
 
     /// Looks for a service by its name and type, for three seconds at most.
     ///
-    /// Dropping the future ends the search.
-    ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for what is no type; [`Error::Timeout`] where it is not found; [`Error::Closed`] where the thread has
-    /// ended.
+    /// [`Error::Invalid`] for a text that is no type, or a name that is not of 1 to 63 bytes; [`Error::Timeout`] where it is not found;
+    /// [`Error::Unavailable`] where nothing can be heard; [`Error::Closed`] where the thread has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the search.
     pub async fn resolve<T>(&self, name: &str, service_type: T) -> Result<Arc<Service>>
     where
         T: TryInto<ServiceType>,
         Invalid: From<T::Error>,
     {
         let service_type = service_type.try_into().map_err(Invalid::from)?;
+        if !(1..=MAX_LABEL).contains(&name.len()) {
+            let rule = format!("it must be 1 to {MAX_LABEL} bytes long");
+            return Err(Invalid::new("name of a DNS-SD service", name, rule).into());
+        }
         let full = Name::of_service(name, &service_type);
         let found = self.ask(|reply| Command::Resolve { name: full, reply });
         let found = tokio::time::timeout(RESOLVE_TIME, found).await;
-        found.unwrap_or_else(|_| {
+        found.map(|found| found?).unwrap_or_else(|_| {
             Err(Error::Timeout {
                 doing: format!("looking for \"{}\" {service_type}", escaped(name)),
                 after: RESOLVE_TIME,

@@ -9,7 +9,7 @@ mod task;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -21,6 +21,8 @@ use crate::net::Selection;
 
 /// How long a goodbye is waited for: it is said at once.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
+/// How long the end is waited for: above what the daemon takes for its goodbyes while its queue is full.
+const CLOSE_TIME: Duration = Duration::from_secs(4);
 
 /// A service of a type of DNS-SD, as which an instance is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +42,17 @@ pub struct AdvertisedName {
 pub(crate) struct Publisher {
     interfaces: Selection,
     runtime: Handle,
-    commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
+    task: Mutex<TaskState>,
     owners: AtomicU64,
+}
+
+/// The task that publishes.
+#[derive(Debug, Default)]
+enum TaskState {
+    #[default]
+    NotStarted,
+    Running(mpsc::UnboundedSender<Command>),
+    Closed,
 }
 
 /// The services of one registration.
@@ -58,6 +69,8 @@ struct Wanted {
     port: u16,
     /// Its addresses; none where they are those of this machine, whatever they become.
     addresses: Option<Vec<IpAddr>>,
+    /// Whether it listens on IPv4 alone.
+    is_ipv4_only: bool,
 }
 
 enum Command {
@@ -75,13 +88,13 @@ impl Publisher {
         Self {
             interfaces,
             runtime,
-            commands: Mutex::default(),
+            task: Mutex::default(),
             owners: AtomicU64::new(0),
         }
     }
 
-    /// A new owner, of nothing yet.
-    pub(crate) fn owner(&self) -> Owner {
+    /// Makes a new owner, of nothing yet.
+    pub(crate) fn make_owner(&self) -> Owner {
         Owner {
             id: self.owners.fetch_add(1, Ordering::Relaxed),
             names: Arc::new(watch::Sender::default()),
@@ -124,37 +137,43 @@ impl Publisher {
         let _ = tokio::time::timeout(GOODBYE_TIME, is_done).await;
     }
 
-    /// Withdraws everything, and ends.
-    pub(crate) async fn close(&self) {
-        let commands = self.commands().take();
-        if let Some(commands) = commands {
-            let (done, is_done) = oneshot::channel();
-            // Where it has ended, there is nothing to withdraw.
-            let _ = commands.send(Command::Close(done));
-            let _ = tokio::time::timeout(GOODBYE_TIME, is_done).await;
+    /// Withdraws everything, and ends. Returns whether that was done in time.
+    pub(crate) async fn close(&self) -> bool {
+        let task = std::mem::replace(&mut *self.task(), TaskState::Closed);
+        let TaskState::Running(commands) = task else {
+            return true;
+        };
+        let (done, is_done) = oneshot::channel();
+        if commands.send(Command::Close(done)).is_err() {
+            // It has ended with its runtime.
+            return true;
         }
+        tokio::time::timeout(CLOSE_TIME, is_done).await.is_ok()
     }
 
     fn send(&self, command: Command) {
         if let Command::Set { owner, wanted, .. } = &command {
             // At once, so that what is withdrawn right after is known to be there.
-            owner
-                .names
-                .send_replace(wanted.iter().map(Wanted::as_unnamed).collect());
+            owner.names.send_modify(|names| {
+                let known = std::mem::take(names);
+                *names = wanted.iter().map(|wanted| wanted.named_as_in(&known)).collect();
+            });
         }
-        let mut commands = self.commands();
-        let commands = commands.get_or_insert_with(|| {
+        let mut task = self.task();
+        if let TaskState::NotStarted = &*task {
             let (sender, receiver) = mpsc::unbounded_channel();
             self.runtime
                 .spawn(Task::new(self.interfaces.clone()).run(receiver));
-            sender
-        });
-        // It ends with the runtime only, and with that all ends.
-        let _ = commands.send(command);
+            *task = TaskState::Running(sender);
+        }
+        if let TaskState::Running(commands) = &*task {
+            // It ends with the runtime only, and with that all ends.
+            let _ = commands.send(command);
+        }
     }
 
-    fn commands(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<Command>>> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    fn task(&self) -> MutexGuard<'_, TaskState> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,6 +211,7 @@ impl Wanted {
             advertisement: advertisement.clone(),
             port,
             addresses,
+            is_ipv4_only: !listen.takes_ipv6(),
         })
     }
 
@@ -203,6 +223,15 @@ impl Wanted {
             )
         };
         key(self) == key(other)
+    }
+
+    /// With the name that it has among these, if it has one.
+    fn named_as_in(&self, known: &[AdvertisedName]) -> AdvertisedName {
+        let unnamed = self.as_unnamed();
+        let is_same = |other: &&AdvertisedName| {
+            other.service_type == unnamed.service_type && other.wanted == unnamed.wanted
+        };
+        known.iter().find(is_same).cloned().unwrap_or(unnamed)
     }
 
     fn as_unnamed(&self) -> AdvertisedName {

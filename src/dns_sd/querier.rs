@@ -18,17 +18,21 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use self::cache::{Entry, Host};
-use self::schedule::{Budget, Schedule, Tries};
+use self::schedule::{QUESTIONS_A_SECOND, QUESTIONS_AT_ONCE, Schedule, Tries};
 use super::counters::{Counters, count};
 use super::life::Life;
 use super::name::Name;
 use super::service::{Service, Services};
 use crate::backend::Limits;
+use crate::backend::bucket::Bucket;
+use crate::error::{Error, Result};
 use crate::instance::ServiceType;
 use crate::net::Local;
 
 /// All of it is looked at no more often than this, so that a flood of packets does not make it look at everything for each.
 const SCAN_EVERY: Duration = Duration::from_millis(20);
+/// How often it is looked whether somebody still reads, at least.
+const UNREAD: Duration = Duration::from_secs(1);
 /// The types that are kept, at most: far more than a LAN has.
 const MAX_TYPES: usize = 1024;
 /// What is known stays so long at least once something can be heard again.
@@ -53,10 +57,12 @@ pub(super) struct Querier {
     browsed: BTreeMap<Name, Browsed>,
     entries: BTreeMap<Name, Entry>,
     hosts: BTreeMap<Name, Host>,
-    resolving: Vec<(Name, oneshot::Sender<Arc<Service>>)>,
+    resolving: Vec<(Name, oneshot::Sender<Result<Arc<Service>>>)>,
+    /// When changes may be shown at once: in a burst they are shown together.
+    show_at: Instant,
     /// Services that are to be shown anew.
     changed: BTreeSet<Name>,
-    budget: Budget,
+    budget: Bucket,
     transmits: VecDeque<Transmit>,
     /// The number that answers to this host alone repeat.
     id: u16,
@@ -73,6 +79,8 @@ struct Browsed {
     pointers: BTreeMap<Name, Life>,
     /// Those that were not resolved when they came, in that order; some of them are since, or are gone.
     unresolved: VecDeque<Name>,
+    /// When everybody may be asked for it again (RFC 6762, 5.2): a second after the last time.
+    multicast_at: Instant,
     /// Whether one of them was hardly asked yet.
     is_waiting: bool,
     schedule: Schedule,
@@ -93,8 +101,9 @@ impl Querier {
             entries: BTreeMap::new(),
             hosts: BTreeMap::new(),
             resolving: Vec::new(),
+            show_at: now,
             changed: BTreeSet::new(),
-            budget: Budget::new(now),
+            budget: Bucket::new(QUESTIONS_AT_ONCE, QUESTIONS_A_SECOND, now),
             transmits: VecDeque::new(),
             id: fastrand::u16(1..),
             has_unicast: false,
@@ -114,6 +123,7 @@ impl Querier {
             is_of_types,
             pointers: BTreeMap::new(),
             unresolved: VecDeque::new(),
+            multicast_at: now,
             is_waiting: false,
             schedule: Schedule::new(now),
             began: now,
@@ -128,7 +138,12 @@ impl Querier {
     }
 
     /// Looks for a service, and tells it as soon as it is found.
-    pub(super) fn resolve(&mut self, name: Name, reply: oneshot::Sender<Arc<Service>>, now: Instant) {
+    pub(super) fn resolve(&mut self, name: Name, reply: oneshot::Sender<Result<Arc<Service>>>, now: Instant) {
+        if let Some(why) = &self.stale {
+            // A caller that no longer waits need not know.
+            let _ = reply.send(Err(Error::unavailable("dns-sd", why.clone())));
+            return;
+        }
         let entry = self
             .entries
             .entry(name.clone())
@@ -136,7 +151,7 @@ impl Querier {
         entry.tries = Tries::first(now);
         match &entry.shown {
             // A caller that no longer waits need not know.
-            Some(service) => drop(reply.send(service.clone())),
+            Some(service) => drop(reply.send(Ok(service.clone()))),
             None => self.resolving.push((name, reply)),
         }
         self.scan_at = now;
@@ -187,8 +202,13 @@ impl Querier {
     }
 
     fn ask_again(&mut self, now: Instant) {
+        self.has_unicast = false;
         for browsed in self.browsed.values_mut() {
             browsed.schedule = Schedule::new(now);
+            if !browsed.told.borrow().is_synced {
+                // Nobody could answer before.
+                (browsed.began, browsed.news) = (now, now);
+            }
         }
         for entry in self.entries.values_mut() {
             entry.tries = Tries::first(now);
@@ -283,6 +303,9 @@ impl Querier {
     }
 
     fn next_scan(&self, now: Instant) -> Instant {
+        if self.stale.is_some() {
+            return now + UNREAD;
+        }
         let lives = self
             .browsed
             .values()
@@ -337,9 +360,6 @@ fn count_now(counters: &Counters, querier: &Querier) {
         .browsed
         .store(querier.browsed.len() as u64, Ordering::Relaxed);
 }
-
-/// How often it is looked whether somebody still reads, at least.
-const UNREAD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ pub use host_id::HostId;
 pub(crate) use host_id::fnv1a;
 pub use invalid::Invalid;
 pub(crate) use key::Key;
+#[cfg(all(feature = "go-micro", feature = "mdns"))]
+pub(crate) use limits::MAX_VERSION_LEN;
 pub use limits::{MAX_ADDRESSES, MAX_METADATA_KEYS, MAX_NAME_LEN, MAX_RECORD_LEN};
 pub use listen::Listen;
 pub use metadata::Metadata;

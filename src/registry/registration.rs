@@ -60,7 +60,7 @@ impl Registration {
         let shown = Arc::downgrade(&keeper_status);
         let confirmed = Arc::default();
         #[cfg(feature = "mdns")]
-        let dns_sd = core.0.dns_sd.owner();
+        let dns_sd = core.0.dns_sd.make_owner();
         let keeper = Keeper {
             shared: core.0.clone(),
             wanted: wanted.clone(),
@@ -201,14 +201,18 @@ impl Registration {
         self.dns_sd.names().borrow().clone()
     }
 
-    /// Waits until all services of types of DNS-SD have their names, which takes about a second, and longer after a conflict; forever
-    /// while the instance is not published, or not up.
+    /// Waits until all services of types of DNS-SD have their names, which takes about a second, and longer after a conflict; as long as
+    /// the instance is not published, is not up, or has no IP address in a subnet of this machine.
     ///
-    /// There is no deadline: wrap it in `tokio::time::timeout`. Dropping the future loses nothing.
+    /// There is no deadline: wrap it in `tokio::time::timeout`.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] where the registration ends first.
+    /// [`Error::Closed`] where the registration ends first, or is superseded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
     #[cfg(feature = "mdns")]
     #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
     pub async fn wait_for_dns_sd(&self) -> Result<Vec<crate::dns_sd::AdvertisedName>> {
@@ -220,6 +224,7 @@ impl Registration {
         tokio::select! {
             biased;
             () = self.core.0.closed.cancelled() => Err(Error::Closed),
+            _ = self.wait_for(|status| matches!(status, Status::Superseded { .. } | Status::Withdrawn)) => Err(Error::Closed),
             names = names.wait_for(has_names) => names.map(|names| names.clone()).map_err(|_| Error::Closed),
         }
     }

@@ -38,9 +38,11 @@ fn what_one_publishes_the_other_browses() {
     };
     assert!(status == 0 && has("_http._tcp") && has("_ipp._tcp"), "{out}{err}");
     let (status, out, err) = run(&b, "browse");
+    println!("{out}{err}");
     assert!(status == 0 && out.starts_with("TYPE"), "{out}");
     assert!(err.contains("types on the LAN, in "), "{err}");
     let (status, out, err) = run(&b, "browse _http._tcp");
+    println!("{out}{err}");
     assert!(
         status == 0 && err.starts_with("1 service on the LAN, in "),
         "{err}"

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hereabouts::conformance::{self, Support, World};
+use hereabouts::go_micro::GoMicro;
 use hereabouts::mdns::Mdns;
 use hereabouts::net::Selection;
 use hereabouts::{Backend, Error, Result, async_trait};
@@ -20,10 +21,14 @@ struct Wire {
     stranger: Arc<Host>,
     joined: AtomicUsize,
     lossy: bool,
+    make: Make,
 }
 
+/// Makes a backend on these interfaces.
+type Make = fn(Selection) -> Result<Box<dyn Backend>>;
+
 impl Wire {
-    fn new(lan: &Lan, loss: u8) -> Self {
+    fn new(lan: &Lan, loss: u8, make: Make) -> Self {
         let hosts = [1, 2].map(|n| Arc::new(lan.host(n)));
         for host in &hosts {
             host.loss(loss);
@@ -33,6 +38,7 @@ impl Wire {
             stranger: Arc::new(lan.host(3)),
             joined: AtomicUsize::new(0),
             lossy: loss > 0,
+            make,
         }
     }
 }
@@ -44,10 +50,9 @@ impl World for Wire {
         let host = &self.hosts[turn % 2];
         // Without loopback, an outage of the network is one for all.
         let network = Selection::Only(vec!["eth0".to_owned()]);
-        let peer = host.spawn(async { Mdns::builder().interfaces(network).build() });
-        Ok(Box::new(
-            peer.await.map_err(|error| Error::backend("mdns", error))??,
-        ))
+        let make = self.make;
+        let peer = host.spawn(async move { make(network) });
+        peer.await.map_err(|error| Error::backend("mdns", error))?
     }
 
     async fn outage(&self, begins: bool) -> Result<Support> {
@@ -67,7 +72,11 @@ impl World for Wire {
 
     async fn put_raw(&self, record: &[u8]) -> Result<Support> {
         let label = format!("stranger-{}", self.joined.fetch_add(2, Ordering::Relaxed));
-        let packets = [record.to_vec(), answer(&label, record)];
+        let packets = [
+            record.to_vec(),
+            answer(&label, record),
+            micro_answer(&label, record),
+        ];
         let stranger = self.stranger.clone();
         let said = tokio::task::spawn_blocking(move || stranger.in_namespace(|| say(&packets)));
         said.await.map_err(|error| Error::backend("lab", error))?;
@@ -139,11 +148,55 @@ fn answer(label: &str, record: &[u8]) -> Vec<u8> {
     packet.build_bytes_vec().unwrap()
 }
 
+/// An answer in go-micro's dialect whose TXT record holds `record`.
+fn micro_answer(label: &str, record: &[u8]) -> Vec<u8> {
+    let full = format!("{label}.stranger.micro");
+    let (full, host) = (Name::new_unchecked(&full), Name::new_unchecked("stranger.micro"));
+    let mut txt = TXT::new();
+    txt.add_char_string(simple_dns::CharacterString::new(&record[..record.len().min(200)]).unwrap());
+    let srv = SRV {
+        priority: 10,
+        weight: 1,
+        port: 80,
+        target: host.clone(),
+    };
+    let mut packet = Packet::new_reply(0);
+    for (name, data) in [
+        (&full, RData::SRV(srv)),
+        (
+            &host,
+            RData::A(A {
+                address: Ipv4Addr::new(10, 77, 0, 3).into(),
+            }),
+        ),
+        (&full, RData::TXT(txt)),
+    ] {
+        packet
+            .answers
+            .push(ResourceRecord::new(name.clone(), CLASS::IN, 120, data));
+    }
+    packet.build_bytes_vec().unwrap()
+}
+
 pub(crate) fn holds(loss: u8) {
     let lan = Lan::new();
-    let wire = Wire::new(&lan, loss);
+    let wire = Wire::new(&lan, loss, |network| {
+        Ok(Box::new(Mdns::builder().interfaces(network).build()?))
+    });
     let host = wire.hosts[0].clone();
     let report = host.run(async move { conformance::run(&wire).await });
     println!("mdns, {loss} % loss\n{report}");
+    report.assert_passed();
+}
+
+/// The promises that hold in go-micro's dialect, too.
+pub(crate) fn holds_in_the_dialect(promises: &'static [&'static str]) {
+    let lan = Lan::new();
+    let wire = Wire::new(&lan, 0, |network| {
+        Ok(Box::new(GoMicro::builder().interfaces(network).build()?))
+    });
+    let host = wire.hosts[0].clone();
+    let report = host.run(async move { conformance::run_only(&wire, promises).await });
+    println!("go-micro's dialect\n{report}");
     report.assert_passed();
 }

@@ -6,14 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::backend::ours;
 use crate::instance::{
-    Address, DEFAULT_WEIGHT, Generation, HostId, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS,
-    ServiceName, State,
+    Address, DEFAULT_WEIGHT, Instance, InstanceId, MAX_ADDRESSES, MAX_METADATA_KEYS, ServiceName, State,
 };
-use crate::net::is_link_local_address;
 
-/// The version of our object; additions never raise it.
-const VERSION: u32 = 1;
 /// Longer values are not decoded.
 const MAX_VALUE: usize = 64 * 1024;
 /// A value of go-micro's has one node; more than this is no service of anybody's.
@@ -26,7 +23,7 @@ struct Written<'a> {
     metadata: BTreeMap<&'a str, &'a str>,
     endpoints: [(); 0],
     nodes: [WrittenNode<'a>; 1],
-    hereabouts: WrittenOurs<'a>,
+    hereabouts: ours::Written<'a>,
 }
 
 #[derive(Serialize)]
@@ -36,26 +33,9 @@ struct WrittenNode<'a> {
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
-#[derive(Serialize)]
-struct WrittenOurs<'a> {
-    v: u32,
-    addresses: Vec<String>,
-    ports: BTreeMap<&'a str, u16>,
-    weight: u16,
-    state: &'static str,
-    generation: [u64; 2],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<HostId>,
-}
-
 /// The value of an instance. Link-local addresses are left out, since readers elsewhere can't use them.
 pub(super) fn encode(instance: &Instance) -> Vec<u8> {
-    let addresses: Vec<String> = instance
-        .addresses()
-        .iter()
-        .filter(|address| !is_link_local_address(address))
-        .map(|address| address.without_scope().to_string())
-        .collect();
+    let ours = ours::Written::of(instance);
     let written = Written {
         name: instance.service().as_str(),
         version: instance.version(),
@@ -63,18 +43,10 @@ pub(super) fn encode(instance: &Instance) -> Vec<u8> {
         endpoints: [],
         nodes: [WrittenNode {
             id: instance.id().as_str(),
-            address: addresses.first().cloned().unwrap_or_default(),
+            address: ours.first_address(),
             metadata: instance.metadata().iter().collect(),
         }],
-        hereabouts: WrittenOurs {
-            v: VERSION,
-            addresses,
-            ports: instance.ports().iter().collect(),
-            weight: instance.weight(),
-            state: instance.state().as_str(),
-            generation: [instance.generation().millis(), instance.generation().revision()],
-            host: instance.host(),
-        },
+        hereabouts: ours,
     };
     // Maps of strings to strings and numbers can always be written.
     serde_json::to_vec(&written).unwrap_or_default()
@@ -97,21 +69,6 @@ struct ReadNode {
     metadata: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
-struct ReadVersion {
-    v: u32,
-}
-
-#[derive(Deserialize)]
-struct ReadOurs {
-    addresses: Option<Vec<String>>,
-    ports: Option<BTreeMap<String, u16>>,
-    weight: Option<u16>,
-    state: Option<String>,
-    generation: Option<(u64, u64)>,
-    host: Option<serde_json::Value>,
-}
-
 /// The instances in a value, one for each node; otherwise what is wrong with it.
 pub(super) fn decode(value: &[u8]) -> Result<Vec<Instance>, &'static str> {
     if value.len() > MAX_VALUE {
@@ -129,7 +86,7 @@ pub(super) fn decode(value: &[u8]) -> Result<Vec<Instance>, &'static str> {
     }
     // Our object belongs to the one node that we write.
     let ours = match read.hereabouts {
-        Some(raw) if nodes.len() == 1 => ours(raw)?,
+        Some(raw) if nodes.len() == 1 => ours::Read::of(raw)?,
         _ => None,
     };
     let shared = read.metadata.unwrap_or_default();
@@ -139,27 +96,15 @@ pub(super) fn decode(value: &[u8]) -> Result<Vec<Instance>, &'static str> {
         .collect()
 }
 
-fn ours(raw: &RawValue) -> Result<Option<ReadOurs>, &'static str> {
-    let ReadVersion { v } =
-        serde_json::from_str(raw.get()).map_err(|_| "an object of ours without a version")?;
-    if v > VERSION {
-        // Of a later layout only go-micro's part is read.
-        return Ok(None);
-    }
-    serde_json::from_str(raw.get())
-        .map(Some)
-        .map_err(|_| "a bad object of ours")
-}
-
 fn instance(
     service: ServiceName,
     version: &str,
     shared: &BTreeMap<String, String>,
     node: ReadNode,
-    ours: Option<&ReadOurs>,
+    ours: Option<&ours::Read>,
 ) -> Result<Instance, &'static str> {
     let id = InstanceId::new(node.id.unwrap_or_default()).map_err(|_| "a bad id")?;
-    let listed = ours.and_then(|ours| ours.addresses.as_ref());
+    let listed = ours.and_then(ours::Read::addresses);
     let written: Vec<&str> = match (listed, &node.address) {
         (Some(listed), _) => listed.iter().map(String::as_str).collect(),
         (None, Some(address)) if !address.is_empty() => vec![address],
@@ -175,27 +120,19 @@ fn instance(
     for (key, value) in own.iter().chain(shared).take(MAX_METADATA_KEYS) {
         instance.metadata_mut().insert_read(key, value);
     }
-    let Some(ours) = ours else {
-        instance.set_read(version, DEFAULT_WEIGHT, State::Up);
-        return Ok(instance);
-    };
-    for (name, port) in ours.ports.iter().flatten() {
-        let inserted = instance.ports_mut().insert(name, *port);
-        inserted.map_err(|_| "a bad named port")?;
+    match ours {
+        Some(ours) => ours.complete(instance, version),
+        None => {
+            instance.set_read(version, DEFAULT_WEIGHT, State::Up);
+            Ok(instance)
+        }
     }
-    let state = State::read(ours.state.as_deref().unwrap_or_default());
-    instance.set_read(version, ours.weight.unwrap_or(DEFAULT_WEIGHT), state);
-    let (millis, revision) = ours.generation.unwrap_or_default();
-    // One that can't be read is unknown, since nothing depends on it but how near the instance is.
-    let host = ours.host.as_ref().and_then(|host| host.as_str()?.parse().ok());
-    Ok(instance
-        .with_generation(Generation::new(millis, revision))
-        .with_host(host))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::Generation;
 
     fn full() -> Instance {
         Instance::new("greeter", 8080)

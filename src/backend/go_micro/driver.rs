@@ -1,24 +1,25 @@
 //! The task that publishes by announcing and answering, and moves packets between the sockets and the polls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::message::{self, Message, Reader};
+use super::message::{self, Found, Message, Reader};
 use super::polls::Polls;
 use super::wire::{self, SERVICES, Written};
 use super::{Counters, GoMicroBuilder};
+use crate::backend::bucket::Bucket;
 use crate::backend::feeds::Feeds;
 use crate::backend::mdns::{Heard, Kind, LinkId, Links, Sockets};
-use crate::backend::{Outage, Published, Ticket};
+use crate::backend::{Lost, Outage, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, State};
-use crate::net::{Interfaces, Selection};
+use crate::net::{Interfaces, Selection, same_subnet};
 
 /// How often the interfaces are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,9 +27,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ANNOUNCED_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// A goodbye is said once more after this, since packets are lost.
 const GOODBYE_AGAIN: Duration = Duration::from_millis(100);
-/// Answers a second, and at once, at most: a question is answered by a packet for each instance.
-const ANSWERS_A_SECOND: f64 = 2000.0;
-const ANSWERS_AT_ONCE: f64 = 4000.0;
+/// Answers to one address, at once and a second, at most: a question is answered by a packet for each instance.
+const ANSWERS_AT_ONCE: u32 = 1000;
+const ANSWERS_A_SECOND: u32 = 200;
+/// The addresses that are answered, at most, before all are forgotten.
+const MAX_SOURCES: usize = 1024;
+/// The host in entries of the list of services, whose address is nobody's.
+const LISTED_HOST: &str = "hereabouts.micro";
 
 /// A command of the backend's.
 pub(super) enum Command {
@@ -52,6 +57,8 @@ struct Own {
     written: Option<Written>,
     /// A host of its own, since its address is withdrawn with it.
     host: String,
+    /// Tells its owner of a later one.
+    lost: oneshot::Sender<Lost>,
 }
 
 pub(super) struct Driver {
@@ -65,8 +72,8 @@ pub(super) struct Driver {
     /// Goodbyes that are to be said again.
     goodbyes: Vec<(Instant, Vec<u8>)>,
     open: Option<Open>,
-    /// Answers that may be sent.
-    budget: (f64, Instant),
+    /// The answers that may be sent to each address.
+    budgets: HashMap<IpAddr, Bucket>,
 }
 
 struct Open {
@@ -76,6 +83,8 @@ struct Open {
     looked: Instant,
     is_deaf: bool,
     has_reached_others: bool,
+    /// Why nothing can be heard.
+    trouble: Option<&'static str>,
 }
 
 impl Driver {
@@ -88,13 +97,13 @@ impl Driver {
         Self {
             interfaces: settings.interfaces,
             commands,
-            polls: Polls::new(feeds, counters, settings.limits),
+            polls: Polls::new(feeds, counters, settings.limits, Instant::now()),
             own: BTreeMap::new(),
             last_ticket: 0,
             announcements: Vec::new(),
             goodbyes: Vec::new(),
             open: None,
-            budget: (ANSWERS_AT_ONCE, Instant::now()),
+            budgets: HashMap::new(),
         }
     }
 
@@ -105,7 +114,7 @@ impl Driver {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Close(reply)) => {
-                        self.say_goodbyes();
+                        self.close().await;
                         // A caller that no longer waits need not know.
                         let _ = reply.send(());
                         return;
@@ -142,6 +151,7 @@ impl Driver {
                 looked: now,
                 is_deaf: true,
                 has_reached_others: false,
+                trouble: None,
             });
             self.look(now);
         }
@@ -165,6 +175,10 @@ impl Driver {
     }
 
     fn publish(&mut self, instance: &Instance, replaces: Option<Ticket>, now: Instant) -> Result<Published> {
+        if instance.addresses().is_empty() {
+            let why = "this machine has no address at the moment";
+            return Err(Error::unavailable("mdns", why));
+        }
         let is_up = instance.state() == State::Up;
         let written = is_up.then(|| wire::write(instance)).transpose()?;
         let before = replaces.and_then(|replaces| self.own.remove(&replaces));
@@ -186,31 +200,31 @@ impl Driver {
                 "it could not be announced on any interface",
             ));
         }
-        if let Some(Own {
-            written: Some(gone),
-            host,
-        }) = before.filter(|_| written.is_none())
-        {
+        let gone = before
+            .and_then(|before| before.written)
+            .filter(|_| written.is_none());
+        if let Some(gone) = gone {
             self.say_goodbye(&gone, &host, now);
         }
         self.last_ticket += 1;
         let ticket = Ticket::new(self.last_ticket);
-        if written.is_some() {
+        if let Some(written) = &written {
             self.announcements
                 .extend(ANNOUNCED_AGAIN.map(|after| (now + after, ticket)));
+            // A later owner of the id answers.
+            self.ask(&wire::name_of_service(&written.service));
         }
-        self.own.insert(ticket, Own { written, host });
-        // Nothing is lost, as nobody is told of a later owner.
-        Ok(Published::new(ticket, std::future::pending()))
+        let (lost, receiver) = oneshot::channel();
+        self.own.insert(ticket, Own { written, host, lost });
+        let lost = async { receiver.await.unwrap_or(Lost::Gone(Error::Closed)) };
+        Ok(Published::new(ticket, lost))
     }
 
     fn withdraw(&mut self, ticket: Ticket, now: Instant) {
-        if let Some(Own {
-            written: Some(written),
-            host,
-        }) = self.own.remove(&ticket)
+        if let Some(own) = self.own.remove(&ticket)
+            && let Some(written) = own.written
         {
-            self.say_goodbye(&written, &host, now);
+            self.say_goodbye(&written, &own.host, now);
         }
     }
 
@@ -221,15 +235,27 @@ impl Driver {
         }
     }
 
-    /// Says goodbye for all.
-    fn say_goodbyes(&mut self) {
-        for own in std::mem::take(&mut self.own).into_values() {
-            let goodbye = own
-                .written
-                .and_then(|written| message::announcement(&written, &own.host, true));
-            if let Some(goodbye) = goodbye {
-                self.send(&goodbye);
-            }
+    /// Says goodbye for all. Returns what was said.
+    fn say_goodbyes(&mut self) -> Vec<Vec<u8>> {
+        let own = std::mem::take(&mut self.own).into_values();
+        let goodbyes = own.filter_map(|own| message::announcement(&own.written?, &own.host, true));
+        let goodbyes: Vec<Vec<u8>> = goodbyes.collect();
+        for goodbye in &goodbyes {
+            self.send(goodbye);
+        }
+        goodbyes
+    }
+
+    /// Says goodbye for all, twice.
+    async fn close(&mut self) {
+        let again: Vec<Vec<u8>> = self.goodbyes.drain(..).map(|(_, goodbye)| goodbye).collect();
+        let all = self.say_goodbyes();
+        if again.is_empty() && all.is_empty() {
+            return;
+        }
+        tokio::time::sleep(GOODBYE_AGAIN).await;
+        for goodbye in again.iter().chain(&all) {
+            self.send(goodbye);
         }
     }
 
@@ -239,11 +265,20 @@ impl Driver {
         open.map_or(0, |open| open.group.send(packet, Links::All))
     }
 
+    /// Asks everybody for the pointers of a name.
+    fn ask(&self, name: &str) {
+        if let (Some(open), Some(query)) = (&self.open, message::query(fastrand::u16(..), name)) {
+            open.asker.send(&query, Links::All);
+        }
+    }
+
     fn take_heard(&mut self, heard: Heard<Message>, now: Instant) {
         match heard.message {
             Message::Response(found) => {
                 for found in &found {
-                    self.polls.take(found, now);
+                    if !self.take_own(found) {
+                        self.polls.take(found, now);
+                    }
                 }
             }
             Message::Query { id, names } => {
@@ -254,44 +289,68 @@ impl Driver {
         }
     }
 
-    /// Answers by unicast, whoever asks: go-micro does not hear other answers.
+    /// Takes in what is said under a name of ours, and tells the owner of an id of a later one. Returns whether it is our own.
+    fn take_own(&mut self, found: &Found) -> bool {
+        let is_of_name = |own: &&mut Own| {
+            own.written
+                .as_ref()
+                .is_some_and(|written| written.name == found.name)
+        };
+        let Some(own) = self.own.values_mut().find(is_of_name) else {
+            return false;
+        };
+        let (Some(written), false) = (&own.written, found.leaves) else {
+            // It is another owner that leaves.
+            return false;
+        };
+        if found.strings == written.strings {
+            return true;
+        }
+        if let Ok(by) = wire::read(&found.name, &found.strings, &found.addresses)
+            && by.generation() > written.generation
+        {
+            let (lost, _) = oneshot::channel();
+            // An owner that no longer listens need not know.
+            let _ = std::mem::replace(&mut own.lost, lost).send(Lost::Superseded(Arc::new(by)));
+        }
+        false
+    }
+
+    /// Answers by unicast, whoever on the link asks: go-micro does not hear other answers.
     fn answer(&mut self, id: u16, asked: &str, link: LinkId, to: SocketAddr, now: Instant) {
-        let own = self
-            .own
-            .values()
-            .filter_map(|own| Some((own.written.as_ref()?, &*own.host)));
-        let packets: Vec<Option<Vec<u8>>> = if asked == SERVICES {
-            let services: BTreeSet<(&str, &str)> =
-                own.map(|(written, _)| (&*written.service, LISTED_HOST)).collect();
-            let answers = services.into_iter();
-            answers
-                .map(|(service, host)| message::answer_listed(id, service, host))
+        let Some(open) = self.open.as_ref().filter(|open| open.is_on_link(to.ip(), link)) else {
+            return;
+        };
+        let own = self.own.values();
+        let own = own.filter_map(|own| Some((own.written.as_ref()?, &*own.host)));
+        let answers: Vec<(&Written, &str)> = if asked == SERVICES {
+            let mut services = BTreeSet::new();
+            own.filter(|(written, _)| services.insert(&written.service))
                 .collect()
         } else {
-            let of_service = own.filter(|(written, _)| wire::name_of_service(&written.service) == asked);
-            of_service
-                .map(|(written, host)| message::answer(id, asked, written, host))
+            own.filter(|(written, _)| wire::name_of_service(&written.service) == asked)
                 .collect()
         };
-        for packet in packets.into_iter().flatten() {
-            if !self.may_answer(now) {
+        if self.budgets.len() >= MAX_SOURCES {
+            self.budgets.clear();
+        }
+        let budget = self.budgets.entry(to.ip());
+        let budget = budget.or_insert_with(|| Bucket::new(ANSWERS_AT_ONCE, ANSWERS_A_SECOND, now));
+        for (written, host) in answers {
+            if !budget.take(now) {
                 return;
             }
-            if let Some(open) = &self.open
-                && let Err(error) = open.group.send_on(link, Some(to), &packet)
-            {
+            let packet = match asked {
+                SERVICES => message::answer_listed(id, &written.service, LISTED_HOST),
+                _ => message::answer(id, asked, written, host),
+            };
+            // The socket of a link does not reach this host itself by its address, but what it sends to everybody is heard here, too.
+            let to_one = Some(to).filter(|to| !open.has(to.ip()));
+            let sent = packet.map(|packet| open.group.send_on(link, to_one, &packet));
+            if let Some(Err(error)) = sent {
                 tracing::debug!("can't answer {to}: {error}");
             }
         }
-    }
-
-    fn may_answer(&mut self, now: Instant) -> bool {
-        let (left, at) = &mut self.budget;
-        let more = now.saturating_duration_since(*at).as_secs_f64() * ANSWERS_A_SECOND;
-        (*left, *at) = ((*left + more).min(ANSWERS_AT_ONCE), now);
-        let may_answer = *left >= 1.0;
-        *left -= f64::from(u8::from(may_answer));
-        may_answer
     }
 
     /// Does what is due.
@@ -312,9 +371,7 @@ impl Driver {
             self.polls.forget_unread(now);
         }
         for name in self.polls.poll(now) {
-            if let (Some(open), Some(query)) = (&self.open, message::query(fastrand::u16(..), &name)) {
-                open.asker.send(&query, Links::All);
-            }
+            self.ask(&name);
         }
         if self.own.is_empty() && self.polls.is_idle() && self.goodbyes.is_empty() {
             self.open = None;
@@ -344,10 +401,30 @@ impl Driver {
             () if open.group.is_empty() => Some("UDP port 5353 can't be opened on any interface"),
             () => None,
         };
-        let outage = why.map(|why| Outage::now(Error::unavailable("mdns", why)));
-        if !is_same || outage.is_some() {
+        let has_changed = std::mem::replace(&mut open.trouble, why) != why;
+        if !is_same || has_changed {
+            let outage = why.map(|why| Outage::now(Error::unavailable("mdns", why)));
             self.polls.note_links(outage, now);
         }
+    }
+}
+
+impl Open {
+    /// Whether an address is this host's.
+    fn has(&self, ip: IpAddr) -> bool {
+        let addresses = self.interfaces.iter().flat_map(|interface| &interface.addresses);
+        let mut addresses = addresses.map(|(own, _)| *own);
+        addresses.any(|own| own == ip.to_canonical() && !own.is_loopback())
+    }
+
+    /// Whether an address is in a subnet of a link.
+    fn is_on_link(&self, ip: IpAddr, link: LinkId) -> bool {
+        let interfaces = self.interfaces.iter();
+        let mut interfaces = interfaces.filter(|interface| interface.index == link.index);
+        interfaces.any(|interface| {
+            let mut subnets = interface.addresses.iter();
+            subnets.any(|(own, prefix)| same_subnet(*own, ip.to_canonical(), *prefix))
+        })
     }
 }
 
@@ -357,9 +434,6 @@ fn take_due<T>(all: &mut Vec<(Instant, T)>, now: Instant) -> Vec<T> {
         .map(|(_, what)| what)
         .collect()
 }
-
-/// The host in entries of the list of services, whose address is nobody's.
-const LISTED_HOST: &str = "hereabouts.micro";
 
 impl Drop for Driver {
     /// The runtime has ended before the registry was closed: says goodbye all the same.

@@ -1,5 +1,6 @@
 //! The packets of go-micro's dialect.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use simple_dns::rdata::{A, AAAA, PTR, RData, SRV, TXT};
@@ -9,6 +10,7 @@ use simple_dns::{
 
 use super::wire::{DOMAIN, LISTED, SERVICES, Written};
 use crate::backend::mdns::{ReadPacket, has_room, is_response};
+use crate::instance::Generation;
 
 /// In seconds, as go-micro has it.
 const TTL: u32 = 120;
@@ -18,13 +20,17 @@ const LISTED_AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED),
 const PRIORITY: u16 = 10;
 const WEIGHT: u16 = 1;
 
+/// Instances in a response, and questions in a query, that are read at most.
+const MAX_INSTANCES: usize = 32;
+const MAX_QUESTIONS: usize = 8;
+
 /// A packet that was heard.
 #[derive(Debug)]
 pub(super) enum Message {
     /// Names whose pointers are asked for.
     Query {
         id: u16,
-        names: Vec<String>,
+        names: BTreeSet<String>,
     },
     Response(Vec<Found>),
 }
@@ -56,7 +62,10 @@ impl ReadPacket for Reader {
             .questions
             .iter()
             .filter(|question| pointers.contains(&question.qtype));
-        let names: Vec<String> = asked.filter_map(|question| text(&question.qname)).collect();
+        let names: BTreeSet<String> = asked
+            .take(MAX_QUESTIONS)
+            .filter_map(|question| text(&question.qname))
+            .collect();
         (!names.is_empty()).then(|| Message::Query {
             id: packet.id(),
             names,
@@ -74,7 +83,8 @@ impl ReadPacket for Reader {
             RData::SRV(server) => Some((text(&record.name)?, server, record.ttl)),
             _ => None,
         });
-        let found = servers.map(|(name, server, ttl)| {
+        // Of go-micro's there is one in each packet.
+        let found = servers.take(MAX_INSTANCES).map(|(name, server, ttl)| {
             let of_host = records.iter().filter(|record| record.name == server.target);
             let ips = of_host.filter_map(|record| match &record.rdata {
                 RData::A(a) => Some(IpAddr::from(a.address.to_be_bytes())),
@@ -154,6 +164,7 @@ pub(super) fn answer_listed(id: u16, service: &str, host: &str) -> Option<Vec<u8
         service: LISTED.to_owned(),
         name: format!("{service}.{SERVICES}"),
         address: LISTED_AT,
+        generation: Generation::ZERO,
         strings: vec![Vec::new()],
     };
     answer(id, SERVICES, &listed, host)
@@ -207,6 +218,7 @@ mod tests {
             service: "greeter".to_owned(),
             name: "g-1.greeter.micro".to_owned(),
             address: "10.0.0.1:8080".parse().unwrap(),
+            generation: Generation::ZERO,
             strings: vec![vec![b'a'; 255], b"0f".to_vec()],
         }
     }
@@ -215,7 +227,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         let query = query(7, "greeter.micro").unwrap();
         assert!(
-            matches!(Reader.read_query(&query), Some(Message::Query { id: 7, names }) if names == ["greeter.micro"])
+            matches!(Reader.read_query(&query), Some(Message::Query { id: 7, names }) if names.iter().eq(["greeter.micro"]))
         );
         let written = written();
         for (bytes, leaves) in [

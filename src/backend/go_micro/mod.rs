@@ -18,9 +18,9 @@
 //! - go-micro announces an instance when it starts and says goodbye when it ends, and is asked in between: every five seconds here.
 //!   A change of a running instance is seen at the next question, a crashed one is gone after three that it did not answer, about 15 s.
 //! - Its watchers see no update, and see a crash never; it asks once and waits 100 ms for each call of `GetService`.
-//! - There is one address for each instance, no weight, no state and no named port. An instance is published while it is up: one that is starting is not
-//!   there yet, and one that is draining says goodbye.
-//! - There are no generations: two owners of one id are not told from one, and none is superseded.
+//! - go-micro sees one address of each instance, and no weight, state or named port. An instance is published while it is up: one that is
+//!   starting is not there yet, and one that is draining says goodbye, since go-micro would call it.
+//! - Programs of hereabouts tell each other all of it in an object that go-micro ignores, also which of two owners of one id is the later.
 //! - Names are letters, digits, `.`, `_` and `-`, with at most 63 between two dots. An instance without a version gets `latest`.
 //! - There are no namespaces and, as with all multicast DNS, no authentication.
 

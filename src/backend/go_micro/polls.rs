@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::bucket::Bucket;
 use super::super::feeds::Feeds;
 use super::super::{Feed, Limits, Outage, Scope};
 use super::Counters;
@@ -22,13 +23,21 @@ const ASK_AGAIN: Duration = Duration::from_millis(150);
 const ANSWER_TIME: Duration = Duration::from_millis(350);
 /// Questions in a row that an instance may leave unanswered.
 const UNANSWERED: u32 = 3;
+/// Questions at once, and a second, at most: anybody can make up services.
+const QUESTIONS_AT_ONCE: u32 = 200;
+const QUESTIONS_A_SECOND: u32 = 100;
+/// A question that may not be asked yet waits about so long.
+const WAITS: Duration = Duration::from_millis(250);
+/// The list of all is said to be complete by then.
+const SYNCED_AT_LAST: Duration = Duration::from_secs(3);
 /// Services that are followed, at most, where all are: far more than a LAN has.
 const MAX_SERVICES: usize = 1024;
 
 /// A round of questions for a name.
 #[derive(Debug)]
 struct Round {
-    asks: [Option<Instant>; 2],
+    asked: u32,
+    next: Option<Instant>,
     ends: Instant,
 }
 
@@ -48,6 +57,16 @@ struct Seen {
     instance: Arc<Instance>,
     is_heard: bool,
     unanswered: u32,
+    left: Left,
+}
+
+/// Whether an instance has said goodbye. Somebody else may have said it, so it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    No,
+    Said,
+    /// It was asked for since.
+    Asked,
 }
 
 #[derive(Debug)]
@@ -63,6 +82,9 @@ pub(super) struct Polls {
     listed: BTreeMap<ServiceName, Instant>,
     /// There is no link.
     is_cut_off: bool,
+    /// Since when all are observed.
+    began: Instant,
+    budget: Bucket,
 }
 
 impl Polled {
@@ -75,28 +97,42 @@ impl Polled {
         }
     }
 
-    /// Whether it is to be asked for now.
-    fn take_due(&mut self, now: Instant) -> bool {
-        if self.next <= now {
-            self.round = Some(Round {
-                asks: [Some(now), Some(now + ASK_AGAIN)],
-                ends: now + ANSWER_TIME,
-            });
-            self.next = now + ASK_EVERY.mul_f64(0.9 + 0.2 * fastrand::f64());
-            for seen in self.instances.values_mut() {
-                seen.is_heard = false;
+    /// Begins a round that is due, for which there is room in the budget.
+    fn begin_round(&mut self, budget: &mut Bucket, now: Instant) {
+        if self.next > now || self.round.is_some() {
+            return;
+        }
+        if !budget.take(now) {
+            self.next = now + WAITS.mul_f64(0.5 + fastrand::f64());
+            return;
+        }
+        self.round = Some(Round {
+            asked: 0,
+            next: Some(now),
+            ends: now + ANSWER_TIME,
+        });
+        self.next = now + ASK_EVERY.mul_f64(0.9 + 0.2 * fastrand::f64());
+        for seen in self.instances.values_mut() {
+            seen.is_heard = false;
+            if seen.left == Left::Said {
+                seen.left = Left::Asked;
             }
         }
+    }
+
+    /// Whether it is to be asked for now: a second time only where somebody has not answered.
+    fn take_due(&mut self, now: Instant) -> bool {
+        let is_complete = self.is_known && self.instances.values().all(|seen| seen.is_heard);
         let Some(round) = &mut self.round else {
             return false;
         };
-        let is_complete = self.is_known && self.instances.values().all(|seen| seen.is_heard);
-        let due = round.asks.iter_mut().find(|at| at.is_some_and(|at| at <= now));
-        // Where all have answered there is no second question.
-        due.is_some_and(|due| {
-            due.take()
-                .is_some_and(|at| !is_complete || at + ASK_AGAIN > round.ends - ASK_AGAIN)
-        })
+        if round.next.is_none_or(|next| next > now) {
+            return false;
+        }
+        let is_first = round.asked == 0;
+        round.asked += 1;
+        round.next = is_first.then(|| now + ASK_AGAIN);
+        is_first || !is_complete
     }
 
     /// Ends a round that is over. Returns whether it has.
@@ -105,28 +141,26 @@ impl Polled {
         if is_over {
             self.is_known = true;
             for seen in self.instances.values_mut() {
-                seen.unanswered = if seen.is_heard { 0 } else { seen.unanswered + 1 };
+                seen.unanswered = match seen.left {
+                    _ if seen.is_heard => 0,
+                    Left::Asked => UNANSWERED,
+                    Left::No | Left::Said => seen.unanswered + 1,
+                };
             }
         }
         is_over
     }
 
     fn next(&self) -> Instant {
-        let round = self.round.as_ref();
-        let of_round = round.map(|round| {
-            round
-                .asks
-                .iter()
-                .flatten()
-                .copied()
-                .fold(round.ends, Instant::min)
-        });
-        of_round.unwrap_or(self.next).min(self.next)
+        match &self.round {
+            Some(round) => round.next.map_or(round.ends, |next| next.min(round.ends)),
+            None => self.next,
+        }
     }
 }
 
 impl Polls {
-    pub(super) fn new(feeds: Arc<Feeds>, counters: Arc<Counters>, limits: Limits) -> Self {
+    pub(super) fn new(feeds: Arc<Feeds>, counters: Arc<Counters>, limits: Limits, now: Instant) -> Self {
         Self {
             feeds,
             counters,
@@ -136,6 +170,8 @@ impl Polls {
             list: None,
             listed: BTreeMap::new(),
             is_cut_off: false,
+            began: now,
+            budget: Bucket::new(QUESTIONS_AT_ONCE, QUESTIONS_A_SECOND, now),
         }
     }
 
@@ -149,6 +185,9 @@ impl Polls {
                 .any(|(known, other)| known == scope && other.is_same(feed));
             match scope {
                 Scope::All => {
+                    if self.list.is_none() {
+                        self.began = now;
+                    }
                     self.list.get_or_insert_with(|| Polled::new(now));
                 }
                 Scope::Service(service) => {
@@ -177,7 +216,7 @@ impl Polls {
                     .iter()
                     .any(|(scope, _)| *scope == Scope::Service(service.clone()))
         });
-        self.tell_synced();
+        self.tell_synced(now);
     }
 
     /// Forgets what nobody reads any longer.
@@ -212,6 +251,7 @@ impl Polls {
         let mut gone = Vec::new();
         let mut has_ended = false;
         for (service, polled) in &mut self.services {
+            polled.begin_round(&mut self.budget, now);
             if polled.take_due(now) {
                 names.push(wire::name_of_service(service.as_str()));
             }
@@ -223,6 +263,7 @@ impl Polls {
             gone.extend(silent.map(|(id, _)| (service.clone(), id.clone())));
         }
         if let Some(list) = &mut self.list {
+            list.begin_round(&mut self.budget, now);
             if list.take_due(now) {
                 names.push(SERVICES.to_owned());
             }
@@ -233,7 +274,7 @@ impl Polls {
         }
         if has_ended {
             self.forget_unlisted(now);
-            self.tell_synced();
+            self.tell_synced(now);
         }
         names
     }
@@ -254,6 +295,11 @@ impl Polls {
         }
         if found.leaves {
             return self.take_goodbye(&found.name, now);
+        }
+        let is_of = |service: &ServiceName| found.name.ends_with(&suffix_of(service));
+        if self.list.is_none() && !self.services.keys().any(is_of) {
+            // Nobody wants to know of it, so it is not even read.
+            return;
         }
         let instance = match wire::read(&found.name, &found.strings, &found.addresses) {
             Ok(instance) => Arc::new(instance),
@@ -276,8 +322,11 @@ impl Polls {
             instance: instance.clone(),
             is_heard: true,
             unanswered: 0,
+            left: Left::No,
         };
         match polled.instances.get_mut(instance.id()) {
+            // Of two owners of one id the later one is shown.
+            Some(known) if instance.generation() < known.instance.generation() => return,
             Some(known) if known.instance == instance => {
                 *known = seen;
                 return;
@@ -313,16 +362,13 @@ impl Polls {
         self.services.entry(service).or_insert_with(|| Polled::new(now));
     }
 
-    /// An instance says that it leaves. Somebody else may say so, too, so it is asked for at once.
+    /// An instance says that it leaves: it is asked for, and gone where it does not answer.
     fn take_goodbye(&mut self, name: &str, now: Instant) {
-        let suffix_of = |service: &ServiceName| format!(".{}", wire::name_of_service(service.as_str()));
-        let of_name = self.services.iter().find_map(|(service, polled)| {
-            let id = InstanceId::new(name.strip_suffix(&suffix_of(service))?).ok()?;
-            polled.instances.contains_key(&id).then(|| (service.clone(), id))
-        });
-        if let Some((service, id)) = of_name {
-            self.remove(&service, &id);
-            if let Some(polled) = self.services.get_mut(&service) {
+        for (service, polled) in &mut self.services {
+            let id = name.strip_suffix(&suffix_of(service)).map(InstanceId::new);
+            let Some(Ok(id)) = id else { continue };
+            if let Some(seen) = polled.instances.get_mut(&id).filter(|seen| seen.left == Left::No) {
+                seen.left = Left::Said;
                 polled.next = now;
             }
         }
@@ -366,14 +412,15 @@ impl Polls {
     }
 
     /// Tells which scopes are known as a whole.
-    fn tell_synced(&self) {
+    fn tell_synced(&self, now: Instant) {
         for (scope, feed) in &self.scopes {
             let is_known = match scope {
                 Scope::Service(service) => self.services.get(service).is_some_and(|polled| polled.is_known),
                 Scope::All => {
-                    let list = self.list.as_ref();
-                    list.is_some_and(|list| list.is_known)
-                        && self.services.values().all(|polled| polled.is_known)
+                    let is_list_known = self.list.as_ref().is_some_and(|list| list.is_known);
+                    // Where more and more are made up, it is not waited for all of them.
+                    let is_late = now >= self.began + SYNCED_AT_LAST;
+                    is_list_known && (is_late || self.services.values().all(|polled| polled.is_known))
                 }
             };
             if is_known && feed.is_stale() {
@@ -387,3 +434,11 @@ impl Polls {
         }
     }
 }
+
+/// The end of the names of a service's instances.
+fn suffix_of(service: &ServiceName) -> String {
+    format!(".{}", wire::name_of_service(service.as_str()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,13 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use simple_dns::Name;
 
+use crate::backend::ours;
 use crate::instance::{
-    Address, DEFAULT_WEIGHT, Instance, InstanceId, Invalid, MAX_METADATA_KEYS, ServiceName, State,
+    Address, DEFAULT_WEIGHT, Generation, Instance, InstanceId, Invalid, MAX_ADDRESSES, MAX_METADATA_KEYS,
+    MAX_RECORD_LEN, MAX_VERSION_LEN, ServiceName, State,
 };
 
 /// The domain, in place of `local`.
@@ -23,20 +27,50 @@ const MAX_LABEL: usize = 63;
 const MAX_STRING: usize = 255;
 /// What a TXT record may become when it is inflated: far above what an instance says, far below what fills memory.
 const MAX_TEXT: usize = 64 * 1024;
+/// Bytes of metadata that are kept of an instance: four times as much as one of ours has.
+const MAX_METADATA: usize = 4 * MAX_RECORD_LEN;
 /// The effort of the compression, which is that of zlib by default.
 const LEVEL: u8 = 6;
 
 /// What a TXT record says; go-micro's names.
-#[derive(Serialize, Deserialize)]
-struct Text {
+#[derive(Deserialize)]
+struct Text<'a> {
     #[serde(rename = "Service", default)]
     service: String,
     #[serde(rename = "Version", default)]
     version: String,
-    #[serde(rename = "Endpoints", default)]
-    endpoints: Option<serde_json::Value>,
     #[serde(rename = "Metadata", default)]
     metadata: Option<BTreeMap<String, String>>,
+    /// What go-micro ignores.
+    #[serde(default, borrow, skip_serializing)]
+    hereabouts: Option<&'a RawValue>,
+}
+
+/// A TXT record as it is written.
+#[derive(Serialize)]
+struct WrittenText<'a> {
+    #[serde(rename = "Service")]
+    service: &'a str,
+    #[serde(rename = "Version")]
+    version: &'a str,
+    #[serde(rename = "Endpoints")]
+    endpoints: Option<()>,
+    #[serde(rename = "Metadata")]
+    metadata: BTreeMap<&'a str, &'a str>,
+    hereabouts: WrittenOurs<'a>,
+}
+
+/// Our object, with the version, which may be empty there.
+#[derive(Serialize)]
+struct WrittenOurs<'a> {
+    #[serde(flatten)]
+    ours: ours::Written<'a>,
+    version: &'a str,
+}
+
+#[derive(Deserialize)]
+struct ReadVersion {
+    version: Option<String>,
 }
 
 /// An instance as it is published.
@@ -46,6 +80,7 @@ pub(super) struct Written {
     /// Its full name.
     pub(super) name: String,
     pub(super) address: SocketAddr,
+    pub(super) generation: Generation,
     /// The strings of its TXT record.
     pub(super) strings: Vec<Vec<u8>>,
 }
@@ -69,23 +104,21 @@ pub(super) fn write(instance: &Instance) -> Result<Written, Invalid> {
         let rule = "it must have an IP address to be published in go-micro's dialect of multicast DNS";
         return Err(Invalid::new("instance", id, rule));
     };
-    let text = Text {
-        service: service.to_owned(),
+    let text = WrittenText {
+        service,
         // Without one go-micro's watchers see nothing.
         version: match instance.version() {
-            "" => "latest".to_owned(),
-            version => version.to_owned(),
+            "" => "latest",
+            version => version,
         },
         endpoints: None,
-        metadata: Some(
-            instance
-                .metadata()
-                .iter()
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .collect(),
-        ),
+        metadata: instance.metadata().iter().collect(),
+        hereabouts: WrittenOurs {
+            ours: ours::Written::of(instance),
+            version: instance.version(),
+        },
     };
-    // Maps of strings to strings can always be written.
+    // Maps of strings to strings and numbers can always be written.
     let json = serde_json::to_vec(&text).unwrap_or_default();
     let packed = miniz_oxide::deflate::compress_to_vec_zlib(&json, LEVEL);
     let mut digits = String::with_capacity(2 * packed.len());
@@ -93,10 +126,16 @@ pub(super) fn write(instance: &Instance) -> Result<Written, Invalid> {
         // Writing to a string does not fail.
         let _ = write!(digits, "{byte:02x}");
     }
+    let name = format!("{id}.{}", name_of_service(service));
+    if Name::new(&name).is_err() {
+        let rule = "in go-micro's dialect of multicast DNS it must make, with the name of its service, a name of DNS";
+        return Err(Invalid::new("id", id, rule));
+    }
     Ok(Written {
         service: service.to_owned(),
-        name: format!("{id}.{}", name_of_service(service)),
+        name,
         address,
+        generation: instance.generation(),
         strings: digits
             .into_bytes()
             .chunks(MAX_STRING)
@@ -127,22 +166,50 @@ pub(super) fn read(
     let packed = unhex(&strings.concat()).ok_or("no hexadecimal digits")?;
     let json = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(&packed, MAX_TEXT)
         .map_err(|_| "no compressed text, or too much of it")?;
-    let text: Text = serde_json::from_slice(&json).map_err(|_| "no JSON of a service")?;
+    let text: Text<'_> = serde_json::from_slice(&json).map_err(|_| "no JSON of a service")?;
     let id = name
         .strip_suffix(&format!(".{}", name_of_service(&text.service)))
         .ok_or("a name of another service")?;
     let service = ServiceName::new(text.service).map_err(|_| "a bad service name")?;
     let id = InstanceId::new(id).map_err(|_| "a bad id")?;
-    if text.version.chars().any(char::is_control) {
+    let ours = text.hereabouts.map(ours::Read::of).transpose()?.flatten();
+    // One that was written as the latest may have none.
+    let written: Option<ReadVersion> = text
+        .hereabouts
+        .and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let version = written
+        .and_then(|written| written.version)
+        .unwrap_or(text.version);
+    if version.len() > MAX_VERSION_LEN || version.chars().any(char::is_control) {
         return Err("a bad version");
     }
-    let addresses = addresses.iter().map(|address| Address::Ip(*address)).collect();
-    let mut instance = Instance::found(service, id, addresses);
-    for (key, value) in text.metadata.iter().flatten().take(MAX_METADATA_KEYS) {
-        instance.metadata_mut().insert_read(key, value);
+    let listed = ours.as_ref().and_then(ours::Read::addresses);
+    let addresses: Vec<Address> = match listed {
+        Some(listed) => listed
+            .iter()
+            .take(MAX_ADDRESSES)
+            .filter_map(|text| text.parse().ok())
+            .collect(),
+        None => addresses.iter().map(|address| Address::Ip(*address)).collect(),
+    };
+    if addresses.is_empty() {
+        return Err("no address");
     }
-    instance.set_read(&text.version, DEFAULT_WEIGHT, State::Up);
-    Ok(instance)
+    let mut instance = Instance::found(service, id, addresses);
+    let mut room = MAX_METADATA;
+    for (key, value) in text.metadata.iter().flatten().take(MAX_METADATA_KEYS) {
+        if let Some(left) = room.checked_sub(key.len() + value.len()) {
+            room = left;
+            instance.metadata_mut().insert_read(key, value);
+        }
+    }
+    match ours {
+        Some(ours) => ours.complete(instance, &version),
+        None => {
+            instance.set_read(&version, DEFAULT_WEIGHT, State::Up);
+            Ok(instance)
+        }
+    }
 }
 
 fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
@@ -164,6 +231,10 @@ fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn at() -> SocketAddr {
+        "10.0.0.1:8080".parse().unwrap()
+    }
+
     #[test]
     fn what_is_written_is_read_again() {
         let instance = Instance::new("go.micro.greeter", 8080)
@@ -171,18 +242,19 @@ mod tests {
             .and_then(|i| i.with_version("1.0"))
             .and_then(|i| i.with_metadata("protocol", "grpc"))
             .and_then(|i| i.with_metadata("long", "x".repeat(190)))
-            .and_then(|i| i.with_address("10.0.0.1:8080".parse::<Address>().unwrap()))
-            .unwrap();
+            .and_then(|i| i.with_port("metrics", 9090))
+            .and_then(|i| i.with_address(at()))
+            .unwrap()
+            .with_weight(7)
+            .with_generation(Generation::new(1_700_000_000_000, 3));
         let written = write(&instance).unwrap();
         assert_eq!(written.name, "greeter-1.2.go.micro.greeter.micro");
         assert!(written.strings.iter().all(|string| string.len() <= MAX_STRING));
-        let read = read(&written.name, &written.strings, &[written.address]).unwrap();
-        assert_eq!(
-            (read.service(), read.id(), read.version()),
-            (instance.service(), instance.id(), "1.0")
-        );
-        assert_eq!(read.metadata().get("protocol"), Some("grpc"));
-        assert_eq!(read.addresses()[0].to_string(), "10.0.0.1:8080");
+        let found = read(&written.name, &written.strings, &[written.address]).unwrap();
+        assert_eq!(found, instance.clone().into_found());
+        // An empty version stays so between us.
+        let written = write(&instance.with_version("").unwrap()).unwrap();
+        assert_eq!(read(&written.name, &written.strings, &[]).unwrap().version(), "");
     }
 
     #[test]
@@ -195,23 +267,20 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_or_written_says_why() {
-        let instance =
-            |service: &str, id: &str| Instance::new(service, 80).and_then(|i| i.with_id(id)).unwrap();
-        let at = |instance: Instance| {
-            instance
-                .with_address("10.0.0.1:80".parse::<Address>().unwrap())
-                .unwrap()
+        let instance = |service: &str, id: &str| {
+            let instance = Instance::new(service, 80).and_then(|i| i.with_id(id));
+            instance.and_then(|i| i.with_address(at())).unwrap()
         };
         for bad in [
-            at(instance("a b", "1")),
-            at(instance("greeter", "ü")),
-            at(instance(&"x".repeat(64), "1")),
-            at(instance("a..b", "1")),
-            instance("greeter", "1"),
+            instance("a b", "1"),
+            instance("greeter", "ü"),
+            instance(&"x".repeat(64), "1"),
+            instance("a..b", "1"),
+            instance(&["x"; 60].join("."), &["y"; 90].join(".")),
+            Instance::new("greeter", 80).unwrap(),
         ] {
             assert!(write(&bad).is_err(), "{bad}");
         }
-        let bomb = miniz_oxide::deflate::compress_to_vec_zlib(&vec![b' '; MAX_TEXT + 1], LEVEL);
         let hex = |bytes: &[u8]| {
             bytes
                 .iter()
@@ -219,24 +288,36 @@ mod tests {
                 .collect::<String>()
                 .into_bytes()
         };
-        let json = |json: &str| {
-            hex(&miniz_oxide::deflate::compress_to_vec_zlib(
-                json.as_bytes(),
-                LEVEL,
-            ))
-        };
+        let packed = |text: &[u8]| hex(&miniz_oxide::deflate::compress_to_vec_zlib(text, LEVEL));
+        let json = |json: &str| packed(json.as_bytes());
+        let good = json(r#"{"Service":"greeter","Endpoints":null,"Metadata":null}"#);
+        let found = read("1.greeter.micro", std::slice::from_ref(&good), &[at()]).unwrap();
+        assert_eq!((found.version(), found.generation()), ("", Generation::ZERO));
+        assert!(
+            read("1.greeter.micro", &[good], &[]).is_err(),
+            "it has no address"
+        );
+        let long = format!(r#"{{"Service":"greeter","Version":"{}"}}"#, "1".repeat(201));
         for bad in [
             b"xy".to_vec(),
             b"7".to_vec(),
             Vec::new(),
-            hex(&bomb),
+            packed(&vec![b' '; MAX_TEXT + 1]),
             json("[]"),
             json(r#"{"Service":"other"}"#),
             json(r#"{"Service":""}"#),
+            json(r#"{"Service":"greeter","hereabouts":{}}"#),
+            json(&long),
         ] {
-            assert!(read("1.greeter.micro", &[bad], &[]).is_err());
+            assert!(read("1.greeter.micro", &[bad], &[at()]).is_err());
         }
-        let good = json(r#"{"Service":"greeter","Endpoints":null,"Metadata":null}"#);
-        assert!(read("1.greeter.micro", &[good], &[]).is_ok());
+        let much: String = (0..64)
+            .map(|n| format!(r#","{n}":"{}""#, "x".repeat(900)))
+            .collect();
+        let much = json(&format!(
+            r#"{{"Service":"greeter","Metadata":{{"a":"b"{much}}}}}"#
+        ));
+        let found = read("1.greeter.micro", &[much], &[at()]).unwrap();
+        assert_eq!(found.metadata().iter().count(), 4);
     }
 }

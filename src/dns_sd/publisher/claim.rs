@@ -25,6 +25,11 @@ const GIVES_WAY: Duration = Duration::from_secs(1);
 /// RFC 6762, 8.1: after so many conflicts it is asked in these intervals only.
 const MANY_CONFLICTS: u32 = 15;
 const AFTER_MANY: Duration = Duration::from_secs(5);
+/// When a probe that could not be sent on any link is tried again.
+const UNHEARD: Duration = Duration::from_secs(1);
+/// The types of the two records (RFC 1035, 3.2.2; RFC 2782), by which they are put in order.
+const TXT_TYPE: u16 = 16;
+const SRV_TYPE: u16 = 33;
 /// The time to live of the records in a probe, which nobody keeps.
 const TTL: u32 = 120;
 
@@ -134,21 +139,30 @@ impl Claim {
         };
     }
 
-    /// Does what is due. Returns a packet to send to everybody.
-    pub(super) fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
+    /// Asks again whether somebody has it, as where other links are there.
+    pub(super) fn probe_again(&mut self, now: Instant) {
+        self.state = State::first(now);
+    }
+
+    /// Does what is due. `send` sends a packet to everybody, and returns on how many links.
+    pub(super) fn poll(&mut self, now: Instant, send: impl FnOnce(&[u8]) -> usize) {
+        let probe = self.probe();
         let State::Probing { asked, next } = &mut self.state else {
-            return None;
+            return;
         };
         if *next > now {
-            return None;
+            return;
         }
         if *asked >= PROBES {
             self.state = State::Held;
-            return None;
+            return;
         }
-        *asked += 1;
-        *next = now + PROBE_EVERY;
-        self.probe()
+        // Where nobody could hear it, nobody was asked.
+        let is_sent = probe.is_some_and(|probe| send(&probe) > 0);
+        (*asked, *next) = match is_sent {
+            true => (*asked + 1, now + PROBE_EVERY),
+            false => (*asked, now + UNHEARD),
+        };
     }
 
     /// Takes in what somebody says. Returns whether the name is another one's.
@@ -157,6 +171,9 @@ impl Claim {
             Said::Have(records) => (true, records),
             Said::Want(records) => (false, records),
         };
+        if !records.iter().any(|record| record.name == self.full) {
+            return false;
+        }
         let of_name = records
             .iter()
             .filter(|record| record.name == self.full && record.ttl > 0);
@@ -172,15 +189,22 @@ impl Claim {
             return false;
         }
         match &mut self.state {
-            State::Probing { .. } if is_had => true,
+            // One who has not asked is not answered.
+            State::Probing { asked, .. } if is_had => *asked > 0,
             State::Probing { asked, next } => {
                 if *asked > 0 && ours.cmp(&theirs) == Ordering::Less {
                     (*asked, *next) = (0, now + GIVES_WAY);
                 }
                 false
             }
-            // Of two who have it the one gives way that would have then: both know that. One who only wants it is told by the daemon.
-            State::Held => is_had && mine < other,
+            State::Held => {
+                if is_had {
+                    // It is asked for again (RFC 6762, 9): first by the one that would have given way.
+                    let first = if mine < other { now } else { now + 2 * GIVES_WAY };
+                    self.state = State::first(first);
+                }
+                false
+            }
         }
     }
 
@@ -241,9 +265,6 @@ impl State {
     }
 }
 
-const TXT_TYPE: u16 = 16;
-const SRV_TYPE: u16 = 33;
-
 /// The type of a record, and its data without compression.
 fn data_of(data: &Data) -> Option<(u16, Vec<u8>)> {
     match data {
@@ -293,8 +314,12 @@ mod tests {
     /// The next packet of a claim, as others read it, and when it is sent.
     fn next(claim: &mut Claim) -> Option<(Instant, Said)> {
         let at = claim.next()?;
-        let packet = claim.poll(at)?;
-        Some((at, Reader.read_query(&packet).unwrap()))
+        let mut sent = None;
+        claim.poll(at, |packet| {
+            sent = Reader.read_query(packet);
+            1
+        });
+        Some((at, sent?))
     }
 
     fn has(host: &str) -> Said {
@@ -327,9 +352,33 @@ mod tests {
         assert!(claim.is_held() && asked.len() == 3 && asked[0] < PROBE_EVERY);
         assert_eq!(asked[2] - asked[0], 2 * PROBE_EVERY);
         assert!(!claim.handle(&has("a"), now));
-        // Somebody else has it: the one with the later data keeps it.
-        assert!(!claim.handle(&has("0"), now));
-        assert!(claim.handle(&has("b"), now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conflict_over_a_name_that_is_held_is_decided_by_asking_again() {
+        let now = Instant::now();
+        for (other, is_earlier) in [("b", true), ("0", false)] {
+            let mut claim = claim("a", now);
+            while next(&mut claim).is_some() {}
+            assert!(claim.is_held());
+            assert!(!claim.handle(&has(other), now) && !claim.is_held());
+            // What was said before it has asked counts for nothing, since anybody can say it.
+            assert!(!claim.handle(&has(other), now));
+            assert_eq!(claim.next().unwrap() < now + GIVES_WAY, is_earlier);
+            let (at, _) = next(&mut claim).unwrap();
+            assert!(claim.handle(&has(other), at));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_nobody_can_hear_does_not_count() {
+        let mut claim = claim("a", Instant::now());
+        for _ in 0..10 {
+            let at = claim.next().unwrap();
+            claim.poll(at, |_| 0);
+        }
+        assert!(!claim.is_held());
+        assert_eq!(std::iter::from_fn(|| next(&mut claim)).count(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -346,10 +395,9 @@ mod tests {
                 let due = |at: usize| both[at].next().filter(|_| !taken[at]);
                 let at = usize::from(due(0).is_none_or(|first| due(1).is_some_and(|second| second < first)));
                 let Some(when) = both[at].next() else { break };
-                let said = both[at]
-                    .poll(when)
-                    .map(|packet| Reader.read_query(&packet).unwrap());
-                let Some(said) = said else { continue };
+                let Some((_, said)) = next(&mut both[at]) else {
+                    continue;
+                };
                 // The daemon of one who has it answers.
                 let answer = both[1 - at].is_held().then(|| has(["b", "a"][at]));
                 both[1 - at].handle(&said, when);
@@ -364,7 +412,8 @@ mod tests {
     async fn a_name_that_is_had_is_given_up_and_the_next_one_claimed() {
         let now = Instant::now();
         let mut claim = claim("a", now);
-        assert!(claim.handle(&has("A-host"), now));
+        let (at, _) = next(&mut claim).unwrap();
+        assert!(claim.handle(&has("A-host"), at));
         claim.rename(full("page (2)"), now);
         assert!(!claim.handle(&has("b"), now), "it is no longer of this name");
         for n in 0..MANY_CONFLICTS {

@@ -1,5 +1,6 @@
 //! The daemon of `mdns-sd`: a thread with sockets of its own, which announces, answers and says goodbye.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mdns_sd::{Error, IfKind, ServiceDaemon, ServiceInfo, TxtProperty};
@@ -7,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{GOODBYE_TIME, Wanted};
 use crate::dns_sd::name::Name;
-use crate::net::Interfaces;
+use crate::net::{Interface, Interfaces, same_subnet};
 
 /// How long the daemon's queue of commands may be full.
 const QUEUE_TIME: Duration = Duration::from_secs(2);
@@ -18,6 +19,8 @@ pub(super) struct Daemon {
     daemon: ServiceDaemon,
     /// The interfaces on which it publishes.
     interfaces: Vec<String>,
+    /// Their addresses, with the lengths of their prefixes.
+    subnets: Vec<(IpAddr, u8)>,
 }
 
 impl Daemon {
@@ -28,6 +31,7 @@ impl Daemon {
         Ok(Self {
             daemon,
             interfaces: Vec::new(),
+            subnets: Vec::new(),
         })
     }
 
@@ -35,8 +39,15 @@ impl Daemon {
     /// a link, too.
     pub(super) fn follow(&mut self, used: &Interfaces) {
         let reach_others = used.iter().any(|interface| !interface.loopback);
-        let names = used.iter().filter(|interface| interface.loopback != reach_others);
-        let names: Vec<String> = names.map(|interface| interface.name.clone()).collect();
+        let published: Vec<&Interface> = used
+            .iter()
+            .filter(|interface| interface.loopback != reach_others)
+            .collect();
+        self.subnets = published
+            .iter()
+            .flat_map(|interface| interface.addresses.clone())
+            .collect();
+        let names: Vec<String> = published.iter().map(|interface| interface.name.clone()).collect();
         let kinds = |names: &[String], others: &[String]| -> Vec<IfKind> {
             let names = names.iter().filter(|name| !others.contains(name));
             names.map(|name| IfKind::Name(name.clone())).collect()
@@ -52,6 +63,21 @@ impl Daemon {
 
     /// Announces a service under a name that it has claimed, or again.
     pub(super) async fn register(&self, wanted: &Wanted, name: &str, host: &str) -> Result<(), Error> {
+        let is_in_subnet = |ip: &IpAddr| {
+            self.subnets
+                .iter()
+                .any(|(own, prefix)| same_subnet(*own, *ip, *prefix))
+        };
+        if wanted
+            .addresses
+            .as_ref()
+            .is_some_and(|ips| !ips.iter().any(is_in_subnet))
+        {
+            // It would never say so.
+            return Err(Error::Msg(
+                "none of its addresses is in a subnet of this machine".to_owned(),
+            ));
+        }
         let info = info_of(wanted, name, host)?;
         ask(|| self.daemon.register(info.clone())).await
     }
@@ -107,6 +133,9 @@ fn info_of(wanted: &Wanted, name: &str, host: &str) -> Result<ServiceInfo, Error
     let mut info = ServiceInfo::new(&kind, name, host, addresses, wanted.port, txt.collect::<Vec<_>>())?;
     if wanted.addresses.is_none() {
         info = info.enable_addr_auto();
+        if wanted.is_ipv4_only {
+            info.set_interfaces(vec![IfKind::IPv4]);
+        }
     }
     // Its name is claimed already, and its host has a name that nobody else has.
     info.set_requires_probe(false);

@@ -1,6 +1,6 @@
 //! The task that claims names, and tells a daemon of mdns-sd what to publish.
 //!
-//! What a daemon keeps of what strangers say has no bound, so it is counted, and the daemon is replaced where that is too much.
+//! A daemon keeps what strangers say without a bound, so that is counted, and the daemon is replaced where it is too much.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -23,6 +23,9 @@ const ENDS_AFTER: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The records of others, and the timers for them, that the daemon may keep.
 const MAX_KEPT: i64 = 20_000;
+/// A daemon is replaced after this at the earliest, and each further time after twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// A service is announced a second time after this (RFC 6762, 8.3): the daemon forgets that for a name with capital letters.
 const ANNOUNCED_AGAIN: Duration = Duration::from_secs(1);
 /// The last number that a name gets; with it a name of the greatest length is still a label.
@@ -38,11 +41,17 @@ struct Active {
     host: String,
     claim: Claim,
     published: Published,
+    /// Whether it was said that it can't be published.
+    is_told: bool,
 }
 
 /// Whether the daemon publishes a service.
 enum Published {
     No,
+    /// The daemon did not take it; it is tried again.
+    Failed {
+        again: Instant,
+    },
     /// It is to announce it again.
     Once {
         again: Instant,
@@ -55,6 +64,7 @@ struct Open {
     daemon: Daemon,
     /// By which names are claimed.
     sockets: Sockets<Reader>,
+    interfaces: Interfaces,
     looked: Instant,
     /// When there was nothing to publish any more.
     idle_since: Option<Instant>,
@@ -66,6 +76,11 @@ pub(super) struct Task {
     active: Vec<Active>,
     /// Full names that others have.
     taken: HashSet<Name>,
+    /// When the daemon was replaced last, and how long it is not replaced again after that.
+    replaced: Instant,
+    pause: Duration,
+    /// When it is tried again to start one.
+    retry_at: Option<Instant>,
 }
 
 impl Task {
@@ -75,6 +90,9 @@ impl Task {
             open: None,
             active: Vec::new(),
             taken: HashSet::new(),
+            replaced: Instant::now(),
+            pause: FIRST_PAUSE,
+            retry_at: None,
         }
     }
 
@@ -103,10 +121,12 @@ impl Task {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let open = self.open.as_ref()?;
+        let Some(open) = &self.open else {
+            return self.retry_at;
+        };
         let of_active = self.active.iter().flat_map(|active| {
             let again = match active.published {
-                Published::Once { again } => Some(again),
+                Published::Once { again } | Published::Failed { again } => Some(again),
                 Published::No | Published::Twice => None,
             };
             [active.claim.next(), again]
@@ -124,30 +144,37 @@ impl Task {
         }
         for at in 0..self.active.len() {
             let active = &mut self.active[at];
-            if let Some(probe) = active.claim.poll(now)
-                && let Some(open) = &self.open
-            {
-                open.sockets.send(&probe, Links::All);
+            if let Some(open) = &self.open {
+                active
+                    .claim
+                    .poll(now, |probe| open.sockets.send(probe, Links::All));
             }
-            let next = match active.published {
-                Published::No if active.claim.is_held() => Published::Once {
-                    again: now + ANNOUNCED_AGAIN,
-                },
-                Published::Once { again } if again <= now => Published::Twice,
+            let is_first = match active.published {
+                Published::No if active.claim.is_held() => true,
+                Published::Failed { again } if active.claim.is_held() && again <= now => true,
+                Published::Once { again } if again <= now => false,
                 _ => continue,
             };
-            self.register(at).await;
-            let is_new = matches!(self.active[at].published, Published::No);
-            self.active[at].published = next;
-            if is_new {
+            let is_taken = self.register(at).await;
+            self.active[at].published = match (is_taken, is_first) {
+                (false, _) => Published::Failed {
+                    again: now + LOOK_EVERY,
+                },
+                (true, true) => Published::Once {
+                    again: now + ANNOUNCED_AGAIN,
+                },
+                (true, false) => Published::Twice,
+            };
+            if is_first && is_taken {
                 self.note_published(at);
             }
         }
-        if self
+        let looks_at = self
             .open
             .as_ref()
-            .is_some_and(|open| open.looked + LOOK_EVERY <= now)
-        {
+            .map(|open| open.looked + LOOK_EVERY)
+            .or(self.retry_at);
+        if looks_at.is_some_and(|at| at <= now) {
             self.look(now).await;
         }
     }
@@ -171,7 +198,7 @@ impl Task {
                     let active = &mut self.active[at];
                     active.claim.set_data(wanted.strings(), wanted.port);
                     active.wanted = wanted;
-                    if !matches!(active.published, Published::No) {
+                    if self.active[at].is_published() {
                         self.register(at).await;
                     }
                 }
@@ -201,6 +228,7 @@ impl Task {
             host: format!("{host}.local."),
             claim,
             published: Published::No,
+            is_told: false,
         });
     }
 
@@ -235,7 +263,7 @@ impl Task {
             self.taken.clear();
         }
         self.taken.insert(self.active[at].claim.full().clone());
-        if !matches!(self.active[at].published, Published::No) {
+        if self.active[at].is_published() {
             // The other one announces itself again, as its own record is said to end (RFC 6762, 9).
             self.unregister(&self.active[at]).await;
         }
@@ -253,23 +281,24 @@ impl Task {
         self.tell_names(&self.active[at].owner);
     }
 
-    async fn register(&self, at: usize) {
-        let Some(open) = &self.open else { return };
-        let active = &self.active[at];
+    /// Has the daemon announce a service. Returns whether it does.
+    async fn register(&mut self, at: usize) -> bool {
+        let Some(open) = &self.open else { return false };
+        let active = &mut self.active[at];
         let name = active.name();
         let registered = open.daemon.register(&active.wanted, &name, &active.host).await;
-        if let Err(error) = registered {
-            tracing::warn!(
-                "can't publish \"{}\": {}",
-                escaped(&name),
-                escaped(&error.to_string())
-            );
+        if let Err(error) = &registered
+            && !std::mem::replace(&mut active.is_told, true)
+        {
+            let why = error.to_string();
+            tracing::warn!("can't publish \"{}\": {}", escaped(&name), escaped(&why));
         }
+        registered.is_ok()
     }
 
     async fn unregister(&self, active: &Active) {
         if let Some(open) = &self.open
-            && !matches!(active.published, Published::No)
+            && active.is_published()
         {
             open.daemon.unregister(active.claim.full()).await;
         }
@@ -285,7 +314,7 @@ impl Task {
     fn tell_names(&self, owner: &Owner) {
         let of_owner = self.active.iter().filter(|active| active.owner.id == owner.id);
         let names = of_owner.map(|active| AdvertisedName {
-            name: (!matches!(active.published, Published::No)).then(|| active.name()),
+            name: active.is_published().then(|| active.name()),
             ..active.wanted.as_unnamed()
         });
         owner.names.send_replace(names.collect());
@@ -297,6 +326,7 @@ impl Task {
             let mut open = Open {
                 daemon: Daemon::start()?,
                 sockets: Sockets::new(Reader, Kind::Group),
+                interfaces: Interfaces::default(),
                 looked: Instant::now(),
                 idle_since: None,
             };
@@ -306,23 +336,46 @@ impl Task {
         Ok(())
     }
 
-    /// Follows the interfaces, and replaces a daemon that keeps too much.
+    /// Follows the interfaces, and replaces a daemon that keeps too much, or does not answer.
     async fn look(&mut self, now: Instant) {
-        let Some(open) = &mut self.open else { return };
-        open.looked = now;
-        open.follow(&self.interfaces);
-        let Some(kept) = open.daemon.kept().await.filter(|kept| *kept > MAX_KEPT) else {
-            return;
+        let Some(open) = &mut self.open else {
+            // The last try to start it has failed.
+            return self.start_again(now).await;
         };
-        tracing::debug!("the daemon of mdns-sd keeps {kept} records of others: replacing it");
-        self.end_daemon().await;
-        if let Err(error) = self.open() {
-            tracing::warn!("can't publish by another daemon: {}", escaped(&error.to_string()));
+        open.looked = now;
+        if open.follow(&self.interfaces) {
+            // Somebody may have the names on the links that are there now (RFC 6762, 8).
+            for active in &mut self.active {
+                active.claim.probe_again(now);
+            }
+            self.register_all().await;
             return;
         }
-        // Who has heard the goodbye takes the service back within the second for which it is not believed (RFC 6762, 10.1).
+        let kept = open.daemon.kept().await;
+        if kept.is_some_and(|kept| kept <= MAX_KEPT) || now < self.replaced + self.pause {
+            return;
+        }
+        tracing::debug!("the daemon of mdns-sd keeps {kept:?} records of others: replacing it");
+        (self.replaced, self.pause) = (now, (self.pause * 2).min(LONGEST_PAUSE));
+        self.end_daemon().await;
+        self.start_again(now).await;
+    }
+
+    /// Starts another daemon. Those who have heard the goodbye take the services back within the second for which it is not believed (RFC
+    /// 6762, 10.1).
+    async fn start_again(&mut self, now: Instant) {
+        self.retry_at = None;
+        if let Err(error) = self.open() {
+            tracing::warn!("can't publish by another daemon: {}", escaped(&error.to_string()));
+            self.retry_at = Some(now + LOOK_EVERY);
+            return;
+        }
+        self.register_all().await;
+    }
+
+    async fn register_all(&mut self) {
         for at in 0..self.active.len() {
-            if !matches!(self.active[at].published, Published::No) {
+            if self.active[at].is_published() {
                 self.register(at).await;
             }
         }
@@ -352,6 +405,11 @@ impl Drop for Task {
 }
 
 impl Active {
+    /// Whether the daemon publishes it.
+    fn is_published(&self) -> bool {
+        matches!(self.published, Published::Once { .. } | Published::Twice)
+    }
+
     /// Its name as it is now.
     fn name(&self) -> String {
         self.claim.full().labels().swap_remove(0)
@@ -359,12 +417,18 @@ impl Active {
 }
 
 impl Open {
-    fn follow(&mut self, selection: &Selection) {
-        if let Ok(interfaces) = Interfaces::read() {
-            let used = interfaces.used(selection);
-            self.sockets.follow(&used);
-            self.daemon.follow(&used);
-        }
+    /// Follows the interfaces. Returns whether they have changed.
+    fn follow(&mut self, selection: &Selection) -> bool {
+        let Ok(interfaces) = Interfaces::read() else {
+            // Where they can't be read, none of them is known to have changed.
+            return false;
+        };
+        let used = interfaces.used(selection);
+        let has_changed = used != self.interfaces;
+        self.sockets.follow(&used);
+        self.daemon.follow(&used);
+        self.interfaces = used;
+        has_changed
     }
 }
 

@@ -1,6 +1,7 @@
 //! Asking for what is due.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -8,54 +9,72 @@ use super::{Querier, Transmit};
 use crate::dns_sd::message::{self, Asked, Known};
 use crate::dns_sd::name::Name;
 
+/// A question to everybody is repeated after a second at the earliest (RFC 6762, 5.2).
+const MULTICAST_EVERY: Duration = Duration::from_secs(1);
+
 impl Querier {
     /// Asks for what is due.
     pub(super) fn ask_due(&mut self, now: Instant) {
         let (mut unicast, mut multicast) = (BTreeSet::new(), BTreeSet::new());
         for (name, browsed) in &mut self.browsed {
             let ways = browsed.schedule.take_due(now);
-            let is_due = browsed
-                .pointers
-                .values_mut()
-                .fold(false, |due, life| life.take_due(now) | due);
             if ways.by_unicast {
                 unicast.insert((name.clone(), Asked::Pointers));
             }
-            if ways.by_multicast || is_due {
+            let is_due = || browsed.pointers.values().any(|life| life.is_due(now));
+            if ways.by_multicast || (now >= browsed.multicast_at && is_due()) {
+                for life in browsed.pointers.values_mut() {
+                    life.take_due(now);
+                }
+                browsed.multicast_at = now + MULTICAST_EVERY;
                 multicast.insert((name.clone(), Asked::Pointers));
             }
         }
-        for (name, entry) in &mut self.entries {
-            let host = entry.server.as_ref().map(|(host, ..)| host.clone());
-            let addresses = host.as_ref().and_then(|host| self.hosts.get_mut(host));
-            let has_addresses = addresses.as_ref().is_some_and(|host| !host.addresses.is_empty());
-            let is_due = entry.take_due(now);
-            let host_is_due = addresses.is_some_and(|host| host.take_due(now));
-            if is_due {
-                multicast.insert((name.clone(), Asked::Service));
-            }
-            if let Some(host) = host.as_ref().filter(|_| host_is_due) {
-                multicast.insert((host.clone(), Asked::Addresses));
-            }
-            let lacks_records = entry.server.is_none() || entry.text.is_none() || entry.left.is_some();
-            let is_whole = !lacks_records && has_addresses;
-            if is_whole || !entry.tries.is_due(now) {
-                continue;
-            }
-            if !self.budget.take(now) {
-                entry.tries.wait(now);
-                continue;
-            }
-            let ways = entry.tries.take(now);
-            let question = match host {
-                Some(host) if !lacks_records => (host, Asked::Addresses),
-                _ => (name.clone(), Asked::Service),
-            };
-            if ways.by_unicast {
-                unicast.insert(question.clone());
-            }
-            if ways.by_multicast {
-                multicast.insert(question);
+        // First those for which somebody has said goodbye, since they end soon.
+        for is_doubted in [true, false] {
+            for (name, entry) in &mut self.entries {
+                if entry.left.is_some() != is_doubted {
+                    continue;
+                }
+                let host = entry.server.as_ref().map(|(host, ..)| host.clone());
+                let mut known = host.as_ref().and_then(|host| self.hosts.get_mut(host));
+                if entry.is_due(now) && self.budget.take(now) {
+                    entry.take_due(now);
+                    multicast.insert((name.clone(), Asked::Service));
+                }
+                if let (Some(host), Some(known)) = (&host, &mut known)
+                    && known.is_due(now)
+                    && self.budget.take(now)
+                {
+                    let ways = if known.is_doubted {
+                        &mut unicast
+                    } else {
+                        &mut multicast
+                    };
+                    ways.insert((host.clone(), Asked::Addresses));
+                    known.take_due(now);
+                }
+                let has_addresses = known.is_some_and(|host| !host.addresses.is_empty());
+                let lacks_records = entry.server.is_none() || entry.text.is_none() || is_doubted;
+                let is_whole = !lacks_records && has_addresses;
+                if is_whole || !entry.tries.is_due(now) {
+                    continue;
+                }
+                if !self.budget.take(now) {
+                    entry.tries.wait(now);
+                    continue;
+                }
+                let ways = entry.tries.take(now);
+                let question = match host {
+                    Some(host) if !lacks_records => (host, Asked::Addresses),
+                    _ => (name.clone(), Asked::Service),
+                };
+                if ways.by_unicast {
+                    unicast.insert(question.clone());
+                }
+                if ways.by_multicast {
+                    multicast.insert(question);
+                }
             }
         }
         let known = self.known(&multicast, now);

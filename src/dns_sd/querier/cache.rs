@@ -14,7 +14,7 @@ use super::schedule::Tries;
 
 /// The subtypes of a service that are kept, at most.
 const MAX_SUBTYPES: usize = 16;
-/// The addresses of a host that are kept, at most, for each interface that it was heard on.
+/// The addresses of a host that are kept, at most, by all interfaces together.
 const MAX_ADDRESSES: usize = 32;
 /// Addresses that were said longer ago than this are replaced by those that are said now (RFC 6762, 10.2).
 const SAID_TOGETHER: Duration = Duration::from_secs(1);
@@ -41,6 +41,8 @@ pub(super) struct Host {
     pub(super) services: BTreeSet<Name>,
     /// By address, and the number of the interface that it was heard on.
     pub(super) addresses: BTreeMap<(IpAddr, u32), Life>,
+    /// Somebody has said goodbye for one of them, and it was not asked for since.
+    pub(super) is_doubted: bool,
 }
 
 impl Entry {
@@ -66,9 +68,24 @@ impl Entry {
         server.into_iter().chain(self.text.as_mut().map(|(_, life)| life))
     }
 
+    /// Takes note that somebody has said goodbye in its name, who may be somebody else: it is asked for, once for all goodbyes until it answers.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if self.left.is_none() {
+            self.left = Some(now);
+            self.tries = Tries::first(now);
+        }
+    }
+
     /// Whether one of its records is to be asked for again.
-    pub(super) fn take_due(&mut self, now: Instant) -> bool {
-        self.lives_mut().fold(false, |due, life| life.take_due(now) | due)
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.lives().any(|life| life.is_due(now))
+    }
+
+    /// Takes note that its records are asked for.
+    pub(super) fn take_due(&mut self, now: Instant) {
+        for life in self.lives_mut() {
+            life.take_due(now);
+        }
     }
 
     /// Takes note that it was heard under a subtype. Returns whether that is new.
@@ -97,6 +114,7 @@ impl Host {
         if ttl == 0 {
             if let Some(life) = self.addresses.get_mut(&(ip, link)) {
                 life.say_goodbye(now);
+                self.is_doubted = true;
             }
             return false;
         }
@@ -117,10 +135,16 @@ impl Host {
     }
 
     /// Whether an address is to be asked for again.
-    pub(super) fn take_due(&mut self, now: Instant) -> bool {
-        self.addresses
-            .values_mut()
-            .fold(false, |due, life| life.take_due(now) | due)
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_doubted || self.addresses.values().any(|life| life.is_due(now))
+    }
+
+    /// Takes note that its addresses are asked for.
+    pub(super) fn take_due(&mut self, now: Instant) {
+        self.is_doubted = false;
+        for life in self.addresses.values_mut() {
+            life.take_due(now);
+        }
     }
 
     /// Ends the addresses that are over. Returns whether there were any.

@@ -3,7 +3,6 @@
 use tokio::time::Instant;
 
 use super::cache::Entry;
-use super::schedule::Tries;
 use super::{MAX_TYPES, Querier, SCAN_EVERY};
 use crate::backend::mdns::LinkId;
 use crate::dns_sd::counters::count;
@@ -43,8 +42,11 @@ impl Querier {
                 self.changed.extend(host.services.iter().cloned());
             }
         }
-        // What is complete now is shown at once.
-        self.show_changed(now);
+        // A service that is complete now is shown at once, and in a burst with others.
+        if now >= self.show_at {
+            self.show_changed(now);
+            self.show_at = now + SCAN_EVERY;
+        }
         self.scan_at = self.scan_at.min(now + SCAN_EVERY);
     }
 
@@ -58,16 +60,14 @@ impl Querier {
                 return;
             };
             life.say_goodbye(now);
-            // Somebody else may have said it.
             if let Some(entry) = self.entries.get_mut(target) {
-                entry.left = Some(now);
-                entry.tries = Tries::first(now);
+                entry.doubt(now);
             }
             return;
         }
         let is_right = match browsed.is_of_types {
             true => target.service_type().is_some_and(|kind| kind.subtype().is_none()),
-            // That of a subtype leads to a service of its type.
+            // A subtype leads to services of its type.
             false => name
                 .service_type()
                 .is_some_and(|kind| target.is_below(&Name::of_type(&kind.base()))),
@@ -164,6 +164,7 @@ impl Querier {
         if ttl == 0 {
             if let Some((.., life)) = &mut entry.server {
                 life.say_goodbye(now);
+                entry.doubt(now);
             }
             return;
         }
@@ -204,6 +205,7 @@ impl Querier {
         if ttl == 0 {
             if let Some((_, life)) = &mut entry.text {
                 life.say_goodbye(now);
+                entry.doubt(now);
             }
             return;
         }

@@ -26,8 +26,8 @@ const BOTH: Ways = Ways {
     by_multicast: true,
 };
 
-/// The first questions for a browsed name, each after the one before: at first everybody answers at once and to this host alone;
-/// who can't be heard so answers to all, and who was heard is among the known answers.
+/// The first questions for a browsed name, each after the one before: at first everybody answers at once and to this host alone, and
+/// the answers that came so are among the known answers of the question to all.
 const FIRST: [(u64, Ways); 4] = [(0, UNICAST), (60, MULTICAST), (100, UNICAST), (900, BOTH)];
 /// The pause after those, which doubles (RFC 6762, 5.2).
 const PAUSE: Duration = Duration::from_secs(2);
@@ -44,9 +44,9 @@ const TRIES_AFTER: [(u64, Ways); 6] = [
     (10_000, MULTICAST),
     (60_000, MULTICAST),
 ];
-/// Questions for services that are not resolved: a second, and at once, at most. Anybody can make up their names.
-const QUESTIONS_A_SECOND: f64 = 200.0;
-const QUESTIONS_AT_ONCE: f64 = 500.0;
+/// Questions for single services and hosts: a second, and at once, at most. Anybody can make up their names.
+pub(super) const QUESTIONS_A_SECOND: u32 = 200;
+pub(super) const QUESTIONS_AT_ONCE: u32 = 500;
 /// A question that may not be asked yet waits about so long.
 const WAITS: Duration = Duration::from_millis(250);
 
@@ -134,33 +134,5 @@ impl Tries {
         let (millis, _) = at(self.count);
         self.next = now + Duration::from_millis(millis).mul_f64(1.0 + 0.2 * fastrand::f64());
         ways
-    }
-}
-
-/// Questions that may be asked.
-#[derive(Debug)]
-pub(super) struct Budget {
-    left: f64,
-    at: Instant,
-}
-
-impl Budget {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            left: QUESTIONS_AT_ONCE,
-            at: now,
-        }
-    }
-
-    /// Whether one may be asked now.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        let more = now.saturating_duration_since(self.at).as_secs_f64() * QUESTIONS_A_SECOND;
-        self.left = (self.left + more).min(QUESTIONS_AT_ONCE);
-        self.at = now;
-        let may_ask = self.left >= 1.0;
-        if may_ask {
-            self.left -= 1.0;
-        }
-        may_ask
     }
 }

@@ -49,7 +49,7 @@ impl Querier {
             if let Some(service) = &entry.shown {
                 for (_, reply) in self.resolving.extract_if(.., |(wanted, _)| *wanted == name) {
                     // A caller that no longer waits need not know.
-                    let _ = reply.send(service.clone());
+                    let _ = reply.send(Ok(service.clone()));
                 }
             }
         }

@@ -36,7 +36,9 @@ impl Shared {
         self.keepers.close();
         let kept = tokio::time::timeout(KEEPERS_DEADLINE, self.keepers.wait()).await;
         #[cfg(feature = "mdns")]
-        self.dns_sd.close().await;
+        let has_left = self.dns_sd.close().await;
+        #[cfg(not(feature = "mdns"))]
+        let has_left = true;
         let why = match tokio::time::timeout(BACKEND_DEADLINE, self.backend.close()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
@@ -60,6 +62,9 @@ impl Shared {
                     .keys()
                     .map(|Key { service, id }| format!("{service} {id}")),
             );
+        }
+        if !has_left {
+            left.push("DNS-SD services".to_owned());
         }
         if why.is_some() && left.is_empty() {
             left.push(self.backend.describe());

@@ -58,9 +58,11 @@ impl Keeper {
     pub(super) async fn leave(mut self, progress: Progress, mut reply: Option<Reply>) {
         let wanted = self.wanted();
         self.shared.change_overlay(&progress.key, |o| o.withdraw(&wanted));
+        let result = self.withdraw(progress.ticket, &mut reply);
         #[cfg(feature = "mdns")]
-        self.shared.dns_sd.withdraw(&self.dns_sd).await;
-        let result = self.withdraw(progress.ticket, &mut reply).await;
+        let (result, ()) = tokio::join!(result, self.shared.dns_sd.withdraw(&self.dns_sd));
+        #[cfg(not(feature = "mdns"))]
+        let result = result.await;
         self.status.send_replace(Status::Withdrawn);
         let (service, id) = (wanted.service(), wanted.id());
         match &result {

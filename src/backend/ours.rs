@@ -60,6 +60,7 @@ impl<'a> Written<'a> {
     }
 
     /// The first of its addresses; empty where there is none.
+    #[cfg(feature = "etcd")]
     pub(super) fn first_address(&self) -> String {
         self.addresses.first().cloned().unwrap_or_default()
     }

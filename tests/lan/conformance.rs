@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hereabouts::conformance::{self, Support, World};
-use hereabouts::go_micro::GoMicro;
 use hereabouts::mdns::Mdns;
 use hereabouts::net::Selection;
 use hereabouts::{Backend, Error, Result, async_trait};
@@ -25,7 +24,7 @@ struct Wire {
 }
 
 /// Makes a backend on these interfaces.
-type Make = fn(Selection) -> Result<Box<dyn Backend>>;
+pub(crate) type Make = fn(Selection) -> Result<Box<dyn Backend>>;
 
 impl Wire {
     fn new(lan: &Lan, loss: u8, make: Make) -> Self {
@@ -179,24 +178,21 @@ fn micro_answer(label: &str, record: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn holds(loss: u8) {
-    let lan = Lan::new();
-    let wire = Wire::new(&lan, loss, |network| {
-        Ok(Box::new(Mdns::builder().interfaces(network).build()?))
-    });
-    let host = wire.hosts[0].clone();
-    let report = host.run(async move { conformance::run(&wire).await });
-    println!("mdns, {loss} % loss\n{report}");
-    report.assert_passed();
+    let make: Make = |network| Ok(Box::new(Mdns::builder().interfaces(network).build()?));
+    holds_for(loss, make, None);
 }
 
-/// The promises that hold in go-micro's dialect, too.
-pub(crate) fn holds_in_the_dialect(promises: &'static [&'static str]) {
+/// Checks these promises, or all, of the backends that `make` makes.
+pub(crate) fn holds_for(loss: u8, make: Make, promises: Option<&'static [&'static str]>) {
     let lan = Lan::new();
-    let wire = Wire::new(&lan, 0, |network| {
-        Ok(Box::new(GoMicro::builder().interfaces(network).build()?))
-    });
+    let wire = Wire::new(&lan, loss, make);
     let host = wire.hosts[0].clone();
-    let report = host.run(async move { conformance::run_only(&wire, promises).await });
-    println!("go-micro's dialect\n{report}");
+    let report = host.run(async move {
+        match promises {
+            Some(promises) => conformance::run_only(&wire, promises).await,
+            None => conformance::run(&wire).await,
+        }
+    });
+    println!("{loss} % loss\n{report}");
     report.assert_passed();
 }

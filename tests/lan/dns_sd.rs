@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::firewall;
 use crate::lab::{Avahi, Host, Lan, Process, example, wait_until, zeroconf_browser, zeroconf_publisher};
-use crate::raw::{PTR, Response, SRV, Stranger, TXT, name, packed};
+use crate::raw::{A, PTR, Response, SRV, Stranger, TXT, name, packed};
 use crate::support::{SOON, instance, register, registry};
 
 /// Browses a type on a host.
@@ -242,6 +242,9 @@ fn others_find_what_an_instance_is_published_as() {
     ] {
         assert!(listed.contains(wanted), "{wanted}: {listed}");
     }
+    let mut avahi_browser = avahi.spawn_browse(&["-rp", "_http._tcp"]);
+    let seen = avahi_browser.line_within(SOON, |line| line.starts_with('=') && line.contains("8080"));
+    assert!(seen.is_some(), "{}", avahi_browser.log());
     let mut browser = zeroconf_browser(&b, "_http._tcp", 60.0);
     let is_ours = |event: &Value| event["name"] == "Front page v1.2._http._tcp.local.";
     let seen = event(&mut browser, "added", is_ours);
@@ -274,6 +277,8 @@ fn others_find_what_an_instance_is_published_as() {
     let drained = ours.clone();
     a.run(async move { drained.set_state(State::Draining).await.unwrap() });
     event(&mut browser, "removed", is_ours);
+    let gone = avahi_browser.line_within(SOON, |line| line.starts_with('-') && line.contains("Front"));
+    assert!(gone.is_some(), "{}", avahi_browser.log());
     await_services(&b, &found, "drained", |state| state.is_empty());
     let back = ours.clone();
     a.run(async move { back.set_state(State::Up).await.unwrap() });
@@ -314,6 +319,18 @@ fn a_name_that_another_one_has_gets_a_number() {
         let service = named(&state, name).unwrap_or_else(|| panic!("{name}: {state:?}"));
         assert_eq!((service.port, service.txt.get_str("path")), (8080, Some("/shop")));
     }
+    let mut browser = zeroconf_browser(&b, "_http._tcp", 60.0);
+    // In any order.
+    let mut missing: Vec<String> = all
+        .iter()
+        .map(|name| format!("{name}._http._tcp.local."))
+        .collect();
+    while !missing.is_empty() {
+        let is_missing = |event: &Value| missing.iter().any(|name| event["name"] == **name);
+        let seen = event(&mut browser, "added", is_missing);
+        assert_eq!(seen["txt"]["path"], "/shop", "{seen}");
+        missing.retain(|name| seen["name"] != **name);
+    }
     // A change keeps the name, and a goodbye takes that one.
     let changed = ours.clone();
     a.run(async move {
@@ -327,6 +344,9 @@ fn a_name_that_another_one_has_gets_a_number() {
     let is_changed = move |state: &Services| named(state, &kept).is_some_and(|service| service.port == 9000);
     await_services(&b, &found, "changed", is_changed);
     drop((ours, second, third));
+    event(&mut browser, "removed", |event| {
+        event["name"] == format!("{}._http._tcp.local.", all[0])
+    });
     let state = await_services(&b, &found, "gone", |state| state.len() == 1);
     assert_eq!(state.iter().next().unwrap().txt.get_str("path"), Some("/theirs"));
 }
@@ -447,9 +467,22 @@ fn a_forged_goodbye_removes_nothing_that_answers() {
     assert_eq!(events.services().len(), 1);
     let kind = name(&["_http", "_tcp", "local"]);
     let full = name(&["front", "_http", "_tcp", "local"]);
+    let host = name(&[a.name(), "local"]);
+    let mut server = vec![0, 0, 0, 0, 0x1f, 0x40];
+    server.extend(&host);
     let stranger = Stranger::on(&c);
-    for _ in 0..3 {
-        stranger.send(&Response::new().record_for(0, &kind, PTR, false, &full).bytes());
+    for forged in [
+        Response::new().record_for(0, &kind, PTR, false, &full),
+        Response::new().record_for(0, &full, SRV, true, &server),
+        Response::new().record_for(0, &full, TXT, true, b"\x06path=/"),
+        Response::new().record_for(0, &host, A, true, &a.address().octets()),
+    ] {
+        // Repeated, so that no answer to the one before counts.
+        let ends = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < ends {
+            stranger.send(&forged.clone().bytes());
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let quiet = b.run(async move {
             // The time after which a goodbye is believed, and half as long again.
             let event = tokio::time::timeout(Duration::from_millis(1500), events.next()).await;
@@ -585,4 +618,77 @@ fn the_example_finds_an_http_service_and_calls_it() {
         "{}",
         finder.log()
     );
+}
+
+#[test]
+fn two_that_had_a_name_each_on_their_own_have_different_ones_once_they_meet() {
+    let lan = Lan::new();
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    b.cut(true);
+    let [first, second] = [(&a, "one"), (&b, "two")].map(|(host, id)| {
+        let ours = Arc::new(register(host, &registry(host), shop(id, page("Front page"))));
+        assert_eq!(names(host, &ours), ["Front page"]);
+        ours
+    });
+    let finder = dns_sd(&c);
+    let found = Arc::new(browse(&c, &finder, "_http._tcp"));
+    await_services(&c, &found, "the first", |state| {
+        state.len() == 1 && state.is_synced()
+    });
+    // Nothing tells either that the way between them is open again but what the other one says.
+    b.cut(false);
+    let changed = second.clone();
+    b.run(async move {
+        let page = page("Front page").with_port(9000).unwrap();
+        changed
+            .update(|instance| instance.with_advertisement(page))
+            .await
+            .unwrap();
+    });
+    let state = await_services(&c, &found, "both", |state| {
+        let ports: Vec<u16> = state.iter().map(|service| service.port).collect();
+        ports.contains(&8080) && ports.contains(&9000)
+    });
+    assert_eq!(state.len(), 2, "{state:?}");
+    let both = [names(&a, &first), names(&b, &second)].concat();
+    assert_ne!(both[0], both[1]);
+    for name in &both {
+        assert!(named(&state, name).is_some(), "{name}: {state:?}");
+    }
+}
+
+#[test]
+fn a_browse_that_begins_in_an_outage_is_synced_once_all_is_known() {
+    let lan = Lan::new();
+    let (a, b) = (lan.host(1), lan.host(2));
+    let server = registry(&a);
+    let ours = Arc::new(register(&a, &server, shop("one", page("Front page"))));
+    names(&a, &ours);
+    let finder = dns_sd(&b);
+    let before = Arc::new(browse(&b, &finder, "_http._tcp"));
+    await_services(&b, &before, "synced", Services::is_synced);
+    b.link_down();
+    await_services(&b, &before, "stale", |state| state.stale().is_some());
+    drop(before);
+    // Nothing can be heard, which is not nothing.
+    let asked = finder.clone();
+    b.run(async move {
+        let types = asked.types().await.unwrap_err();
+        assert!(matches!(types, hereabouts::Error::Unavailable { .. }), "{types}");
+        let resolved = asked.resolve("Front page", "_http._tcp").await.unwrap_err();
+        assert!(
+            matches!(resolved, hereabouts::Error::Unavailable { .. }),
+            "{resolved}"
+        );
+        let pages = asked.browse("_http._tcp").await.unwrap();
+        assert!(matches!(
+            pages.synced().await,
+            Err(hereabouts::Error::Unavailable { .. })
+        ));
+    });
+    let late = Arc::new(browse(&b, &finder, "_http._tcp"));
+    b.link_up();
+    let state = await_services(&b, &late, "synced", Services::is_synced);
+    assert_eq!(state.len(), 1, "{state:?}");
+    drop(ours);
 }

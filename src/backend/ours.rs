@@ -1,4 +1,4 @@
-//! What is ours in values that go-micro reads and writes, too: one object beside its own, which it ignores. Pinned, since peers of
+//! Our part of values that go-micro reads and writes, too: one object beside its own, which it ignores. Pinned, since peers of
 //! other versions read it.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What is counted.
+//! The counters of a `DnsSd`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -193,8 +193,8 @@ impl Driver {
         if is_same && !open.is_deaf {
             return;
         }
-        open.is_deaf = !open.group.follow(&interfaces);
-        open.asker.follow(&interfaces);
+        let are_open = [open.group.follow(&interfaces), open.asker.follow(&interfaces)];
+        open.is_deaf = are_open.contains(&false);
         self.has_reached_others |= interfaces.reach_others();
         // A machine that never had a network finds what runs on itself.
         let is_cut_off = self.has_reached_others && !interfaces.reach_others();

@@ -1,4 +1,4 @@
-//! What a response says of services of any type, and the packets that ask for them.
+//! Responses about services of any type, as they are read, and the packets that ask for them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ pub(super) enum Data {
     Address(IpAddr),
 }
 
-/// What is asked of a name.
+/// The records of a name that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asked {
     /// Which services, or types, there are.

@@ -22,8 +22,8 @@
 //!
 //! Services are found by code of our own, with sockets like those of the [`mdns`](crate::mdns) backend: what strangers can make it keep is
 //! bounded, a list is said to be complete only once that is known, and a reader that is slow loses no service. The names of services that are
-//! published are claimed by code of our own, too; the crate `mdns-sd` announces them, answers and says goodbye. Neither half has a thread or a
-//! socket before it is used.
+//! published are claimed by code of our own, too; the crate `mdns-sd` announces them, answers and says goodbye. Neither half has a
+//! socket before it is used, nor a thread before [`DnsSd::new`] or the first such instance.
 //!
 //! # Limits
 //!
@@ -32,7 +32,7 @@
 //!
 //! # Trust
 //!
-//! Whoever is on the link can say anything: what is found is a hint, and identity is checked above it. Names come from strangers; those
+//! Anybody on the link can say anything: what is found is a hint, and identity is checked above it. Names come from strangers; those
 //! that are displayed by [`Service`] are escaped.
 
 mod browse;
@@ -195,7 +195,7 @@ impl DnsSd {
     /// # Errors
     ///
     /// [`Error::Invalid`] for a text that is no type, or a name that is not of 1 to 63 bytes; [`Error::Timeout`] where it is not found;
-    /// [`Error::Unavailable`] where nothing can be heard; [`Error::Closed`] where the thread has ended.
+    /// [`Error::Unavailable`] where nothing could be heard when it began; [`Error::Closed`] where the thread has ended.
     ///
     /// # Cancel safety
     ///

@@ -35,7 +35,7 @@ const SCAN_EVERY: Duration = Duration::from_millis(20);
 const UNREAD: Duration = Duration::from_secs(1);
 /// The types that are kept, at most: far more than a LAN has.
 const MAX_TYPES: usize = 1024;
-/// What is known stays so long at least once something can be heard again.
+/// Known records stay so long at least once something can be heard again.
 const COMES_BACK: Duration = Duration::from_secs(3);
 
 /// A packet to send.
@@ -77,7 +77,7 @@ struct Browsed {
     /// Whether its pointers lead to types.
     is_of_types: bool,
     pointers: BTreeMap<Name, Life>,
-    /// Those that were not resolved when they came, in that order; some of them are since, or are gone.
+    /// The services that were not resolved when they came, in that order; some of them are since, or are gone.
     unresolved: VecDeque<Name>,
     /// When everybody may be asked for it again (RFC 6762, 5.2): a second after the last time.
     multicast_at: Instant,
@@ -157,9 +157,9 @@ impl Querier {
         self.scan_at = now;
     }
 
-    /// Whether nobody wants anything.
+    /// Whether nobody wants anything, and nothing is kept.
     pub(super) fn is_idle(&self) -> bool {
-        self.browsed.is_empty() && self.resolving.is_empty()
+        self.browsed.is_empty() && self.resolving.is_empty() && self.entries.is_empty()
     }
 
     pub(super) fn local(&self) -> &Local {
@@ -180,7 +180,7 @@ impl Querier {
         if was_lost && !is_lost {
             self.for_each_life(|life| life.extend(now + COMES_BACK));
         }
-        if was_lost != is_lost {
+        if was_lost || is_lost {
             for browsed in self.browsed.values() {
                 browsed
                     .told

@@ -1,4 +1,4 @@
-//! What is found: services, with what they say of themselves, and the changes of a list of them.
+//! Services as they are found, with what they say of themselves, and the changes of a list of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct Service {
     pub addresses: Vec<Address>,
     /// Its port, which may be 0 of one that only wants to be seen.
     pub port: u16,
-    /// What it says of itself.
+    /// Its TXT record, in which it describes itself.
     pub txt: Txt,
     /// The names of the interfaces on which it was heard.
     pub interfaces: Vec<String>,
@@ -54,7 +54,7 @@ pub enum Event {
     Removed(Arc<Service>),
     /// All that was there when it began was told.
     Synced,
-    /// Nothing can be heard, as there is no usable interface or port 5353 can't be opened: the reason. What is known stays.
+    /// Nothing can be heard, as there is no usable interface or port 5353 can't be opened: the reason. The services that are known stay.
     Stale(String),
     /// It can be heard again.
     Fresh,

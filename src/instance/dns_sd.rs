@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::escape::escaped;
 use super::invalid::Invalid;
 
-/// What stands between a subtype and its type (RFC 6763, 7.1).
+/// The label between a subtype and its type (RFC 6763, 7.1).
 pub(crate) const SUB: &str = "_sub";
 /// RFC 1035, 2.3.4.
 const MAX_LABEL: usize = 63;
@@ -294,7 +294,7 @@ impl Advertisement {
         self.subtype.as_deref()
     }
 
-    /// What it says of itself, in the order in which it was given.
+    /// The entries of its TXT record, in the order in which they were given.
     pub fn txt(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         self.txt
             .iter()

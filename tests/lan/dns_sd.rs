@@ -319,6 +319,23 @@ fn a_name_that_another_one_has_gets_a_number() {
         let service = named(&state, name).unwrap_or_else(|| panic!("{name}: {state:?}"));
         assert_eq!((service.port, service.txt.get_str("path")), (8080, Some("/shop")));
     }
+    let listed = avahi.browse(&["-rpt", "_http._tcp"]);
+    println!("{listed}");
+    for name in &all {
+        // As it writes them for programs: decimal digits for what is no letter, digit or dash.
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let escaped: String = name
+            .chars()
+            .map(|c| {
+                if plain(c) {
+                    c.to_string()
+                } else {
+                    format!("\\{:03}", u32::from(c))
+                }
+            })
+            .collect();
+        assert!(listed.contains(&format!(";{escaped};")), "{escaped}: {listed}");
+    }
     let mut browser = zeroconf_browser(&b, "_http._tcp", 60.0);
     // In any order.
     let mut missing: Vec<String> = all
@@ -440,7 +457,7 @@ fn a_flood_of_made_up_types_and_names_stays_within_bounds() {
     for name in ["Front page", "Beside"] {
         assert!(named(&state, name).is_some(), "{name} is there no longer");
     }
-    // What is not flooded is found as ever, and what is published is found by others.
+    // A type that is not flooded is found as ever, and a service that is published here is found by others.
     let theirs = zeroconf_publisher(&c, 9000, "a=b", &[("_ipp._tcp", "Printer")]);
     let printers = Arc::new(browse(&b, &finder, "_ipp._tcp"));
     await_services(&b, &printers, "the printer", |state| {

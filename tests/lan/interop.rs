@@ -9,7 +9,7 @@ use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
 use serde_json::Value;
 
 use crate::events::Events;
-use crate::lab::{Host, Lan, Process, Resolved, wait_until, zeroconf_browser};
+use crate::lab::{Avahi, Host, Lan, Process, Resolved, wait_until, zeroconf_browser};
 use crate::support::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,13 +177,15 @@ fn lives_beside_ours<P>(publish: impl FnOnce(&Host) -> P) {
 #[ignore = "it needs a package of npm: scripts/test --interop"]
 fn bonjour_service_and_ours_find_each_others_services_of_other_types() {
     let lan = Lan::new();
-    let (a, b) = (lan.host(1), lan.host(2));
+    let (a, b, c) = (lan.host(1), lan.host(2), lan.host(3));
+    let avahi = Avahi::start(&c);
+    let _has_the_name = avahi.publish(&["-s", "Shop", "_http._tcp", "80"]);
     let server = registry(&a);
     let page = Advertisement::new("_http._tcp", "Shop").and_then(|page| page.with_txt("path", "/shop"));
     let shop = instance("shop", "one").with_advertisement(page.unwrap()).unwrap();
     let mut browser = Peer::Node.browse(&b, "_http._tcp");
     let ours = register(&a, &server, shop);
-    let is_ours = |event: &Value| event["name"] == "Shop" && event["port"] == 8080;
+    let is_ours = |event: &Value| event["name"] == "Shop (2)" && event["port"] == 8080;
     let seen = event(&mut browser, "added", |event| {
         is_ours(event) && has(event, "path=/shop")
     });
@@ -200,7 +202,7 @@ fn bonjour_service_and_ours_find_each_others_services_of_other_types() {
     assert_eq!((front.port, front.txt.get_str("path")), (8000, Some("/")));
     assert_eq!(front.addresses[0].ip().unwrap(), b.address());
     drop(ours);
-    event(&mut browser, "removed", |event| event["name"] == "Shop");
+    event(&mut browser, "removed", |event| event["name"] == "Shop (2)");
 }
 
 #[test]

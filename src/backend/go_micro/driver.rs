@@ -59,6 +59,8 @@ struct Own {
     host: String,
     /// Tells its owner of a later one.
     lost: oneshot::Sender<Lost>,
+    /// A later owner has the id, and so the name.
+    is_superseded: bool,
 }
 
 pub(super) struct Driver {
@@ -67,7 +69,7 @@ pub(super) struct Driver {
     polls: Polls,
     own: BTreeMap<Ticket, Own>,
     last_ticket: u64,
-    /// What is to be announced again, and when.
+    /// The instances that are to be announced again, and when.
     announcements: Vec<(Instant, Ticket)>,
     /// Goodbyes that are to be said again.
     goodbyes: Vec<(Instant, Vec<u8>)>,
@@ -215,13 +217,23 @@ impl Driver {
             self.ask(&wire::name_of_service(&written.service));
         }
         let (lost, receiver) = oneshot::channel();
-        self.own.insert(ticket, Own { written, host, lost });
+        self.own.insert(
+            ticket,
+            Own {
+                written,
+                host,
+                lost,
+                is_superseded: false,
+            },
+        );
         let lost = async { receiver.await.unwrap_or(Lost::Gone(Error::Closed)) };
         Ok(Published::new(ticket, lost))
     }
 
     fn withdraw(&mut self, ticket: Ticket, now: Instant) {
-        if let Some(own) = self.own.remove(&ticket)
+        // A goodbye in the name that a later owner has would be that one's.
+        let own = self.own.remove(&ticket).filter(|own| !own.is_superseded);
+        if let Some(own) = own
             && let Some(written) = own.written
         {
             self.say_goodbye(&written, &own.host, now);
@@ -238,6 +250,7 @@ impl Driver {
     /// Says goodbye for all. Returns what was said.
     fn say_goodbyes(&mut self) -> Vec<Vec<u8>> {
         let own = std::mem::take(&mut self.own).into_values();
+        let own = own.filter(|own| !own.is_superseded);
         let goodbyes = own.filter_map(|own| message::announcement(&own.written?, &own.host, true));
         let goodbyes: Vec<Vec<u8>> = goodbyes.collect();
         for goodbye in &goodbyes {
@@ -310,6 +323,7 @@ impl Driver {
             && by.generation() > written.generation
         {
             let (lost, _) = oneshot::channel();
+            own.is_superseded = true;
             // An owner that no longer listens need not know.
             let _ = std::mem::replace(&mut own.lost, lost).send(Lost::Superseded(Arc::new(by)));
         }
@@ -391,13 +405,13 @@ impl Driver {
         if is_same && !open.is_deaf {
             return;
         }
-        open.is_deaf = !open.group.follow(&interfaces);
-        open.asker.follow(&interfaces);
+        let are_open = [open.group.follow(&interfaces), open.asker.follow(&interfaces)];
+        open.is_deaf = are_open.contains(&false);
         open.has_reached_others |= interfaces.reach_others();
         let is_cut_off = open.has_reached_others && !interfaces.reach_others();
         open.interfaces = interfaces;
         let why = match () {
-            () if is_cut_off => Some("no usable interface is up"),
+            () if is_cut_off || open.interfaces.iter().next().is_none() => Some("no usable interface is up"),
             () if open.group.is_empty() => Some("UDP port 5353 can't be opened on any interface"),
             () => None,
         };

@@ -80,8 +80,8 @@ pub(super) struct Polls {
     list: Option<Polled>,
     /// The services of that list, and when they were heard of.
     listed: BTreeMap<ServiceName, Instant>,
-    /// There is no link.
-    is_cut_off: bool,
+    /// There is no link, for this reason.
+    outage: Option<Outage>,
     /// Since when all are observed.
     began: Instant,
     budget: Bucket,
@@ -169,7 +169,7 @@ impl Polls {
             services: BTreeMap::new(),
             list: None,
             listed: BTreeMap::new(),
-            is_cut_off: false,
+            outage: None,
             began: now,
             budget: Bucket::new(QUESTIONS_AT_ONCE, QUESTIONS_A_SECOND, now),
         }
@@ -195,8 +195,11 @@ impl Polls {
                     polled.or_insert_with(|| Polled::new(now));
                 }
             }
+            if let Some(outage) = self.outage.as_ref().filter(|_| is_new) {
+                feed.stale(outage.clone());
+            }
             if is_new {
-                // What is known of it already is told at once.
+                // Its instances that are known already are told at once.
                 let services = self.services.iter().filter(|(service, _)| scope.covers(service));
                 for seen in services.flat_map(|(_, polled)| polled.instances.values()) {
                     feed.upsert(seen.instance.clone());
@@ -232,20 +235,28 @@ impl Polls {
 
     /// Takes note of which links there are: everything is asked for again there. In an outage nothing is asked for, and nothing ends.
     pub(super) fn note_links(&mut self, outage: Option<Outage>, now: Instant) {
-        self.is_cut_off = outage.is_some();
+        let is_cut_off = outage.is_some();
         for polled in self.services.values_mut().chain(&mut self.list) {
             (polled.next, polled.round) = (now, None);
-            polled.is_known &= !self.is_cut_off;
+            polled.is_known &= !is_cut_off;
+            for seen in polled.instances.values_mut() {
+                // Nobody could answer.
+                seen.unanswered = 0;
+                if seen.left == Left::Asked {
+                    seen.left = Left::Said;
+                }
+            }
         }
-        if let Some(outage) = outage {
-            self.feeds.stale(&outage);
+        if let Some(outage) = &outage {
+            self.feeds.stale(outage);
         }
+        self.outage = outage;
     }
 
     /// The names that are to be asked for now. Ends what did not answer.
     pub(super) fn poll(&mut self, now: Instant) -> Vec<String> {
         let mut names = Vec::new();
-        if self.is_cut_off {
+        if self.outage.is_some() {
             return names;
         }
         let mut gone = Vec::new();
@@ -284,7 +295,7 @@ impl Polls {
             .services
             .values()
             .chain(&self.list)
-            .filter(|_| !self.is_cut_off);
+            .filter(|_| self.outage.is_none());
         polled.map(Polled::next).min()
     }
 

@@ -1,4 +1,4 @@
-//! What go-micro's records say: a TXT record of JSON that is compressed and written in hexadecimal digits. Pinned, since go-micro reads
+//! The content of go-micro's records: a TXT record of JSON that is compressed and written in hexadecimal digits. Pinned, since go-micro reads
 //! and writes them.
 
 use std::collections::BTreeMap;
@@ -25,14 +25,14 @@ pub(super) const LISTED: &str = "_services";
 const MAX_LABEL: usize = 63;
 /// A string of a TXT record.
 const MAX_STRING: usize = 255;
-/// What a TXT record may become when it is inflated: far above what an instance says, far below what fills memory.
+/// The most that a TXT record may become when it is inflated: far above what an instance says, far below what fills memory.
 const MAX_TEXT: usize = 64 * 1024;
 /// Bytes of metadata that are kept of an instance: four times as much as one of ours has.
 const MAX_METADATA: usize = 4 * MAX_RECORD_LEN;
 /// The effort of the compression, which is that of zlib by default.
 const LEVEL: u8 = 6;
 
-/// What a TXT record says; go-micro's names.
+/// The content of a TXT record, by go-micro's names.
 #[derive(Deserialize)]
 struct Text<'a> {
     #[serde(rename = "Service", default)]
@@ -41,7 +41,7 @@ struct Text<'a> {
     version: String,
     #[serde(rename = "Metadata", default)]
     metadata: Option<BTreeMap<String, String>>,
-    /// What go-micro ignores.
+    /// Our object, which go-micro ignores.
     #[serde(default, borrow, skip_serializing)]
     hereabouts: Option<&'a RawValue>,
 }
@@ -185,12 +185,13 @@ pub(super) fn read(
     }
     let listed = ours.as_ref().and_then(ours::Read::addresses);
     let addresses: Vec<Address> = match listed {
-        Some(listed) => listed
+        Some(listed) if !listed.is_empty() => listed
             .iter()
             .take(MAX_ADDRESSES)
-            .filter_map(|text| text.parse().ok())
+            .filter_map(|text| text.parse::<Address>().ok())
+            .map(|address| address.without_scope())
             .collect(),
-        None => addresses.iter().map(|address| Address::Ip(*address)).collect(),
+        _ => addresses.iter().map(|address| Address::Ip(*address)).collect(),
     };
     if addresses.is_empty() {
         return Err("no address");

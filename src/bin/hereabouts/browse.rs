@@ -101,7 +101,7 @@ async fn count(cli: &Cli, dns_sd: &DnsSd) -> Result<ExitCode, Failure> {
         print(&table)?;
     }
     say(cli, counted.len(), "type", "in", began);
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(if counted.is_empty() { NOTHING_FOUND } else { 0 }))
 }
 
 /// The services of a type.

@@ -22,6 +22,8 @@ const PROBES: u32 = 3;
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// RFC 6762, 8.2: the one who gives way asks again after this time, when the other one has the name.
 const GIVES_WAY: Duration = Duration::from_secs(1);
+/// How often one that has had a name waits for another one to give it up.
+const WAITS: u32 = 2;
 /// RFC 6762, 8.1: after so many conflicts it is asked in these intervals only.
 const MANY_CONFLICTS: u32 = 15;
 const AFTER_MANY: Duration = Duration::from_secs(5);
@@ -42,6 +44,8 @@ pub(super) struct Claim {
     host: Name,
     port: u16,
     state: State,
+    /// How often it may wait for another one to give the name up that both have had.
+    waits: u32,
     conflicts: u32,
 }
 
@@ -55,7 +59,7 @@ enum State {
     Held,
 }
 
-/// What somebody says of names.
+/// Records of names that somebody has, or would like to have.
 #[derive(Debug)]
 pub(super) enum Said {
     /// They have records.
@@ -101,6 +105,7 @@ impl Claim {
             host,
             port,
             state: State::first(now),
+            waits: 0,
             conflicts: 0,
         }
     }
@@ -129,6 +134,7 @@ impl Claim {
     /// Claims another name, since somebody else has this one.
     pub(super) fn rename(&mut self, full: Name, now: Instant) {
         self.full = full;
+        self.waits = 0;
         self.conflicts += 1;
         self.state = match self.conflicts {
             ..=MANY_CONFLICTS => State::first(now),
@@ -146,17 +152,19 @@ impl Claim {
 
     /// Does what is due. `send` sends a packet to everybody, and returns on how many links.
     pub(super) fn poll(&mut self, now: Instant, send: impl FnOnce(&[u8]) -> usize) {
+        match self.state {
+            State::Probing { next, .. } if next > now => return,
+            State::Probing { asked, .. } if asked >= PROBES => {
+                (self.state, self.waits) = (State::Held, WAITS);
+                return;
+            }
+            State::Probing { .. } => {}
+            State::Held => return,
+        }
         let probe = self.probe();
         let State::Probing { asked, next } = &mut self.state else {
             return;
         };
-        if *next > now {
-            return;
-        }
-        if *asked >= PROBES {
-            self.state = State::Held;
-            return;
-        }
         // Where nobody could hear it, nobody was asked.
         let is_sent = probe.is_some_and(|probe| send(&probe) > 0);
         (*asked, *next) = match is_sent {
@@ -189,6 +197,12 @@ impl Claim {
             return false;
         }
         match &mut self.state {
+            // Both have had it: the one waits that would not have given way, but not for ever, since others may decide otherwise.
+            State::Probing { asked, next } if is_had && self.waits > 0 && mine > other => {
+                self.waits -= u32::from(*asked > 0);
+                (*asked, *next) = (0, now + 2 * GIVES_WAY);
+                false
+            }
             // One who has not asked is not answered.
             State::Probing { asked, .. } if is_had => *asked > 0,
             State::Probing { asked, next } => {
@@ -362,11 +376,22 @@ mod tests {
             while next(&mut claim).is_some() {}
             assert!(claim.is_held());
             assert!(!claim.handle(&has(other), now) && !claim.is_held());
-            // What was said before it has asked counts for nothing, since anybody can say it.
+            // An answer before it has asked counts for nothing, since anybody can give it.
             assert!(!claim.handle(&has(other), now));
-            assert_eq!(claim.next().unwrap() < now + GIVES_WAY, is_earlier);
             let (at, _) = next(&mut claim).unwrap();
-            assert!(claim.handle(&has(other), at));
+            // The one with the earlier data gives way, and the other one keeps the name once it has.
+            assert_eq!(claim.handle(&has(other), at), is_earlier);
+            if !is_earlier {
+                while next(&mut claim).is_some() {}
+                assert!(claim.is_held());
+                // One that has it and does not give way keeps it.
+                claim.probe_again(now);
+                let gives_up = (0..3).filter(|_| {
+                    let (at, _) = next(&mut claim).unwrap();
+                    claim.handle(&has(other), at)
+                });
+                assert_eq!(gives_up.count(), 1);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A daemon keeps what strangers say without a bound, so that is counted, and the daemon is replaced where it is too much.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::time::Duration;
 
@@ -26,10 +26,14 @@ const MAX_KEPT: i64 = 20_000;
 /// A daemon is replaced after this at the earliest, and each further time after twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// How often a service is announced.
+const ANNOUNCEMENTS: u32 = 2;
 /// A service is announced a second time after this (RFC 6762, 8.3): the daemon forgets that for a name with capital letters.
 const ANNOUNCED_AGAIN: Duration = Duration::from_secs(1);
 /// The last number that a name gets; with it a name of the greatest length is still a label.
 const LAST_NUMBER: u32 = 999;
+/// How long a name is not asked for again that somebody else has: as long as an SRV record lives.
+const TAKEN_FOR: Duration = Duration::from_secs(120);
 /// Names of others that are known to be taken, at most.
 const MAX_TAKEN: usize = 1000;
 
@@ -52,14 +56,15 @@ enum Published {
     Failed {
         again: Instant,
     },
-    /// It is to announce it again.
-    Once {
-        again: Instant,
+    Yes {
+        /// When it is to announce it next, if it is to.
+        next: Option<Instant>,
+        /// How often it is to announce it yet.
+        left: u32,
     },
-    Twice,
 }
 
-/// What is there while something is published.
+/// The daemon and the sockets, which are there while something is published.
 struct Open {
     daemon: Daemon,
     /// By which names are claimed.
@@ -74,8 +79,8 @@ pub(super) struct Task {
     interfaces: Selection,
     open: Option<Open>,
     active: Vec<Active>,
-    /// Full names that others have.
-    taken: HashSet<Name>,
+    /// Full names that others had at this time.
+    taken: HashMap<Name, Instant>,
     /// When the daemon was replaced last, and how long it is not replaced again after that.
     replaced: Instant,
     pause: Duration,
@@ -89,7 +94,7 @@ impl Task {
             interfaces,
             open: None,
             active: Vec::new(),
-            taken: HashSet::new(),
+            taken: HashMap::new(),
             replaced: Instant::now(),
             pause: FIRST_PAUSE,
             retry_at: None,
@@ -126,8 +131,9 @@ impl Task {
         };
         let of_active = self.active.iter().flat_map(|active| {
             let again = match active.published {
-                Published::Once { again } | Published::Failed { again } => Some(again),
-                Published::No | Published::Twice => None,
+                Published::Yes { next, .. } => next,
+                Published::Failed { again } if active.claim.is_held() => Some(again),
+                Published::No | Published::Failed { .. } => None,
             };
             [active.claim.next(), again]
         });
@@ -149,23 +155,29 @@ impl Task {
                     .claim
                     .poll(now, |probe| open.sockets.send(probe, Links::All));
             }
-            let is_first = match active.published {
-                Published::No if active.claim.is_held() => true,
-                Published::Failed { again } if active.claim.is_held() && again <= now => true,
-                Published::Once { again } if again <= now => false,
+            let left = match active.published {
+                Published::No if active.claim.is_held() => None,
+                Published::Failed { again } if active.claim.is_held() && again <= now => None,
+                Published::Yes { next, left } if next.is_some_and(|next| next <= now) => Some(left),
                 _ => continue,
             };
             let is_taken = self.register(at).await;
-            self.active[at].published = match (is_taken, is_first) {
-                (false, _) => Published::Failed {
+            let announced = |left: u32| Published::Yes {
+                next: (left > 0).then(|| now + ANNOUNCED_AGAIN),
+                left,
+            };
+            self.active[at].published = match (is_taken, left) {
+                (true, None) => announced(ANNOUNCEMENTS - 1),
+                (true, Some(left)) => announced(left.saturating_sub(1)),
+                (false, None) => Published::Failed {
                     again: now + LOOK_EVERY,
                 },
-                (true, true) => Published::Once {
-                    again: now + ANNOUNCED_AGAIN,
+                (false, Some(left)) => Published::Yes {
+                    next: Some(now + LOOK_EVERY),
+                    left,
                 },
-                (true, false) => Published::Twice,
             };
-            if is_first && is_taken {
+            if is_taken && left.is_none() {
                 self.note_published(at);
             }
         }
@@ -198,9 +210,7 @@ impl Task {
                     let active = &mut self.active[at];
                     active.claim.set_data(wanted.strings(), wanted.port);
                     active.wanted = wanted;
-                    if self.active[at].is_published() {
-                        self.register(at).await;
-                    }
+                    self.active[at].announce_again();
                 }
                 None => self.add(owner, wanted),
             }
@@ -212,12 +222,7 @@ impl Task {
     }
 
     fn add(&mut self, owner: &Owner, wanted: Wanted) {
-        if let Err(error) = self.open() {
-            let (name, kind) = (wanted.advertisement.name(), wanted.advertisement.service_type());
-            let why = error.to_string();
-            tracing::warn!("can't publish \"{}\" {kind}: {}", escaped(name), escaped(&why));
-            return;
-        }
+        self.open(Instant::now());
         let host = format!("hereabouts-{:08x}", fastrand::u32(..));
         let target = Name::of([&*host, "local"]);
         let full = self.free_name(&wanted);
@@ -238,7 +243,8 @@ impl Task {
         let full = |name: &str| Name::of_service(name, advertisement.service_type());
         let is_free = |full: &Name| {
             let is_own = self.active.iter().any(|active| active.claim.full() == full);
-            !is_own && !self.taken.contains(full)
+            let is_taken = self.taken.get(full).is_some_and(|at| at.elapsed() < TAKEN_FOR);
+            !is_own && !is_taken
         };
         let numbered = (2..=LAST_NUMBER).map(|n| full(&format!("{} ({n})", advertisement.name())));
         let mut all = [full(advertisement.name())].into_iter().chain(numbered);
@@ -261,8 +267,9 @@ impl Task {
     async fn rename(&mut self, at: usize, now: Instant) {
         if self.taken.len() >= MAX_TAKEN {
             self.taken.clear();
+            self.pause = FIRST_PAUSE;
         }
-        self.taken.insert(self.active[at].claim.full().clone());
+        self.taken.insert(self.active[at].claim.full().clone(), now);
         if self.active[at].is_published() {
             // The other one announces itself again, as its own record is said to end (RFC 6762, 9).
             self.unregister(&self.active[at]).await;
@@ -320,35 +327,53 @@ impl Task {
         owner.names.send_replace(names.collect());
     }
 
-    /// Starts the daemon, and opens the sockets, where that is not done.
-    fn open(&mut self) -> Result<(), mdns_sd::Error> {
-        if self.open.is_none() {
-            let mut open = Open {
-                daemon: Daemon::start()?,
-                sockets: Sockets::new(Reader, Kind::Group),
-                interfaces: Interfaces::default(),
-                looked: Instant::now(),
-                idle_since: None,
-            };
-            open.follow(&self.interfaces);
-            self.open = Some(open);
+    /// Starts the daemon, and opens the sockets, where that is not done. Services of an earlier one are published again: peers
+    /// that have heard its goodbye take a service back within the second for which that is not believed (RFC 6762, 10.1).
+    fn open(&mut self, now: Instant) {
+        if self.open.is_some() {
+            return;
         }
-        Ok(())
+        let daemon = match Daemon::start() {
+            Ok(daemon) => daemon,
+            Err(error) => {
+                let why = error.to_string();
+                tracing::warn!("can't publish DNS-SD services yet: {}", escaped(&why));
+                self.retry_at = Some(now + LOOK_EVERY);
+                return;
+            }
+        };
+        self.retry_at = None;
+        let mut open = Open {
+            daemon,
+            sockets: Sockets::new(Reader, Kind::Group),
+            interfaces: Interfaces::default(),
+            looked: now,
+            idle_since: None,
+        };
+        open.follow(&self.interfaces);
+        self.open = Some(open);
+        for active in &mut self.active {
+            active.announce_again();
+        }
     }
 
     /// Follows the interfaces, and replaces a daemon that keeps too much, or does not answer.
     async fn look(&mut self, now: Instant) {
         let Some(open) = &mut self.open else {
             // The last try to start it has failed.
-            return self.start_again(now).await;
+            self.retry_at = None;
+            if !self.active.is_empty() {
+                self.open(now);
+            }
+            return;
         };
         open.looked = now;
         if open.follow(&self.interfaces) {
             // Somebody may have the names on the links that are there now (RFC 6762, 8).
             for active in &mut self.active {
                 active.claim.probe_again(now);
+                active.announce_again();
             }
-            self.register_all().await;
             return;
         }
         let kept = open.daemon.kept().await;
@@ -358,26 +383,8 @@ impl Task {
         tracing::debug!("the daemon of mdns-sd keeps {kept:?} records of others: replacing it");
         (self.replaced, self.pause) = (now, (self.pause * 2).min(LONGEST_PAUSE));
         self.end_daemon().await;
-        self.start_again(now).await;
-    }
-
-    /// Starts another daemon. Those who have heard the goodbye take the services back within the second for which it is not believed (RFC
-    /// 6762, 10.1).
-    async fn start_again(&mut self, now: Instant) {
-        self.retry_at = None;
-        if let Err(error) = self.open() {
-            tracing::warn!("can't publish by another daemon: {}", escaped(&error.to_string()));
-            self.retry_at = Some(now + LOOK_EVERY);
-            return;
-        }
-        self.register_all().await;
-    }
-
-    async fn register_all(&mut self) {
-        for at in 0..self.active.len() {
-            if self.active[at].is_published() {
-                self.register(at).await;
-            }
+        if !self.active.is_empty() {
+            self.open(now);
         }
     }
 
@@ -405,9 +412,19 @@ impl Drop for Task {
 }
 
 impl Active {
+    /// Has it announced now, if it is published, and once more, since the first may be too soon after the announcement before.
+    fn announce_again(&mut self) {
+        if self.is_published() {
+            self.published = Published::Yes {
+                next: Some(Instant::now()),
+                left: ANNOUNCEMENTS,
+            };
+        }
+    }
+
     /// Whether the daemon publishes it.
     fn is_published(&self) -> bool {
-        matches!(self.published, Published::Once { .. } | Published::Twice)
+        matches!(self.published, Published::Yes { .. })
     }
 
     /// Its name as it is now.

@@ -1,4 +1,4 @@
-//! What is known of a service and of a host.
+//! The records that are known of a service and of a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,5 +1,7 @@
 //! Taking in what others say.
 
+use std::collections::BTreeSet;
+
 use tokio::time::Instant;
 
 use super::cache::Entry;
@@ -102,7 +104,11 @@ impl Querier {
             browsed.unresolved.push_back(target.clone());
             if browsed.unresolved.len() > 2 * browsed.pointers.len() {
                 let pointers = &browsed.pointers;
-                browsed.unresolved.retain(|name| pointers.contains_key(name));
+                let mut known = BTreeSet::new();
+                // One that has left and come again is there twice.
+                browsed
+                    .unresolved
+                    .retain(|name| pointers.contains_key(name) && known.insert(name.clone()));
             }
         }
         self.changed.insert(target.clone());

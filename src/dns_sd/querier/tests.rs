@@ -209,7 +209,7 @@ async fn nothing_is_kept_or_asked_once_nobody_reads() {
     drop(state);
     scene.run(Duration::from_secs(2));
     assert!(scene.querier.is_idle() && scene.querier.entries.is_empty() && scene.querier.hosts.is_empty());
-    // What was not asked for is not kept at all.
+    // Records that nobody asked for are not kept at all.
     scene.hear([records("one"), vec![pointer("one", 4500)]].concat());
     assert!(scene.querier.entries.is_empty() && scene.querier.hosts.is_empty());
 }

@@ -70,7 +70,7 @@ fn listed(service: &str) -> Found {
     }
 }
 
-/// What was told until now, in short.
+/// The updates until now, in short.
 fn told(updates: &mut crate::BoxStream<'static, Update>) -> Vec<String> {
     let mut told = Vec::new();
     while let Some(Some(update)) = updates.next().now_or_never() {

@@ -22,6 +22,8 @@ pub mod memory;
 #[cfg(any(feature = "etcd", all(feature = "go-micro", feature = "mdns")))]
 mod ours;
 mod retry;
+#[cfg(any(feature = "etcd", feature = "mdns"))]
+pub(crate) mod timer;
 mod update;
 #[cfg(any(feature = "etcd", feature = "mdns"))]
 pub(crate) mod worker;

@@ -15,6 +15,7 @@ use super::name::Name;
 use super::querier::Querier;
 use super::service::{Service, Services};
 use crate::backend::mdns::{Heard, Kind, Links, Sockets, has_slept};
+use crate::backend::timer::sleep_until;
 use crate::error::{Error, Result};
 use crate::instance::ServiceType;
 use crate::net::{Interfaces, Local};
@@ -221,12 +222,5 @@ async fn hear(sockets: &mut Option<Open>) -> (Vec<Heard<Response>>, bool) {
     tokio::select! {
         heard = poll_fn(|context| open.group.poll_hear(context)) => (heard, false),
         heard = poll_fn(|context| open.asker.poll_hear(context)) => (heard, true),
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

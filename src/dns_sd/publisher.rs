@@ -3,6 +3,7 @@
 //! Names are claimed by code of our own (`claim`); `mdns-sd` announces, answers and says goodbye (`daemon`). The `task` has both, and only while
 //! something is published.
 
+mod active;
 mod claim;
 mod daemon;
 mod task;

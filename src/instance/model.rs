@@ -42,7 +42,7 @@ pub const DEFAULT_WEIGHT: u16 = 100;
 pub struct Instance {
     key: Key,
     version: Arc<str>,
-    /// What only its owner knows: what is found has none.
+    /// Its owner's part; an instance that was found has none.
     own: Option<Box<Own>>,
     addresses: Vec<Address>,
     explicit: bool,
@@ -54,7 +54,7 @@ pub struct Instance {
     host: Option<HostId>,
 }
 
-/// What only the owner of an instance knows of it.
+/// The part of an instance that only its owner knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Own {
     listen: Listen,

@@ -23,6 +23,7 @@ use super::counters::Counters;
 use super::fault::{self, Remedy};
 use super::publication::Publications;
 use super::table::Key;
+use crate::backend::timer::sleep_until;
 use crate::backend::{Feed, Limits, Outage, Retry, Scope};
 use crate::error::Error;
 use crate::instance::escaped;
@@ -468,13 +469,6 @@ impl Watcher {
 /// How long nothing was heard since then.
 fn silence(heard: SystemTime) -> Duration {
     SystemTime::now().duration_since(heard).unwrap_or_default()
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// All clients of a store list again within this time once it is back, as what they know stays good for a moment.

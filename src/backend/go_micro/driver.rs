@@ -1,7 +1,6 @@
 //! The task that publishes by announcing and answering, and moves packets between the sockets and the polls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +8,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::message::{self, Found, Message, Reader};
+use super::message::{self, Found, Message};
+use super::open::{Open, hear};
 use super::polls::Polls;
 use super::wire::{self, SERVICES, Written};
 use super::{Counters, GoMicroBuilder};
 use crate::backend::bucket::Bucket;
 use crate::backend::feeds::Feeds;
-use crate::backend::mdns::{Heard, Kind, LinkId, Links, Sockets};
+use crate::backend::mdns::{Heard, LinkId, Links};
+use crate::backend::timer::sleep_until;
 use crate::backend::{Lost, Outage, Published, Ticket};
 use crate::error::{Error, Result};
 use crate::instance::{Instance, State};
-use crate::net::{Interfaces, Selection, same_subnet};
+use crate::net::{Interfaces, Selection};
 
 /// How often the interfaces are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -74,19 +75,10 @@ pub(super) struct Driver {
     /// Goodbyes that are to be said again.
     goodbyes: Vec<(Instant, Vec<u8>)>,
     open: Option<Open>,
+    /// There was an interface that reaches other hosts, also before the sockets were opened last.
+    has_reached_others: bool,
     /// The answers that may be sent to each address.
     budgets: HashMap<IpAddr, Bucket>,
-}
-
-struct Open {
-    group: Sockets<Reader>,
-    asker: Sockets<Reader>,
-    interfaces: Interfaces,
-    looked: Instant,
-    is_deaf: bool,
-    has_reached_others: bool,
-    /// Why nothing can be heard.
-    trouble: Option<&'static str>,
 }
 
 impl Driver {
@@ -105,6 +97,7 @@ impl Driver {
             announcements: Vec::new(),
             goodbyes: Vec::new(),
             open: None,
+            has_reached_others: false,
             budgets: HashMap::new(),
         }
     }
@@ -146,15 +139,7 @@ impl Driver {
 
     fn take(&mut self, command: Command, now: Instant) {
         if self.open.is_none() {
-            self.open = Some(Open {
-                group: Sockets::new(Reader, Kind::Group),
-                asker: Sockets::new(Reader, Kind::Unicast),
-                interfaces: Interfaces::default(),
-                looked: now,
-                is_deaf: true,
-                has_reached_others: false,
-                trouble: None,
-            });
+            self.open = Some(Open::new(now));
             self.look(now);
         }
         match command {
@@ -407,8 +392,8 @@ impl Driver {
         }
         let are_open = [open.group.follow(&interfaces), open.asker.follow(&interfaces)];
         open.is_deaf = are_open.contains(&false);
-        open.has_reached_others |= interfaces.reach_others();
-        let is_cut_off = open.has_reached_others && !interfaces.reach_others();
+        self.has_reached_others |= interfaces.reach_others();
+        let is_cut_off = self.has_reached_others && !interfaces.reach_others();
         open.interfaces = interfaces;
         let why = match () {
             () if is_cut_off || open.interfaces.iter().next().is_none() => Some("no usable interface is up"),
@@ -423,25 +408,6 @@ impl Driver {
     }
 }
 
-impl Open {
-    /// Whether an address is this host's.
-    fn has(&self, ip: IpAddr) -> bool {
-        let addresses = self.interfaces.iter().flat_map(|interface| &interface.addresses);
-        let mut addresses = addresses.map(|(own, _)| *own);
-        addresses.any(|own| own == ip.to_canonical() && !own.is_loopback())
-    }
-
-    /// Whether an address is in a subnet of a link.
-    fn is_on_link(&self, ip: IpAddr, link: LinkId) -> bool {
-        let interfaces = self.interfaces.iter();
-        let mut interfaces = interfaces.filter(|interface| interface.index == link.index);
-        interfaces.any(|interface| {
-            let mut subnets = interface.addresses.iter();
-            subnets.any(|(own, prefix)| same_subnet(*own, ip.to_canonical(), *prefix))
-        })
-    }
-}
-
 /// Takes out what is due.
 fn take_due<T>(all: &mut Vec<(Instant, T)>, now: Instant) -> Vec<T> {
     all.extract_if(.., |(at, _)| *at <= now)
@@ -453,22 +419,5 @@ impl Drop for Driver {
     /// The runtime has ended before the registry was closed: says goodbye all the same.
     fn drop(&mut self) {
         self.say_goodbyes();
-    }
-}
-
-async fn hear(open: &mut Option<Open>) -> Vec<Heard<Message>> {
-    let Some(open) = open else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        heard = poll_fn(|context| open.group.poll_hear(context)) => heard,
-        heard = poll_fn(|context| open.asker.poll_hear(context)) => heard,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

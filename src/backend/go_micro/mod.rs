@@ -26,6 +26,7 @@
 
 mod driver;
 mod message;
+mod open;
 mod polls;
 mod wire;
 

@@ -1,5 +1,7 @@
 //! Which instances of others there are: services are asked for again and again, and what did not answer for a while is gone.
 
+mod polled;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,67 +9,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::polled::{ASK_EVERY, Left, Polled, Seen, UNANSWERED};
 use super::super::bucket::Bucket;
 use super::super::feeds::Feeds;
 use super::super::{Feed, Limits, Outage, Scope};
 use super::Counters;
 use super::message::Found;
 use super::wire::{self, DOMAIN, LISTED, SERVICES};
-use crate::instance::{Instance, InstanceId, ServiceName, escaped};
+use crate::instance::{InstanceId, ServiceName, escaped};
 
-/// How often a service is asked for: go-micro announces no changes.
-const ASK_EVERY: Duration = Duration::from_secs(5);
-/// A second question after the first one, since packets are lost; and where an instance has not answered.
-const ASK_AGAIN: Duration = Duration::from_millis(150);
-/// All answer at once; so long they are waited for.
-const ANSWER_TIME: Duration = Duration::from_millis(350);
-/// Questions in a row that an instance may leave unanswered.
-const UNANSWERED: u32 = 3;
 /// Questions at once, and a second, at most: anybody can make up services.
 const QUESTIONS_AT_ONCE: u32 = 200;
 const QUESTIONS_A_SECOND: u32 = 100;
-/// A question that may not be asked yet waits about so long.
-const WAITS: Duration = Duration::from_millis(250);
 /// The list of all is said to be complete by then.
 const SYNCED_AT_LAST: Duration = Duration::from_secs(3);
 /// Services that are followed, at most, where all are: far more than a LAN has.
 const MAX_SERVICES: usize = 1024;
-
-/// A round of questions for a name.
-#[derive(Debug)]
-struct Round {
-    asked: u32,
-    next: Option<Instant>,
-    ends: Instant,
-}
-
-/// A name that is asked for: that of a service, or of the list of services.
-#[derive(Debug)]
-struct Polled {
-    round: Option<Round>,
-    next: Instant,
-    /// Whether a round is over.
-    is_known: bool,
-    instances: BTreeMap<InstanceId, Seen>,
-}
-
-/// An instance, and the rounds in a row in which it was not heard.
-#[derive(Debug)]
-struct Seen {
-    instance: Arc<Instance>,
-    is_heard: bool,
-    unanswered: u32,
-    left: Left,
-}
-
-/// Whether an instance has said goodbye. Somebody else may have said it, so it is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
-    No,
-    Said,
-    /// It was asked for since.
-    Asked,
-}
 
 #[derive(Debug)]
 pub(super) struct Polls {
@@ -85,78 +42,6 @@ pub(super) struct Polls {
     /// Since when all are observed.
     began: Instant,
     budget: Bucket,
-}
-
-impl Polled {
-    fn new(now: Instant) -> Self {
-        Self {
-            round: None,
-            next: now,
-            is_known: false,
-            instances: BTreeMap::new(),
-        }
-    }
-
-    /// Begins a round that is due, for which there is room in the budget.
-    fn begin_round(&mut self, budget: &mut Bucket, now: Instant) {
-        if self.next > now || self.round.is_some() {
-            return;
-        }
-        if !budget.take(now) {
-            self.next = now + WAITS.mul_f64(0.5 + fastrand::f64());
-            return;
-        }
-        self.round = Some(Round {
-            asked: 0,
-            next: Some(now),
-            ends: now + ANSWER_TIME,
-        });
-        self.next = now + ASK_EVERY.mul_f64(0.9 + 0.2 * fastrand::f64());
-        for seen in self.instances.values_mut() {
-            seen.is_heard = false;
-            if seen.left == Left::Said {
-                seen.left = Left::Asked;
-            }
-        }
-    }
-
-    /// Whether it is to be asked for now: a second time only where somebody has not answered.
-    fn take_due(&mut self, now: Instant) -> bool {
-        let is_complete = self.is_known && self.instances.values().all(|seen| seen.is_heard);
-        let Some(round) = &mut self.round else {
-            return false;
-        };
-        if round.next.is_none_or(|next| next > now) {
-            return false;
-        }
-        let is_first = round.asked == 0;
-        round.asked += 1;
-        round.next = is_first.then(|| now + ASK_AGAIN);
-        is_first || !is_complete
-    }
-
-    /// Ends a round that is over. Returns whether it has.
-    fn end_round(&mut self, now: Instant) -> bool {
-        let is_over = self.round.take_if(|round| round.ends <= now).is_some();
-        if is_over {
-            self.is_known = true;
-            for seen in self.instances.values_mut() {
-                seen.unanswered = match seen.left {
-                    _ if seen.is_heard => 0,
-                    Left::Asked => UNANSWERED,
-                    Left::No | Left::Said => seen.unanswered + 1,
-                };
-            }
-        }
-        is_over
-    }
-
-    fn next(&self) -> Instant {
-        match &self.round {
-            Some(round) => round.next.map_or(round.ends, |next| next.min(round.ends)),
-            None => self.next,
-        }
-    }
 }
 
 impl Polls {

@@ -27,7 +27,7 @@ pub(crate) struct Sockets<R> {
 
 /// Reads the packets that are heard.
 pub(crate) trait ReadPacket {
-    /// What they say.
+    /// The content of a packet.
     type Message;
 
     /// Reads a query; none where it is something else, can't be read, or is of no interest.

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Watch(Scoped),
     /// One address of a service, for a shell: curl http://$(hereabouts resolve greeter)/
     Resolve(Resolve),
-    /// What else is on the LAN: the types of DNS-SD, with how many services each has, or the services of one type
+    /// Other services on the LAN: the types of DNS-SD, with how many services each has, or the services of one type
     #[cfg(feature = "mdns")]
     Browse(Browse),
     /// Publish an instance while this runs, or while a command runs

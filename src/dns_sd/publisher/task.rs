@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::active::{Active, Published};
 use super::claim::{Claim, Reader, Said};
 use super::daemon::Daemon;
 use super::{AdvertisedName, Command, Owner, Wanted};
 use crate::backend::mdns::{Heard, Kind, Links, Sockets};
+use crate::backend::timer::sleep_until;
 use crate::dns_sd::name::Name;
 use crate::instance::escaped;
 use crate::net::{Interfaces, Selection};
@@ -27,7 +29,7 @@ const MAX_KEPT: i64 = 20_000;
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// How often a service is announced.
-const ANNOUNCEMENTS: u32 = 2;
+pub(super) const ANNOUNCEMENTS: u32 = 2;
 /// A service is announced a second time after this (RFC 6762, 8.3): the daemon forgets that for a name with capital letters.
 const ANNOUNCED_AGAIN: Duration = Duration::from_secs(1);
 /// The last number that a name gets; with it a name of the greatest length is still a label.
@@ -36,33 +38,6 @@ const LAST_NUMBER: u32 = 999;
 const TAKEN_FOR: Duration = Duration::from_secs(120);
 /// Names of others that are known to be taken, at most.
 const MAX_TAKEN: usize = 1000;
-
-/// A service that is published, or is to be once it has its name.
-struct Active {
-    owner: Owner,
-    wanted: Wanted,
-    /// A host of its own, since its addresses are withdrawn with it.
-    host: String,
-    claim: Claim,
-    published: Published,
-    /// Whether it was said that it can't be published.
-    is_told: bool,
-}
-
-/// Whether the daemon publishes a service.
-enum Published {
-    No,
-    /// The daemon did not take it; it is tried again.
-    Failed {
-        again: Instant,
-    },
-    Yes {
-        /// When it is to announce it next, if it is to.
-        next: Option<Instant>,
-        /// How often it is to announce it yet.
-        left: u32,
-    },
-}
 
 /// The daemon and the sockets, which are there while something is published.
 struct Open {
@@ -411,28 +386,6 @@ impl Drop for Task {
     }
 }
 
-impl Active {
-    /// Has it announced now, if it is published, and once more, since the first may be too soon after the announcement before.
-    fn announce_again(&mut self) {
-        if self.is_published() {
-            self.published = Published::Yes {
-                next: Some(Instant::now()),
-                left: ANNOUNCEMENTS,
-            };
-        }
-    }
-
-    /// Whether the daemon publishes it.
-    fn is_published(&self) -> bool {
-        matches!(self.published, Published::Yes { .. })
-    }
-
-    /// Its name as it is now.
-    fn name(&self) -> String {
-        self.claim.full().labels().swap_remove(0)
-    }
-}
-
 impl Open {
     /// Follows the interfaces. Returns whether they have changed.
     fn follow(&mut self, selection: &Selection) -> bool {
@@ -452,13 +405,6 @@ impl Open {
 async fn hear(open: &mut Option<Open>) -> Vec<Heard<Said>> {
     match open {
         Some(open) => poll_fn(|context| open.sockets.poll_hear(context)).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

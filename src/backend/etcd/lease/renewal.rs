@@ -14,6 +14,7 @@ use super::super::fault::Remedy;
 use super::super::table::Key;
 use super::{Leases, Phase};
 use crate::backend::Retry;
+use crate::backend::timer::sleep_until;
 use crate::instance::escaped;
 
 /// How long a member may answer none of the renewals that were sent to it, at most: as for other calls.
@@ -313,11 +314,4 @@ impl Leases {
 fn broken(link: &Link, why: &Failure) -> End {
     link.fail(why);
     End::Broken
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::super::wire::write;
 use super::*;
 use crate::backend::Update;
-use crate::instance::Generation;
+use crate::instance::{Generation, Instance};
 use futures_util::{FutureExt, StreamExt};
 
 struct Scene {
